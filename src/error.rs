@@ -1,0 +1,268 @@
+//! What can go wrong, sorted by what the caller should do about it.
+//!
+//! [`Invalid`] and [`Refusal`] are deterministic: the same request on the same state is refused
+//! again. The other kinds of [`Error`] depend on the moment. A text names groups, nodes, limits
+//! and lengths, and never a key's or a value's bytes.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::limits::*;
+use crate::types::{GroupId, LeaseId, NodeId, Revision};
+
+/// The result of an operation on the store.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation has no answer.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request is wrong in itself; it was not sent. Change it.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The request was decided and refused; it had no effect. The state must change first.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A limit was met; the request had no effect. Wait, then try again.
+    #[error("{what} is at its limit; try again in {retry_after_ms} ms")]
+    Busy {
+        /// Which limit.
+        what: &'static str,
+        /// A good time to wait.
+        retry_after_ms: u64,
+    },
+    /// The disk is nearly full: writes are refused and had no effect; reads and deletes go on.
+    #[error(
+        "node {node} has {free_percent} % of its disk free, below the {SPACE_FREE_PERCENT_MIN} % \
+         that writes need; free some space or delete keys and compact"
+    )]
+    NoSpace {
+        /// The node that refused.
+        node: NodeId,
+        /// What is left of its disk.
+        free_percent: u64,
+    },
+    /// No leader, or no majority, or the part is stopped; the request had no effect. Try again.
+    #[error("group {group} is unavailable: {reason}")]
+    Unavailable {
+        /// The group that was asked.
+        group: GroupId,
+        /// Why.
+        reason: String,
+    },
+    /// The request may or may not have been done: read before you repeat it.
+    #[error("the outcome of the write to group {group} is unknown: {reason}")]
+    OutcomeUnknown {
+        /// The group that was asked.
+        group: GroupId,
+        /// Why.
+        reason: String,
+    },
+    /// Stored data is damaged; nothing was served from it.
+    #[error("{0}")]
+    Corrupt(#[from] Corrupt),
+    /// The node can't go on; its log says more.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// Damage found in stored data, named as closely as it can be.
+#[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
+#[error("group {group} is damaged: {what}{}", .index.map(|i| format!(" at entry {i}")).unwrap_or_default())]
+pub struct Corrupt {
+    /// The group whose data is damaged.
+    pub group: GroupId,
+    /// The log entry, where one is known.
+    pub index: Option<u64>,
+    /// Which file and place, and what is wrong with it.
+    pub what: String,
+}
+
+/// A request that no state could satisfy.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Invalid {
+    /// A key has no bytes.
+    #[error("a key must have at least one byte")]
+    KeyEmpty,
+    /// A key is over its limit.
+    #[error("the key has {len} bytes; the limit is {KEY_BYTES_MAX}")]
+    KeyTooLong {
+        /// Its length.
+        len: usize,
+    },
+    /// A value is over its limit.
+    #[error("the value has {len} bytes; the limit is {VALUE_BYTES_MAX}")]
+    ValueTooLong {
+        /// Its length.
+        len: usize,
+    },
+    /// A transaction has too many operations.
+    #[error("the transaction has {count} operations and conditions; the limit is {TXN_OPS_MAX}")]
+    TxnTooManyOps {
+        /// How many, nested ones counted.
+        count: usize,
+    },
+    /// A transaction has too many bytes.
+    #[error("the transaction has {len} bytes of keys and values; the limit is {TXN_BYTES_MAX}")]
+    TxnTooLarge {
+        /// How many bytes.
+        len: usize,
+    },
+    /// Transactions are nested too deep.
+    #[error("transactions are nested {depth} deep; the limit is {TXN_DEPTH_MAX}")]
+    TxnTooDeep {
+        /// How deep.
+        depth: usize,
+    },
+    /// One transaction writes a key twice on one path.
+    #[error("the transaction writes one key (of {len} bytes) twice; write each key once")]
+    TxnDuplicateKey {
+        /// The key's length.
+        len: usize,
+    },
+    /// A range ends before it starts.
+    #[error("the range ends before it starts")]
+    RangeBackward,
+    /// A lease's time to live is out of bounds.
+    #[error(
+        "a lease lives between {LEASE_TTL_MS_MIN} and {LEASE_TTL_MS_MAX} ms; {ttl_ms} ms was asked for"
+    )]
+    LeaseTtl {
+        /// What was asked for.
+        ttl_ms: u64,
+    },
+    /// Not a lease's id.
+    #[error("a lease id is 1 to 16 hexadecimal digits and not 0")]
+    LeaseId,
+    /// Not a cluster's id.
+    #[error("a cluster id is 32 hexadecimal digits")]
+    ClusterId,
+    /// Not a kind of read.
+    #[error("consistency is one of: linearizable, lease, stale")]
+    Consistency,
+    /// A put that keeps the present value or lease names a new one too.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// A request that the present state refuses. Part of the machine: the same on every replica.
+#[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A read asked for a revision that has not been.
+    #[error("revision {asked} is in the future; the present one is {present}")]
+    FutureRevision {
+        /// What was asked for.
+        asked: Revision,
+        /// What is.
+        present: Revision,
+    },
+    /// A read, watch or compaction asked for history that is gone.
+    #[error("revision {asked} was compacted; history begins after revision {compacted}")]
+    Compacted {
+        /// What was asked for.
+        asked: Revision,
+        /// The last compacted revision; it and all later ones can be read.
+        compacted: Revision,
+    },
+    /// No such lease, or it has ended.
+    #[error("lease {id} does not exist or has ended")]
+    LeaseNotFound {
+        /// The lease.
+        id: LeaseId,
+    },
+    /// A lease with this id exists.
+    #[error("lease {id} exists already")]
+    LeaseExists {
+        /// The lease.
+        id: LeaseId,
+    },
+    /// The lease table is full.
+    #[error("there are {LEASES_MAX} leases already; revoke some")]
+    TooManyLeases,
+    /// The lease holds as many keys as it may.
+    #[error("lease {id} has {LEASE_KEYS_MAX} keys already; use another lease")]
+    LeaseTooManyKeys {
+        /// The lease.
+        id: LeaseId,
+    },
+    /// A put that keeps the present value or lease found no key.
+    #[error("the key does not exist, so there is no value or lease to keep")]
+    KeyNotFound,
+    /// A write on a condition whose condition does not hold.
+    #[error("the condition does not hold: the key is at revision {mod_revision}")]
+    ConditionFailed {
+        /// The key's present modification revision, 0 if it does not exist.
+        mod_revision: Revision,
+    },
+    /// The session is not known: it was never opened, or it was idle while many others worked.
+    #[error("the session has ended; whether its unanswered writes were done is unknown")]
+    SessionExpired,
+    /// The session has too many unacknowledged answers.
+    #[error("the session has {SESSION_ANSWERS_MAX} unacknowledged commands; wait for answers")]
+    SessionFull,
+    /// The command's answer was acknowledged before: it was done, and its answer is gone.
+    #[error("the command was done and its answer acknowledged before")]
+    AnswerAcknowledged,
+    /// The command was done at this revision; its answer was too large to keep.
+    #[error("the command was done at revision {revision}; its answer was too large to keep")]
+    AnswerForgotten {
+        /// When it was done.
+        revision: Revision,
+    },
+    /// A transaction would answer more than fits.
+    #[error("the answer is over {TXN_ANSWER_BYTES_MAX} bytes; read smaller ranges")]
+    AnswerTooLarge,
+    /// A ranged delete would remove more keys than one command may.
+    #[error("the range holds more keys than one delete removes; delete smaller ranges")]
+    DeleteTooLarge,
+    /// The lock or election is not held by this lease.
+    #[error("lease {id} does not hold it")]
+    NotHolder {
+        /// The lease that claimed to.
+        id: LeaseId,
+    },
+}
+
+/// A short word for the kind of an error: what a caller should do, for metrics, exit codes and
+/// HTTP statuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Change the request.
+    Invalid,
+    /// The state refuses it.
+    Refused,
+    /// Wait and try again; nothing was done.
+    Busy,
+    /// Wait and try again; nothing was done.
+    Unavailable,
+    /// Read before you repeat it.
+    OutcomeUnknown,
+    /// Repair the replica.
+    Corrupt,
+    /// The node is lost.
+    Fatal,
+}
+
+impl Error {
+    /// What the caller should do about it.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::Invalid(_) => Kind::Invalid,
+            Error::Refused(_) => Kind::Refused,
+            Error::Busy { .. } => Kind::Busy,
+            Error::NoSpace { .. } | Error::Unavailable { .. } => Kind::Unavailable,
+            Error::OutcomeUnknown { .. } => Kind::OutcomeUnknown,
+            Error::Corrupt(_) => Kind::Corrupt,
+            Error::Fatal(_) => Kind::Fatal,
+        }
+    }
+}
+
+/// So that any argument convertible to a key or a value, infallibly or not, can be taken.
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}

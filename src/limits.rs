@@ -1,0 +1,178 @@
+//! Every limit of the system: its name, its unit, its reason and what happens at it.
+//!
+//! A limit that is met is answered with a typed error ([`crate::error`]); nothing grows past one
+//! silently. Relations between limits are asserted when the crate is compiled.
+
+use std::time::Duration;
+
+// --- what a user may store ---
+
+/// Longest key. Long enough for any path or composed key, short enough that hundreds fit in a
+/// page of the state file. Past it: `Invalid::KeyTooLong`.
+pub const KEY_BYTES_MAX: usize = 4 * 1024;
+/// Largest value. One value must fit in a log frame, a snapshot chunk and a client's memory
+/// several times over. Past it: `Invalid::ValueTooLong`.
+pub const VALUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most operations in one transaction, nested ones counted. One transaction is applied without
+/// a pause, so this bounds how long everyone else waits. Past it: `Invalid::TxnTooManyOps`.
+pub const TXN_OPS_MAX: usize = 1_024;
+/// Most bytes of keys and values in one transaction: two of the largest values. Past it:
+/// `Invalid::TxnTooLarge`.
+pub const TXN_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Deepest nesting of transactions; applying one recurses. Past it: `Invalid::TxnTooDeep`.
+pub const TXN_DEPTH_MAX: usize = 8;
+/// Most records in one answer to a range; the answer says that there is more and where it
+/// continues. A caller's larger limit is lowered to this.
+pub const RANGE_RECORDS_MAX: usize = 10_000;
+/// Most bytes of records in one answer to a range; as above. At least one record is answered.
+pub const RANGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most bytes of records in all answers of one transaction. Past it: `Refusal::AnswerTooLarge`,
+/// and nothing is applied.
+pub const TXN_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most keys one ranged delete removes when it asks for the previous records; without them it is
+/// bounded by [`DELETE_KEYS_MAX`] only. Past it: `Refusal::DeleteTooLarge`.
+pub const DELETE_PREV_KEYS_MAX: usize = 10_000;
+/// Most keys one ranged delete removes: one command is applied without a pause. Past it:
+/// `Refusal::DeleteTooLarge`, and nothing is applied; delete by smaller ranges.
+pub const DELETE_KEYS_MAX: usize = 100_000;
+
+// --- leases ---
+
+/// Shortest lease: below it, a leader change alone would end leases for healthy clients.
+pub const LEASE_TTL_MS_MIN: u64 = 1_000;
+/// Longest lease: ten years, so that arithmetic in milliseconds never overflows.
+pub const LEASE_TTL_MS_MAX: u64 = 10 * 365 * 24 * 3_600 * 1_000;
+/// Most leases in one group. Past it: `Refusal::TooManyLeases`.
+pub const LEASES_MAX: u64 = 1_000_000;
+/// Most keys one lease holds: its end deletes them in one command. Past it:
+/// `Refusal::LeaseTooManyKeys`.
+pub const LEASE_KEYS_MAX: u64 = 10_000;
+/// Most leases that one expiry command ends.
+pub const LEASES_EXPIRED_MAX: usize = 64;
+
+// --- sessions ---
+
+/// Most client sessions remembered in one group; past it the one idle for longest is evicted,
+/// and its next command is refused with `SessionExpired`.
+pub const SESSIONS_MAX: u64 = 4_096;
+/// Most unacknowledged answers remembered for one session: the most commands a client may have
+/// in flight. Past it: `Refusal::SessionFull`.
+pub const SESSION_ANSWERS_MAX: u64 = 4_096;
+/// Largest answer that is remembered whole. A larger one is remembered by its revision only, and
+/// a repeated command is told so (`AnswerForgotten`).
+pub const SESSION_ANSWER_BYTES_MAX: usize = 4 * 1024;
+
+// --- compaction ---
+
+/// Most history entries that one compaction step removes; the rest follow in further commands.
+pub const COMPACT_STEP_ENTRIES_MAX: usize = 4_096;
+
+// --- watches ---
+
+/// Most events in one batch of a watch, unless one revision has more.
+pub const WATCH_BATCH_EVENTS_MAX: usize = 1_024;
+/// Most bytes of recent changes kept in memory for watchers; older ones are read from history.
+pub const WATCH_RECENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most watches open at once in one group. Past it: `Busy`.
+pub const WATCHES_MAX: usize = 16_384;
+
+// --- a group's pipeline ---
+
+/// Most proposals of one group that wait for an answer. Past it callers wait up to
+/// [`PROPOSE_ADMIT`], then get `Busy`.
+pub const PROPOSALS_MAX: usize = 4_096;
+/// Most bytes of proposals of one group that wait for an answer; as above.
+pub const PROPOSAL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long a caller waits for a place among the proposals.
+pub const PROPOSE_ADMIT: Duration = Duration::from_secs(1);
+/// Most proposals gathered into one step of Raft.
+pub const PROPOSE_BATCH_MAX: usize = 512;
+/// Most linearizable reads of one group that wait for a confirmation. Past it: `Busy`.
+pub const READS_WAITING_MAX: usize = 65_536;
+/// Most entries applied in one state transaction: bounds how long a read transaction waits to
+/// see a write and how much is answered at once.
+pub const APPLY_BATCH_ENTRIES_MAX: usize = 1_024;
+/// Most bytes of entries applied in one state transaction.
+pub const APPLY_BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+// --- the log ---
+
+/// Size of a log segment file, pre-allocated: appends then change no file length. Two frames of
+/// the largest size fit.
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Most bytes of records in one frame, which is what one fsync makes durable.
+pub const FRAME_BYTES_MAX: usize = 24 * 1024 * 1024;
+/// Most operations queued for the log writer, all groups together; appends wait for a place.
+pub const LOG_QUEUE_OPS_MAX: usize = 8_192;
+/// Most bytes of recent entries kept in memory for replication and apply; older ones are read
+/// from disk.
+pub const LOG_CACHE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most bytes that one read of log entries returns, unless one entry has more.
+pub const LOG_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A group checkpoints its state and purges its log when the log since the last checkpoint
+/// exceeds this: it bounds replay at start and the size of the durable commit.
+pub const CHECKPOINT_LOG_BYTES: u64 = 32 * 1024 * 1024;
+/// The same in entries.
+pub const CHECKPOINT_LOG_ENTRIES: u64 = 50_000;
+
+// --- the state ---
+
+/// Memory for pages of one group's state file.
+pub const STATE_CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// Size of one chunk of a snapshot's stream.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
+/// Below this share of free disk, in percent, writes are refused with `NoSpace`.
+pub const SPACE_FREE_PERCENT_MIN: u64 = 5;
+/// Below this share of free disk, in percent, health warns.
+pub const SPACE_FREE_PERCENT_WARN: u64 = 20;
+
+// --- actors ---
+
+/// Most messages that wait in one actor's mailbox. Past it: `Busy`.
+pub const MAILBOX_MAX: usize = 64;
+/// Restarts of one child within [`RESTART_WINDOW`] before its breaker opens.
+pub const RESTARTS_MAX: usize = 3;
+/// The time in which restarts are counted.
+pub const RESTART_WINDOW: Duration = Duration::from_secs(600);
+/// The wait before the first restart; it doubles up to [`RESTART_BACKOFF_MAX`].
+pub const RESTART_BACKOFF_MIN: Duration = Duration::from_secs(1);
+/// The longest wait before a restart.
+pub const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(16);
+/// How long an open breaker waits before it tries again.
+pub const BREAKER_OPEN: Duration = Duration::from_secs(300);
+/// How long an orderly shutdown may take before it is cut off.
+pub const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
+
+// --- the client ---
+
+/// How long a client works on one operation, retries included, unless told otherwise.
+pub const CLIENT_DEADLINE: Duration = Duration::from_secs(5);
+/// The first wait between tries of a client; it doubles up to [`CLIENT_BACKOFF_MAX`].
+pub const CLIENT_BACKOFF_MIN: Duration = Duration::from_millis(10);
+/// The longest wait between tries of a client.
+pub const CLIENT_BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+// --- the HTTP door ---
+
+/// Most connections to the HTTP door at once; further ones wait in the listen queue.
+pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// Most bytes of a request's body that is not a raw value: a transaction in base64 and JSON.
+pub const HTTP_JSON_BYTES_MAX: usize = 2 * TXN_BYTES_MAX;
+/// How long a client may take to send a request's head.
+pub const HTTP_HEAD_MAX: Duration = Duration::from_secs(10);
+/// How long a client may take to send a request's body.
+pub const HTTP_BODY_MAX: Duration = Duration::from_secs(60);
+
+const _: () = {
+    assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX <= TXN_BYTES_MAX);
+    assert!(2 * FRAME_BYTES_MAX as u64 <= SEGMENT_BYTES);
+    assert!(2 * TXN_BYTES_MAX <= FRAME_BYTES_MAX);
+    assert!(TXN_BYTES_MAX <= PROPOSAL_BYTES_MAX);
+    assert!(TXN_BYTES_MAX <= APPLY_BATCH_BYTES_MAX);
+    assert!(VALUE_BYTES_MAX <= RANGE_BYTES_MAX);
+    assert!(RANGE_BYTES_MAX <= TXN_ANSWER_BYTES_MAX);
+    assert!(SESSION_ANSWERS_MAX as usize >= PROPOSALS_MAX);
+    assert!(SPACE_FREE_PERCENT_MIN < SPACE_FREE_PERCENT_WARN);
+    assert!(LEASE_TTL_MS_MIN < LEASE_TTL_MS_MAX);
+    assert!(HTTP_JSON_BYTES_MAX > TXN_BYTES_MAX * 4 / 3);
+};

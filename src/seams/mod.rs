@@ -1,0 +1,64 @@
+//! Everything that is not a decision: files, the wall clock, randomness, tasks and threads.
+//!
+//! Production and the simulator run the same node on different seams. There is one of each, as
+//! small as it can be, and all code above goes through them: no `std::fs`, no `SystemTime`, no
+//! `tokio::spawn` elsewhere (`clippy.toml` keeps that). Monotonic time is tokio's own clock, which
+//! the simulator pauses and steps.
+
+pub mod disk;
+mod random;
+mod tasks;
+
+pub use random::Random;
+pub use tasks::{Tasks, spawn_thread};
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use disk::Disk;
+
+/// What a node stands on.
+#[derive(Clone, Debug)]
+pub struct Seams {
+    /// Files.
+    pub disk: Arc<dyn Disk>,
+    /// What time people say it is; for logs, certificates and tickets, never for decisions about
+    /// order.
+    pub wall: Arc<dyn WallClock>,
+    /// Randomness, from one seed a node.
+    pub random: Random,
+}
+
+/// The time of day.
+pub trait WallClock: Debug + Send + Sync + 'static {
+    /// Time since 1970.
+    fn since_epoch(&self) -> Duration;
+}
+
+/// The machine's own clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl WallClock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
+    fn since_epoch(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+impl Seams {
+    /// The real disk, clock and randomness.
+    pub fn real() -> Self {
+        Seams {
+            disk: Arc::new(disk::RealDisk),
+            wall: Arc::new(SystemClock),
+            random: Random::from_entropy(),
+        }
+    }
+
+    /// Files in memory, gone with the last handle; the real clock and randomness.
+    pub fn in_memory() -> Self {
+        Seams { disk: Arc::new(disk::MemDisk::default()), ..Seams::real() }
+    }
+}
