@@ -5,4 +5,5 @@ pub mod error;
 pub mod limits;
 pub mod machine;
 pub mod seams;
+pub mod store;
 pub mod types;
