@@ -4,4 +4,5 @@
 //! The map: [`log`] is the shared log in segment files; [`checked`] is the file that redb's pages
 //! stand on. Everything here goes through [`crate::seams::disk`] and nothing here knows Raft.
 
+pub mod checked;
 pub mod log;
