@@ -217,6 +217,16 @@ impl CrashDisk {
         }
     }
 
+    /// Changes bytes of a file, on disk and in the cache.
+    pub fn put(&self, path: &Path, offset: usize, bytes: &[u8]) {
+        let mut inner = self.inner();
+        let at = inner.state.names[path];
+        let Inode { cached, durable, .. } = &mut inner.state.inodes[at];
+        cached[offset..offset + bytes.len()].copy_from_slice(bytes);
+        let end = durable.len().min(offset + bytes.len());
+        durable[offset..end].copy_from_slice(&bytes[..end - offset]);
+    }
+
     /// Another disk with the same contents, all of it durable.
     pub fn copy(&self) -> CrashDisk {
         let mut state = self.inner().state.clone();
