@@ -179,6 +179,18 @@ impl CrashDisk {
         CrashDisk::with(self.inner().state.image(random))
     }
 
+    /// Another disk, with only what is durable.
+    pub fn copy_of_durable(&self) -> CrashDisk {
+        let mut state = self.inner().state.clone();
+        for inode in &mut state.inodes {
+            inode.cached.clone_from(&inode.durable);
+            inode.dirty.clear();
+        }
+        state.names.clone_from(&state.durable_names);
+        state.renaming.clear();
+        CrashDisk::with(state)
+    }
+
     /// Crashes in place: what was not synced is lost or torn, and old handles fail.
     pub fn crash(&self, random: &Random) {
         let mut inner = self.inner();

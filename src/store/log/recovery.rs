@@ -149,7 +149,8 @@ fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Segment>> {
             continue;
         };
         let file = disk.open(&dir.join(name), OpenMode::Existing)?;
-        let bytes = file.len()?;
+        // What lies beyond is not ours: positions have four bytes.
+        let bytes = file.len()?.min(u64::from(u32::MAX));
         let mut sector = [0; SECTOR];
         if bytes >= SECTOR as u64 {
             file.read_at(&mut sector, 0)?;

@@ -197,7 +197,7 @@ impl Replay {
             kind::ENTRY => {
                 let (group, index) = (header.group, header.index);
                 let end = self.index.groups.get(&group).map_or(0, |known| known.end());
-                if index < end || !self.pad(group, index + 1) {
+                if index < end || !self.pad(group, index.saturating_add(1)) {
                     self.damage(group, Some(index), what);
                 } else {
                     self.missing.insert((group, index), what);

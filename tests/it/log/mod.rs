@@ -3,6 +3,8 @@
 mod basics;
 mod crashes;
 mod damage;
+mod errors;
+mod formats;
 mod rig;
 
 use aspen::store::log::{Done, EntryId, LogEntry, Options};

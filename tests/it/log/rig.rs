@@ -382,14 +382,16 @@ pub(crate) fn matching(
     let mut model = Model::default();
     steps[..least].iter().for_each(|step| model.apply(step));
     let mut first_difference = None;
-    for count in least..=most {
+    let mut rest = steps[least..most].iter();
+    let mut count = least;
+    loop {
         match model.compare(log, random) {
             Ok(()) => return Ok(count),
             Err(difference) => first_difference.get_or_insert(difference),
         };
-        if count < most {
-            model.apply(&steps[count]);
-        }
+        let Some(step) = rest.next() else { break };
+        model.apply(step);
+        count += 1;
     }
     Err(format!(
         "no state between {least} and {most} steps: {}",
