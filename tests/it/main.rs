@@ -1,0 +1,3 @@
+//! One binary of integration tests, so that the library is linked once.
+
+mod machine;
