@@ -3,4 +3,7 @@
 mod against_model;
 mod dice;
 mod generate;
+mod golden;
 mod model;
+mod script;
+mod show;
