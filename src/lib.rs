@@ -2,7 +2,10 @@
 
 pub mod client;
 pub mod error;
+pub mod health;
+pub mod http;
 pub mod limits;
 pub mod machine;
 pub mod seams;
+pub mod status;
 pub mod types;
