@@ -87,6 +87,9 @@ pub const PROPOSAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const PROPOSE_ADMIT: Duration = Duration::from_secs(1);
 /// Most proposals gathered into one step of Raft.
 pub const PROPOSE_BATCH_MAX: usize = 512;
+/// Most steps of Raft that one group has under way at once: enough that the next is replicated
+/// while the one before is on its way to disk, few enough that proposals gather meanwhile.
+pub const PROPOSE_BATCHES_MAX: usize = 4;
 /// Most linearizable reads of one group that wait for a confirmation. Past it: `Busy`.
 pub const READS_WAITING_MAX: usize = 65_536;
 /// Most entries applied in one state transaction: bounds how long a read transaction waits to
