@@ -156,6 +156,8 @@ pub const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 
 /// How long a client works on one operation, retries included, unless told otherwise.
 pub const CLIENT_DEADLINE: Duration = Duration::from_secs(5);
+/// Most writes that one client has under way; further ones wait for a place.
+pub const CLIENT_WRITES_MAX: usize = 2_048;
 /// The first wait between tries of a client; it doubles up to [`CLIENT_BACKOFF_MAX`].
 pub const CLIENT_BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// The longest wait between tries of a client.
@@ -180,7 +182,7 @@ const _: () = {
     assert!(TXN_BYTES_MAX <= APPLY_BATCH_BYTES_MAX);
     assert!(VALUE_BYTES_MAX <= RANGE_BYTES_MAX);
     assert!(RANGE_BYTES_MAX <= TXN_ANSWER_BYTES_MAX);
-    assert!(SESSION_ANSWERS_MAX as usize >= PROPOSALS_MAX);
+    assert!(SESSION_ANSWERS_MAX as usize >= 2 * CLIENT_WRITES_MAX);
     assert!(SPACE_FREE_PERCENT_MIN < SPACE_FREE_PERCENT_WARN);
     assert!(LEASE_TTL_MS_MIN < LEASE_TTL_MS_MAX);
     assert!(LEASE_KEYS_MAX as usize <= DELETE_KEYS_MAX);

@@ -32,7 +32,7 @@ impl LogStore {
             .iter()
             .map(|entry| {
                 decode_entry(entry).map_err(|what| {
-                    let group = self.log.group_id();
+                    let group = self.log.group();
                     io::Error::other(Corrupt { group, index: Some(entry.id.index), what })
                 })
             })

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use openraft::alias::LogIdOf;
 use openraft::errors::{ClientWriteError, ForwardToLeader};
-use openraft::raft::message::WriteResult;
+use openraft::raft::WriteResult;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
@@ -29,7 +28,7 @@ use super::watch::{GroupWatch, WatchRequest};
 use crate::error::{Corrupt, Error, Result};
 use crate::limits::WATCHES_MAX;
 use crate::machine;
-use crate::machine::ops::{Action, Answer, Command, Query};
+use crate::machine::ops::{Answer, Command, Query};
 use crate::seams::disk::Disk;
 use crate::seams::{self, Tasks};
 use crate::status::{GroupStatus, Role};
@@ -336,6 +335,12 @@ impl Replica {
         }
     }
 
+    /// Lets go of a replica whose Raft has stopped by itself.
+    pub fn abandon(&self) {
+        self.inner.stopped.cancel();
+        self.inner.tasks.abort();
+    }
+
     /// Stops the replica in an orderly way: what was applied is checkpointed, watchers are told.
     pub async fn stop(&self) {
         let inner = &self.inner;
@@ -354,9 +359,6 @@ impl Replica {
 /// What must hold between log and state before a replica may run.
 fn check(log: &GroupLog, state: &State) -> Result<()> {
     let group = state.group();
-    if let Some(damage) = log.damage() {
-        return Err(damage.into());
-    }
     let (applied, marks) = (state.applied_id(), log.marks());
     let corrupt = |index, what: String| Err(Corrupt { group, index: Some(index), what }.into());
     if let Some(purged) = marks.purged

@@ -155,8 +155,7 @@ impl State {
         let mut writer =
             StateWriter { transaction: &transaction, tables: Default::default(), applied };
         let result = apply(&mut writer)?;
-        let StateWriter { tables, applied, .. } = writer;
-        drop(tables);
+        let applied = writer.into_applied();
         put_applied(&transaction, &applied)?;
         transaction.commit().map_err(storage_error)?;
         self.opened().applied = applied;
@@ -347,6 +346,11 @@ impl<'t> StateWriter<'t> {
     pub fn set_membership(&mut self, id: EntryId, membership: Vec<u8>) {
         self.applied.membership_id = Some(id);
         self.applied.membership = membership;
+    }
+
+    /// Closes the tables, which the commit asks for.
+    fn into_applied(self) -> AppliedMark {
+        self.applied
     }
 
     fn table(&self, table: Table) -> Result<&OpenTable<'t>, TableError> {
