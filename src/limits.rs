@@ -113,6 +113,13 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 pub const FRAME_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// Most operations queued for the log writer, all groups together; appends wait for a place.
 pub const LOG_QUEUE_OPS_MAX: usize = 8_192;
+/// Most bytes of operations queued for the log writer, all groups together: a few of its largest
+/// frames, so that it always finds work and memory stays bounded. Appends wait for a place; an
+/// operation takes at least its share of a full queue, so both limits are one count.
+pub const LOG_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most groups in one log: each segment begins with what the log knows of every group. Past it
+/// the operation that would begin another group is refused.
+pub const LOG_GROUPS_MAX: usize = 32 * 1024;
 /// Most bytes of recent entries kept in memory for replication and apply; older ones are read
 /// from disk.
 pub const LOG_CACHE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -178,6 +185,8 @@ const _: () = {
     assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX <= TXN_BYTES_MAX);
     assert!(2 * FRAME_BYTES_MAX as u64 <= SEGMENT_BYTES);
     assert!(2 * TXN_BYTES_MAX <= FRAME_BYTES_MAX);
+    assert!(FRAME_BYTES_MAX <= LOG_QUEUE_BYTES_MAX);
+    assert!(LOG_QUEUE_BYTES_MAX.is_multiple_of(LOG_QUEUE_OPS_MAX));
     assert!(TXN_BYTES_MAX <= PROPOSAL_BYTES_MAX);
     assert!(TXN_BYTES_MAX <= APPLY_BATCH_BYTES_MAX);
     assert!(VALUE_BYTES_MAX <= RANGE_BYTES_MAX);

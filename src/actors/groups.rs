@@ -95,12 +95,15 @@ pub(super) fn groups_part(
             let slot = groups.slots.get(&group)?.clone();
             let board = board.clone();
             Some(ChildSpec::actor(part_name(group), move || {
-                (GroupActor, GroupArguments {
-                    group,
-                    spec: spec.clone(),
-                    slot: slot.clone(),
-                    board: board.clone(),
-                })
+                (
+                    GroupActor,
+                    GroupArguments {
+                        group,
+                        spec: spec.clone(),
+                        slot: slot.clone(),
+                        board: board.clone(),
+                    },
+                )
             }))
         })
         .collect();

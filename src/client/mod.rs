@@ -27,9 +27,7 @@ use session::Session;
 
 pub use crate::raft::{LeaseTtl, WatchBatch, WatchEvent, WatchRequest};
 pub use leases::{Lease, Lock};
-pub use requests::{
-    Delete, Deleted, Get, IntoKeyRange, Put, PutDone, Range, RangePage,
-};
+pub use requests::{Delete, Deleted, Get, IntoKeyRange, Put, PutDone, Range, RangePage};
 pub use txn::{Compare, CompareOf, Op, OpAnswer, Txn, TxnDone};
 pub use watch::{Watch, WatchBuilder};
 

@@ -269,7 +269,9 @@ impl Get {
         };
         match self.client.query(query, self.consistency).await?.body {
             AnswerBody::Record(record) => Ok(record),
-            AnswerBody::Range(page) => Ok(page.records.into_iter().next().map(|found| found.record)),
+            AnswerBody::Range(page) => {
+                Ok(page.records.into_iter().next().map(|found| found.record))
+            }
             other => Err(unexpected(&other)),
         }
     }

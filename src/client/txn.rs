@@ -121,8 +121,7 @@ impl Compare<Value> {
 impl<T> Compare<T> {
     fn is(self, is: Is, with: T) -> CompareOf {
         let target = (self.target)(with);
-        let compare =
-            |key| machine::Compare { range: CompareKeys::One(key), target, is };
+        let compare = |key| machine::Compare { range: CompareKeys::One(key), target, is };
         CompareOf(self.key.map(compare))
     }
 }

@@ -198,9 +198,8 @@ impl KvServiceBuilder {
             seams::blocking(move || Opened::open(dir, &seams, asked, name)).await?
         };
         let Opened { dir, lock, identity, key, log, space } = opened;
-        let endpoint = Endpoint::bind(&key, self.reach, self.listen)
-            .await
-            .map_err(StartError::Listen)?;
+        let endpoint =
+            Endpoint::bind(&key, self.reach, self.listen).await.map_err(StartError::Listen)?;
         let node = NodeIdentity {
             node_id: identity.node_id,
             endpoint_id: key.endpoint_id(),
@@ -278,9 +277,8 @@ impl Opened {
         let key = NodeKey::load_or_create(disk.as_ref(), &dir.join("node.key"), &seams.random)
             .map_err(unusable)?;
         let space = SpaceGuard::new(disk.clone(), dir.clone()).map_err(unusable)?;
-        let log = open_log(disk.clone(), &dir.join("log"), seams).map_err(|error| {
-            StartError::Store { dir: dir.clone(), error }
-        })?;
+        let log = open_log(disk.clone(), &dir.join("log"), seams)
+            .map_err(|error| StartError::Store { dir: dir.clone(), error })?;
         Ok(Opened { dir, lock, identity, key, log, space })
     }
 }

@@ -148,7 +148,8 @@ impl Replica {
     pub async fn open(spec: ReplicaSpec) -> Result<Replica> {
         let ReplicaSpec { group, node, log, disk, dir, space, times, found_with } = spec;
         let failure = |error| table_failure(group, error);
-        let state = seams::blocking(move || State::open(disk, &dir, group)).await.map_err(failure)?;
+        let state =
+            seams::blocking(move || State::open(disk, &dir, group)).await.map_err(failure)?;
         check(&log, &state)?;
         let hub = Arc::new(Hub::new(&state).map_err(failure)?);
         let leases = Arc::new(LeaseClock::new(&state).map_err(failure)?);
@@ -241,10 +242,11 @@ impl Replica {
     /// Watches a range of keys from what is committed now, or from a revision.
     pub async fn watch(&self, request: WatchRequest) -> Result<GroupWatch, Failed> {
         let inner = &self.inner;
-        let place = inner.watches.clone().try_acquire_owned().map_err(|_| Error::Busy {
-            what: "the number of watches",
-            retry_after_ms: 1_000,
-        })?;
+        let place = inner
+            .watches
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| Error::Busy { what: "the number of watches", retry_after_ms: 1_000 })?;
         if request.from.is_none() {
             self.freshen(Consistency::Linearizable).await?;
         }
