@@ -1,3 +1,4 @@
-//! The integration tests of the library, in one program.
+//! What the library promises, tried from outside: one program, a module for each subject.
 
 mod log;
+mod machine;
