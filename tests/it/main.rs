@@ -1,3 +1,4 @@
 //! All integration tests of the library, in one binary so that it is linked once.
 
+mod docs;
 mod walls;
