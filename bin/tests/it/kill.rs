@@ -41,6 +41,8 @@ async fn every_acknowledged_write_outlives_a_kill_and_no_refused_one_does() {
         let writing = join_all(clients.iter_mut().map(|client| client.write_until_gone(&url)));
         let killing = async {
             sleep(Duration::from_millis(20 + dice.below(400))).await;
+            let ended = node.child.try_wait().expect("a child can be asked");
+            assert!(ended.is_none(), "round {round}: it ended by itself: {node}; {repeat}");
             node.kill();
         };
         tokio::join!(writing, killing);
@@ -136,12 +138,12 @@ struct Written {
     revision: u64,
 }
 
-/// What came of one request.
-enum Sent {
+/// What came of one write.
+enum Fate {
     Done { revision: u64 },
     Refused,
     Unknown,
-    NotSent,
+    NotDone,
 }
 
 impl Writer {
@@ -193,24 +195,24 @@ impl Writer {
                 false => Stored { value: value.clone(), version: present.version + 1 },
             };
             match send(&self.http, request).await {
-                Sent::Done { revision } => {
+                Fate::Done { revision } => {
                     assert!(holds, "a write was done whose condition does not hold: {value}");
                     self.keys[key].present = after;
                     if !deleting {
                         self.written.push(Written { key, value, revision });
                     }
                 }
-                Sent::Refused => {
+                Fate::Refused => {
                     assert!(!holds, "a write was refused whose condition holds: {value}");
                     self.refused += 1;
                 }
-                Sent::Unknown => {
+                Fate::Unknown => {
                     if holds {
                         self.keys[key].maybe = Some(after);
                     }
                     return;
                 }
-                Sent::NotSent => return,
+                Fate::NotDone => return,
             }
         }
     }
@@ -238,21 +240,21 @@ impl Writer {
     }
 }
 
-async fn send(http: &Client, request: reqwest::Request) -> Sent {
+async fn send(http: &Client, request: reqwest::Request) -> Fate {
     let response = match http.execute(request).await {
         Ok(response) => response,
-        Err(error) if error.is_connect() => return Sent::NotSent,
-        Err(_) => return Sent::Unknown,
+        Err(error) if error.is_connect() => return Fate::NotDone,
+        Err(_) => return Fate::Unknown,
     };
     match response.status() {
         StatusCode::OK | StatusCode::CREATED => match header(&response, "aspen-revision") {
-            Some(revision) => Sent::Done { revision },
+            Some(revision) => Fate::Done { revision },
             None => panic!("a write's answer has no revision: {response:?}"),
         },
-        StatusCode::PRECONDITION_FAILED => Sent::Refused,
-        StatusCode::GATEWAY_TIMEOUT => Sent::Unknown,
+        StatusCode::PRECONDITION_FAILED => Fate::Refused,
+        StatusCode::GATEWAY_TIMEOUT => Fate::Unknown,
         // Not admitted, and so without effect: the node is on its way down.
-        StatusCode::SERVICE_UNAVAILABLE => Sent::NotSent,
+        StatusCode::SERVICE_UNAVAILABLE => Fate::NotDone,
         status => panic!("a write was answered {status}"),
     }
 }
