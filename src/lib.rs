@@ -14,9 +14,12 @@
 
 pub mod client;
 pub mod error;
+pub mod health;
+pub mod http;
 pub mod limits;
 pub mod machine;
 pub mod seams;
+pub mod status;
 pub mod types;
 
 /// The examples of the README are compiled and run with the documentation's.
