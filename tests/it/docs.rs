@@ -40,7 +40,25 @@ fn every_dependency_has_its_reason_and_every_reason_its_dependency() {
 }
 
 #[test]
-fn links_between_documents_lead_somewhere() {
+fn every_cargo_command_in_a_document_exists() {
+    let config: toml::Table = read(".cargo/config.toml").parse().expect("cargo reads it too");
+    let aliases = config["alias"].as_table().expect("aliases are a table");
+    let known = ["bench", "build", "fmt", "fuzz", "install", "run", "test"];
+    let mut unknown = Vec::new();
+    for page in pages() {
+        for text in read(&page).split("cargo ").skip(1) {
+            let word: String = text.chars().take_while(char::is_ascii_lowercase).collect();
+            let command = text[word.len()..].starts_with([' ', '`', '\n']);
+            if command && !known.contains(&word.as_str()) && !aliases.contains_key(&word) {
+                unknown.push(format!("{page}: cargo {word}"));
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "no such command:\n{}", unknown.join("\n"));
+}
+
+/// README.md and every page under docs/.
+fn pages() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut pages = vec!["README.md".to_owned()];
     for folder in ["docs", "docs/decisions"] {
@@ -52,8 +70,14 @@ fn links_between_documents_lead_somewhere() {
             }
         }
     }
+    pages
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut broken = Vec::new();
-    for page in pages {
+    for page in pages() {
         let text = read(&page);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let target = link.split('#').next().unwrap_or_default();
