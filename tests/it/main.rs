@@ -1,4 +1,6 @@
 //! What the library promises, tried from outside: one program, a module for each subject.
 
+mod docs;
 mod log;
 mod machine;
+mod walls;
