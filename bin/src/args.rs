@@ -103,6 +103,8 @@ pub(crate) enum Cmd {
     Config {
         #[command(subcommand)]
         command: ConfigCmd,
+        #[command(flatten)]
+        misplaced: MisplacedSettings,
     },
 }
 
@@ -111,6 +113,8 @@ pub(crate) enum Cmd {
 pub(crate) struct NodeArgs {
     #[command(flatten)]
     pub(crate) settings: NodeSettings,
+    #[command(flatten)]
+    pub(crate) misplaced: MisplacedSettings,
     /// Read settings from this TOML file [env: ASPEN_CONFIG].
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -125,6 +129,8 @@ pub(crate) enum ConfigCmd {
     Check {
         /// The file.
         file: PathBuf,
+        #[command(flatten)]
+        misplaced: MisplacedSettings,
     },
 }
 
@@ -316,8 +322,8 @@ fn consistencies() -> impl TypedValueParser<Value = Consistency> {
 /// How keys are written.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct KeyArgs {
-    /// How keys are written in the arguments.
-    #[arg(long, value_enum, value_name = "ENCODING", default_value = "text")]
+    /// How keys are written in the arguments: text, base64 or hex.
+    #[arg(long, value_enum, default_value = "text", hide_possible_values = true)]
     pub(crate) encoding: Encoding,
 }
 
@@ -328,6 +334,11 @@ pub(crate) struct NodeSettings(pub(crate) Vec<(&'static Setting, String)>);
 /// The client's settings that were given as flags, before or after the command.
 #[derive(Debug, Default)]
 pub(crate) struct ClientSettings(pub(crate) Vec<(&'static Setting, String)>);
+
+/// The client's settings where they mean nothing: taken so that the refusal can say so, and not
+/// shown in the help.
+#[derive(Debug, Default)]
+pub(crate) struct MisplacedSettings(Vec<(&'static Setting, String)>);
 
 fn settings_of(scope: Scope) -> impl Iterator<Item = &'static Setting> {
     SETTINGS.iter().filter(move |setting| setting.scope == scope)
@@ -376,6 +387,7 @@ settings_as_args!(NodeSettings, Scope::Node, setting_arg);
 settings_as_args!(ClientSettings, Scope::Client, |setting| {
     setting_arg(setting).global(true).display_order(101)
 });
+settings_as_args!(MisplacedSettings, Scope::Client, |setting| setting_arg(setting).hide(true));
 
 /// Reads the process's arguments. Help and the version are printed here and end with `None`.
 pub(crate) fn parse() -> Result<Option<Cli>, Failure> {
@@ -388,7 +400,14 @@ pub(crate) fn parse() -> Result<Option<Cli>, Failure> {
             error.print()?;
             Ok(None)
         }
-        _ => Err(Failure::usage(sentence(&error))),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let command = words(std::env::args().skip(1));
+            Err(Failure::usage(format!("{command} needs a command; see `{command} --help`")))
+        }
+        _ => {
+            let command = words(std::env::args().skip(1));
+            Err(Failure::usage(format!("{}; see `{command} --help`", told(&error))))
+        }
     }
 }
 
@@ -397,29 +416,46 @@ pub(crate) fn print_help() -> Result<(), Failure> {
     Ok(Cli::command().print_help()?)
 }
 
-/// clap's paragraphs as one sentence that ends with where to look.
-fn sentence(error: &clap::Error) -> String {
+/// What clap says, without its usage and hints where to look, on one line.
+fn told(error: &clap::Error) -> String {
     let text = error.to_string();
-    let parts = text
+    let lines = text
         .lines()
         .map(str::trim)
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .filter(|line| !line.is_empty())
         .map(|line| line.strip_prefix("error: ").unwrap_or(line));
-    let told = parts.collect::<Vec<_>>().join(" ");
-    // The usage line begins with the command's own words: `Usage: aspen lease grant [OPTIONS] …`.
-    let usage = text.lines().find_map(|line| line.trim().strip_prefix("Usage: "));
-    let words = usage.unwrap_or("aspen").split(' ').take_while(|word| {
-        word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
-            && !word.starts_with("--")
-    });
-    format!("{told}; see `{} --help`", words.collect::<Vec<_>>().join(" "))
+    let mut told = String::new();
+    for line in lines {
+        let joint = match line.strip_prefix("tip: ") {
+            _ if told.is_empty() => "",
+            Some(_) => "; ",
+            None => " ",
+        };
+        told.push_str(joint);
+        told.push_str(line.strip_prefix("tip: ").unwrap_or(line));
+    }
+    told
+}
+
+/// The command that the arguments name: `aspen lease grant`.
+fn words(arguments: impl Iterator<Item = String>) -> String {
+    let mut command = Cli::command();
+    let mut words = command.get_name().to_owned();
+    for argument in arguments {
+        if let Some(next) = command.find_subcommand(&argument) {
+            command = next.clone();
+            words.push(' ');
+            words.push_str(&argument);
+        }
+    }
+    words
 }
 
 /// `--node` and `--timeout` are for commands that talk to a node; said elsewhere they are a
 /// mistake that must not pass silently.
-pub(crate) fn refuse_client_settings(client: &ClientSettings) -> Result<(), Failure> {
-    match client.0.first() {
+fn refuse(given: &[(&'static Setting, String)]) -> Result<(), Failure> {
+    match given.first() {
         Some((setting, _)) => Err(Failure::usage(format!(
             "--{} is for commands that talk to a running node, such as put and get",
             setting.name
@@ -428,9 +464,24 @@ pub(crate) fn refuse_client_settings(client: &ClientSettings) -> Result<(), Fail
     }
 }
 
+impl ClientSettings {
+    /// Refuses them before a command that does not talk to a node.
+    pub(crate) fn refuse(&self) -> Result<(), Failure> {
+        refuse(&self.0)
+    }
+}
+
+impl MisplacedSettings {
+    /// Refuses them.
+    pub(crate) fn refuse(&self) -> Result<(), Failure> {
+        refuse(&self.0)
+    }
+}
+
 impl NodeArgs {
     /// Reads the configuration from its four places.
     pub(crate) fn load(&self) -> Result<config::Loaded, Failure> {
+        self.misplaced.refuse()?;
         config::load_node(&self.settings.0, self.config.as_deref(), &config::environment())
             .map_err(|problems| config::failure(&problems))
     }
@@ -456,5 +507,20 @@ mod tests {
             command.get_subcommands().for_each(walk);
         }
         walk(&Cli::command());
+    }
+
+    #[test]
+    fn every_command_and_flag_is_documented() {
+        let page = include_str!("../../docs/command.md");
+        fn walk(command: &Command, page: &str) {
+            let name = command.get_name();
+            assert!(page.contains(name), "{name} is not in docs/command.md");
+            for flag in command.get_arguments().filter(|a| !a.is_hide_set()) {
+                let Some(long) = flag.get_long() else { continue };
+                assert!(page.contains(&format!("--{long}")), "{name} --{long} is not there");
+            }
+            command.get_subcommands().for_each(|command| walk(command, page));
+        }
+        walk(&Cli::command(), page);
     }
 }

@@ -26,6 +26,7 @@ use tokio::time::{self, Instant};
 
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
+use crate::input;
 
 /// Largest answer that is taken: a page of records of the largest size, in base64 and JSON, twice.
 const ANSWER_BYTES_MAX: usize = 4 * aspen::limits::RANGE_BYTES_MAX;
@@ -299,7 +300,7 @@ impl Node {
         let connecting = TcpStream::connect((self.address.host.as_str(), self.address.port));
         let stream = match time::timeout_at(connect_deadline, connecting).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(self.absent(&plain(&error))),
+            Ok(Err(error)) => return Err(self.absent(&input::reason(&error))),
             Err(_) => return Err(self.absent("it did not accept a connection in time")),
         };
         // Small requests leave at once; a failure to say so costs time and nothing else.
@@ -351,7 +352,7 @@ impl Node {
 
     /// Time was up before the answer came.
     fn late(&self, writes: bool) -> Failure {
-        let waited = crate::input::duration_text(self.timeout);
+        let waited = input::duration_text(self.timeout);
         self.unanswered(writes, format!("did not answer within {waited}"))
     }
 
@@ -362,15 +363,6 @@ impl Node {
             return Failure::new(Exit::Unknown, sentence);
         }
         Failure::unreachable(format!("the node at http://{authority} {what}; try again"))
-    }
-}
-
-/// An error of the operating system without its number.
-fn plain(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((reason, _)) => reason.to_ascii_lowercase(),
-        None => text,
     }
 }
 

@@ -129,7 +129,8 @@ impl Source {
 )]
 pub(crate) fn read_file(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
     let shown = path.display().to_string();
-    let file = File::open(path).map_err(|error| format!("{shown} can't be read: {error}"))?;
+    let file =
+        File::open(path).map_err(|error| format!("{shown} can't be read: {}", reason(&error)))?;
     read_bounded(file, &shown, bytes_max)
 }
 
@@ -138,11 +139,20 @@ fn read_bounded(reader: impl Read, what: &str, bytes_max: usize) -> Result<Vec<u
     reader
         .take(bytes_max as u64 + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| format!("{what} can't be read: {error}"))?;
+        .map_err(|error| format!("{what} can't be read: {}", reason(&error)))?;
     if bytes.len() > bytes_max {
         return Err(too_large(what, bytes_max));
     }
     Ok(bytes)
+}
+
+/// An error of the operating system as the rest of a sentence, without its number.
+pub(crate) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((reason, _)) => reason.to_ascii_lowercase(),
+        None => text,
+    }
 }
 
 fn too_large(what: &str, bytes_max: usize) -> String {

@@ -39,11 +39,12 @@ fn run() -> Result<(), Failure> {
     let Some(command) = command else { return args::print_help() };
     match command {
         Cmd::Start(node) => {
-            args::refuse_client_settings(&client)?;
+            client.refuse()?;
             start::run(&node.load()?.config, json)
         }
-        Cmd::Config { command } => {
-            args::refuse_client_settings(&client)?;
+        Cmd::Config { command, misplaced } => {
+            client.refuse()?;
+            misplaced.refuse()?;
             commands::config::run(&command, json)
         }
         Cmd::Put(args) => {

@@ -12,7 +12,8 @@ use crate::output;
 pub(crate) fn run(command: &ConfigCmd, json: bool) -> Result<(), Failure> {
     match command {
         ConfigCmd::Show(node) => show(&node.load()?, json),
-        ConfigCmd::Check { file } => {
+        ConfigCmd::Check { file, misplaced } => {
+            misplaced.refuse()?;
             let problems = config::check_file(file);
             if !problems.is_empty() {
                 return Err(config::failure(&problems));

@@ -178,3 +178,20 @@ fn every_problem_of_every_place_is_told_at_once() {
     let problems = load_node(&flags, Some(&path), &environment).expect_err("five of them");
     assert_eq!(problems.len(), 5);
 }
+
+#[test]
+fn the_documented_settings_are_those_of_the_table() {
+    let documented: Vec<&str> = include_str!("../../../docs/config.md")
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let expected: Vec<String> = SETTINGS
+        .iter()
+        .map(|setting| {
+            let Setting { name, allowed, help, default, .. } = setting;
+            let default = default.map_or_else(|| " ".to_owned(), |text| format!(" `{text}` "));
+            format!("| `{name}` | `{}` |{default}| {allowed} | {help} |", setting.variable())
+        })
+        .collect();
+    assert_eq!(documented, expected);
+}

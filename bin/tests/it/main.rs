@@ -1,0 +1,6 @@
+//! The real binary, from the outside: arguments in; output, sentences and exit codes out.
+
+mod answers;
+mod config;
+mod support;
+mod usage;
