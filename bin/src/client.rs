@@ -171,10 +171,7 @@ impl Answer {
 
     /// The body as JSON of a known form.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_slice(&self.body).map_err(|error| {
-            let exit = if self.writes { Exit::Unknown } else { Exit::Refused };
-            Failure::new(exit, format!("the node's answer is not understood: {error}"))
-        })
+        serde_json::from_slice(&self.body).map_err(not_understood)
     }
 
     /// A header's text.
@@ -186,6 +183,12 @@ impl Answer {
     pub(crate) fn number(&self, name: &str) -> Option<u64> {
         self.header(name)?.parse().ok()
     }
+}
+
+/// An answer of another form than `docs/http.md` has: most likely of another version. It came
+/// with a status that says what was done, so the outcome is not unknown.
+pub(crate) fn not_understood(error: serde_json::Error) -> Failure {
+    Failure::refused(format!("the node's answer is not understood ({error}); is it an aspen node?"))
 }
 
 /// The part of a problem body (RFC 9457) that a person needs.
@@ -218,6 +221,17 @@ fn refusal(status: StatusCode, body: &[u8], writes: bool) -> Failure {
         let _ = write!(sentence, "; {UNKNOWN_REMEDY}");
     }
     Failure::new(exit, sentence)
+}
+
+/// What a problem means that comes as the last event of a stream.
+pub(crate) fn told_in_stream(problem: &str) -> Failure {
+    #[derive(Deserialize)]
+    struct Status {
+        status: u16,
+    }
+    let status = serde_json::from_str::<Status>(problem).ok();
+    let status = status.and_then(|problem| StatusCode::from_u16(problem.status).ok());
+    refusal(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), problem.as_bytes(), false)
 }
 
 /// What to do when a write's answer is missing.
@@ -271,14 +285,14 @@ impl Node {
         self.send(request).await?.accepted()
     }
 
-    /// Sends a request whose answer goes on; gives its headers and its
-    /// body once the node has said yes.
-    pub(crate) async fn stream(&self, request: Request) -> Result<(HeaderMap, Incoming), Failure> {
+    /// Sends a request whose answer goes on; gives its body once the node
+    /// has said yes.
+    pub(crate) async fn stream(&self, request: Request) -> Result<Incoming, Failure> {
         let deadline = Instant::now() + self.timeout;
         let writes = request.writes;
-        let (status, headers, body) = self.open(request, deadline).await?;
+        let (status, _, body) = self.open(request, deadline).await?;
         if status.is_success() {
-            return Ok((headers, body));
+            return Ok(body);
         }
         let limited = http_body_util::Limited::new(body, ANSWER_BYTES_MAX);
         let bytes = match time::timeout_at(deadline, limited.collect()).await {

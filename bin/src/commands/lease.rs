@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::{self, Instant};
 
 use crate::args::LeaseCmd;
-use crate::client::{Node, Request};
+use crate::client::{self, Node, Request};
 use crate::exit::{Exit, Failure};
 use crate::input::duration_text;
 use crate::output;
@@ -26,6 +26,7 @@ struct Lease {
 
 #[derive(Debug, Deserialize)]
 struct Leases {
+    more: bool,
     leases: Vec<Value>,
 }
 
@@ -106,23 +107,32 @@ async fn keep_alive(node: &Node, id: LeaseId, once: bool, json: bool) -> Result<
 const RETRY: Duration = Duration::from_millis(250);
 
 async fn list(node: &Node, json: bool) -> Result<(), Failure> {
-    let leases: Leases = node.ask(Request::read(Method::GET, "/v1/leases")).await?.json()?;
-    if json {
-        return leases.leases.iter().try_for_each(output::json_line);
+    let mut rows = vec![["LEASE", "TTL", "KEYS"].map(str::to_owned).to_vec()];
+    let mut after: Option<String> = None;
+    loop {
+        let request = Request::read(Method::GET, "/v1/leases").maybe("after", after.as_deref());
+        let page: Leases = node.ask(request).await?.json()?;
+        after = None;
+        for listed in &page.leases {
+            let lease = Lease::deserialize(listed).map_err(client::not_understood)?;
+            if json {
+                output::json_line(listed)?;
+            } else {
+                let keys = lease.keys.to_string();
+                rows.push(vec![lease.id.clone(), text(lease.ttl_ms), keys]);
+            }
+            after = Some(lease.id);
+        }
+        if !page.more || after.is_none() {
+            break;
+        }
     }
-    let heading = ["LEASE", "TTL", "KEYS"].map(str::to_owned).to_vec();
-    let rows = leases.leases.into_iter().map(|lease| {
-        let lease: Lease = serde_json::from_value(lease).map_err(|error| {
-            Failure::refused(format!("the node's answer is not understood: {error}"))
-        })?;
-        Ok(vec![lease.id, text(lease.ttl_ms), lease.keys.to_string()])
-    });
-    let rows = rows.collect::<Result<Vec<_>, Failure>>()?;
-    output::line(&output::table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>()))
+    if json { Ok(()) } else { output::line(&output::table(&rows)) }
 }
 
 async fn show(node: &Node, id: LeaseId, json: bool) -> Result<(), Failure> {
-    let answer = node.ask(Request::read(Method::GET, &path(id))).await?;
+    let request = Request::read(Method::GET, &path(id)).flag("keys", true);
+    let answer = node.ask(request).await?;
     if json {
         return output::json_line(&answer.json()?);
     }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use aspen::types::{Consistency, Revision};
 use http_body_util::BodyExt;
 use hyper::Method;
 use hyper::body::Incoming;
@@ -13,8 +14,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time;
 
+use super::status;
 use crate::args::WatchArgs;
-use crate::client::{Node, Request};
+use crate::client::{self, Node, Request};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::sse::{EVENT_BYTES_MAX, Event, Parser, TooLarge};
@@ -28,8 +30,13 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// Prints changes until interrupted.
 pub(crate) async fn run(node: Node, args: WatchArgs, json: bool) -> Result<(), Failure> {
-    let mut watch = Watch { seen: None, from_given: args.from.is_some(), json };
-    let base = request(&args)?;
+    let from = match args.from {
+        Some(from) => from,
+        // "From now on" must mean the same after a connection was lost before the first event.
+        None => status::revision(&node, Consistency::Linearizable).await?.saturating_add(1),
+    };
+    let base = request(&args, from)?;
+    let mut watch = Watch { seen: None, json };
     // The first time, a node that is not there is the answer; later, it is waited for.
     let mut body = watch.open(&node, &base).await?;
     loop {
@@ -39,7 +46,7 @@ pub(crate) async fn run(node: Node, args: WatchArgs, json: bool) -> Result<(), F
     }
 }
 
-fn request(args: &WatchArgs) -> Result<Request, Failure> {
+fn request(args: &WatchArgs, from: Revision) -> Result<Request, Failure> {
     let encoding = args.keys.encoding;
     let request = Request::read(Method::GET, "/v1/watch");
     let request = match (&args.key, &args.prefix) {
@@ -47,33 +54,26 @@ fn request(args: &WatchArgs) -> Result<Request, Failure> {
         (None, Some(prefix)) => request.parameter("prefix", encoding.bytes(prefix)?),
         (None, None) => request.parameter("prefix", ""),
     };
-    Ok(request.maybe("from", args.from.map(|from| from.to_string())).flag("prev", args.prev))
+    let request = request.parameter("from", from.to_string()).flag("prev", args.prev);
+    Ok(request.header("accept", "text/event-stream"))
 }
 
 struct Watch {
-    /// The last revision of which everything was printed.
+    /// The last revision up to which everything was printed.
     seen: Option<String>,
-    /// The watch began at a revision of the caller's choice.
-    from_given: bool,
     json: bool,
 }
 
 impl Watch {
-    async fn open(&mut self, node: &Node, base: &Request) -> Result<Incoming, Failure> {
+    async fn open(&self, node: &Node, base: &Request) -> Result<Incoming, Failure> {
         let request = match &self.seen {
             Some(seen) => base.clone().header("last-event-id", seen),
             None => base.clone(),
         };
-        let (headers, body) = node.stream(request.header("accept", "text/event-stream")).await?;
-        // Without a first event yet, a later reopening must not skip what came in between.
-        if self.seen.is_none() && !self.from_given {
-            let revision = headers.get("aspen-revision").and_then(|value| value.to_str().ok());
-            self.seen = revision.map(str::to_owned);
-        }
-        Ok(body)
+        node.stream(request).await
     }
 
-    async fn reopen(&mut self, node: &Node, base: &Request) -> Result<Incoming, Failure> {
+    async fn reopen(&self, node: &Node, base: &Request) -> Result<Incoming, Failure> {
         let mut wait = RETRY_MIN;
         loop {
             time::sleep(wait).await;
@@ -96,40 +96,46 @@ impl Watch {
                 Failure::refused(format!("an event has more than {EVENT_BYTES_MAX} bytes"))
             })?;
             for event in events.drain(..) {
-                self.print(&event)?;
+                if self.print(&event)? == Goes::Over {
+                    return Ok(());
+                }
             }
         }
         Ok(())
     }
 
-    fn print(&mut self, event: &Event) -> Result<(), Failure> {
+    fn print(&mut self, event: &Event) -> Result<Goes, Failure> {
         match event.event.as_str() {
+            "change" if self.json => output::line(&event.data)?,
             "change" => {
-                if self.json {
-                    output::line(&event.data)?;
-                } else {
-                    let change: Change = serde_json::from_str(&event.data).map_err(|error| {
-                        Failure::refused(format!("an event is not understood: {error}"))
-                    })?;
-                    change.lines().iter().try_for_each(|line| output::line(line))?;
-                }
+                let change: Change = serde_json::from_str(&event.data).map_err(|error| {
+                    Failure::refused(format!("an event is not understood: {error}"))
+                })?;
+                change.lines().iter().try_for_each(|line| output::line(line))?;
             }
-            "compacted" => return Err(ended(&event.data)),
-            // Kinds of a later version.
+            "compacted" | "error" => {
+                let failure = client::told_in_stream(&event.data);
+                return match failure.exit() {
+                    Exit::Unreachable => Ok(Goes::Over),
+                    _ => Err(failure),
+                };
+            }
+            // `progress`, which only moves what was seen, and kinds of a later version.
             _ => {}
         }
         if event.id.is_some() {
             self.seen.clone_from(&event.id);
         }
-        Ok(())
+        Ok(Goes::On)
     }
 }
 
-/// The stream's own word that it can't go on.
-fn ended(data: &str) -> Failure {
-    let problem: Value = serde_json::from_str(data).unwrap_or_default();
-    let detail = problem.get("detail").and_then(Value::as_str);
-    Failure::refused(detail.unwrap_or("the history asked for was compacted"))
+/// Whether a stream goes on after an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goes {
+    On,
+    /// It is over, and another can be opened.
+    Over,
 }
 
 /// All changes of one revision.

@@ -109,17 +109,20 @@ fn keys_reach_the_node_as_they_are_and_conditions_as_headers() {
 fn a_watch_goes_on_where_its_connection_ended() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\naspen-revision: 4\r\n\r\n";
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+    let now = "HTTP/1.1 200 OK\r\naspen-revision: 4\r\ncontent-length: 0\r\n\r\n";
     let change = |revision: u64| {
         let data = format!(
             r#"{{"revision":{revision},"events":[{{"key":"k","record":{{"value":"v{revision}"}}}}]}}"#
         );
         format!("id: {revision}\nevent: change\ndata: {data}\n\n")
     };
-    let gone = "event: compacted\ndata: {\"detail\":\"revision 9 was compacted\"}\n\n";
+    let busy = "event: error\ndata: {\"status\":503,\"detail\":\"no leader\"}\n\n";
+    let gone = "event: compacted\ndata: {\"status\":410,\"detail\":\"compacted\"}\n\n";
     let answers = [
+        now.to_owned(),
         head.to_owned(),
-        format!("{head}{}{}", change(5), change(6)),
+        format!("{head}{}{}id: 7\nevent: progress\ndata: {{}}\n\n{busy}", change(5), change(6)),
         format!("{head}{}{gone}", change(8)),
     ];
     let (run, heads) = thread::scope(|scope| {
@@ -131,10 +134,12 @@ fn a_watch_goes_on_where_its_connection_ended() {
     });
     assert_eq!(run.stdout, "5\tput\tk\tv5\n6\tput\tk\tv6\n8\tput\tk\tv8\n");
     let lost = "aspen: the connection was lost; trying again\n";
-    assert_eq!(run.stderr, format!("{lost}{lost}aspen: revision 9 was compacted\n"));
+    assert_eq!(run.stderr, format!("{lost}{lost}aspen: compacted\n"));
     assert_eq!(run.code, 1);
-    assert!(heads[0].starts_with("GET /v1/watch?prefix=k HTTP/1.1\r\n"), "{}", heads[0]);
-    assert!(!heads[0].contains("last-event-id"), "{}", heads[0]);
-    assert!(heads[1].contains("last-event-id: 4\r\n"), "{}", heads[1]);
-    assert!(heads[2].contains("last-event-id: 6\r\n"), "{}", heads[2]);
+    let first = "GET /v1/watch?prefix=k&from=5 HTTP/1.1\r\n";
+    for (head, seen) in heads[1..].iter().zip([None, None, Some("last-event-id: 7\r\n")]) {
+        assert!(head.starts_with(first), "{head}");
+        assert_eq!(head.contains("last-event-id"), seen.is_some(), "{head}");
+        assert!(seen.is_none_or(|seen| head.contains(seen)), "{head}");
+    }
 }
