@@ -35,6 +35,9 @@ pub const DELETE_PREV_KEYS_MAX: usize = 10_000;
 /// Most keys one ranged delete removes: one command is applied without a pause. Past it:
 /// `Refusal::DeleteTooLarge`, and nothing is applied; delete by smaller ranges.
 pub const DELETE_KEYS_MAX: usize = 100_000;
+/// Most bytes of keys that one command deletes: each key is written to history and told to
+/// watchers again. The keys of one lease always fit. Past it: `Refusal::DeleteTooLarge`.
+pub const DELETE_KEY_BYTES_MAX: usize = 48 * 1024 * 1024;
 
 // --- leases ---
 
@@ -71,6 +74,9 @@ pub const COMPACT_STEP_ENTRIES_MAX: usize = 4_096;
 
 /// Most events in one batch of a watch, unless one revision has more.
 pub const WATCH_BATCH_EVENTS_MAX: usize = 1_024;
+/// Most changes that one reading of history passes over, however few of them are asked for: it
+/// bounds how long one watcher that is behind holds a thread. It goes on with the next reading.
+pub const HISTORY_SCAN_ROWS_MAX: usize = 65_536;
 /// Most bytes of recent changes kept in memory for watchers; older ones are read from history.
 pub const WATCH_RECENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most watches open at once in one group. Past it: `Busy`.
@@ -87,6 +93,9 @@ pub const PROPOSAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const PROPOSE_ADMIT: Duration = Duration::from_secs(1);
 /// Most proposals gathered into one step of Raft.
 pub const PROPOSE_BATCH_MAX: usize = 512;
+/// Most steps of Raft that one group has under way at once: enough that the next is replicated
+/// while the one before is on its way to disk, few enough that proposals gather meanwhile.
+pub const PROPOSE_BATCHES_MAX: usize = 4;
 /// Most linearizable reads of one group that wait for a confirmation. Past it: `Busy`.
 pub const READS_WAITING_MAX: usize = 65_536;
 /// Most entries applied in one state transaction: bounds how long a read transaction waits to
@@ -104,6 +113,13 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 pub const FRAME_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// Most operations queued for the log writer, all groups together; appends wait for a place.
 pub const LOG_QUEUE_OPS_MAX: usize = 8_192;
+/// Most bytes of operations queued for the log writer, all groups together: a few of its largest
+/// frames, so that it always finds work and memory stays bounded. Appends wait for a place; an
+/// operation takes at least its share of a full queue, so both limits are one count.
+pub const LOG_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most groups in one log: each segment begins with what the log knows of every group. Past it
+/// the operation that would begin another group is refused.
+pub const LOG_GROUPS_MAX: usize = 32 * 1024;
 /// Most bytes of recent entries kept in memory for replication and apply; older ones are read
 /// from disk.
 pub const LOG_CACHE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -147,6 +163,8 @@ pub const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 
 /// How long a client works on one operation, retries included, unless told otherwise.
 pub const CLIENT_DEADLINE: Duration = Duration::from_secs(5);
+/// Most writes that one client has under way; further ones wait for a place.
+pub const CLIENT_WRITES_MAX: usize = 2_048;
 /// The first wait between tries of a client; it doubles up to [`CLIENT_BACKOFF_MAX`].
 pub const CLIENT_BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// The longest wait between tries of a client.
@@ -167,12 +185,18 @@ const _: () = {
     assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX <= TXN_BYTES_MAX);
     assert!(2 * FRAME_BYTES_MAX as u64 <= SEGMENT_BYTES);
     assert!(2 * TXN_BYTES_MAX <= FRAME_BYTES_MAX);
+    assert!(FRAME_BYTES_MAX <= LOG_QUEUE_BYTES_MAX);
+    assert!(LOG_QUEUE_BYTES_MAX.is_multiple_of(LOG_QUEUE_OPS_MAX));
     assert!(TXN_BYTES_MAX <= PROPOSAL_BYTES_MAX);
     assert!(TXN_BYTES_MAX <= APPLY_BATCH_BYTES_MAX);
     assert!(VALUE_BYTES_MAX <= RANGE_BYTES_MAX);
     assert!(RANGE_BYTES_MAX <= TXN_ANSWER_BYTES_MAX);
-    assert!(SESSION_ANSWERS_MAX as usize >= PROPOSALS_MAX);
+    assert!(SESSION_ANSWERS_MAX as usize >= 2 * CLIENT_WRITES_MAX);
     assert!(SPACE_FREE_PERCENT_MIN < SPACE_FREE_PERCENT_WARN);
     assert!(LEASE_TTL_MS_MIN < LEASE_TTL_MS_MAX);
+    assert!(LEASE_KEYS_MAX as usize <= DELETE_KEYS_MAX);
+    assert!(LEASE_KEYS_MAX as usize * KEY_BYTES_MAX <= DELETE_KEY_BYTES_MAX);
+    assert!(DELETE_PREV_KEYS_MAX <= DELETE_KEYS_MAX);
+    assert!(RANGE_BYTES_MAX >= KEY_BYTES_MAX + VALUE_BYTES_MAX);
     assert!(HTTP_JSON_BYTES_MAX > TXN_BYTES_MAX * 4 / 3);
 };
