@@ -35,6 +35,9 @@ pub const DELETE_PREV_KEYS_MAX: usize = 10_000;
 /// Most keys one ranged delete removes: one command is applied without a pause. Past it:
 /// `Refusal::DeleteTooLarge`, and nothing is applied; delete by smaller ranges.
 pub const DELETE_KEYS_MAX: usize = 100_000;
+/// Most bytes of keys that one command deletes: each key is written to history and told to
+/// watchers again. The keys of one lease always fit. Past it: `Refusal::DeleteTooLarge`.
+pub const DELETE_KEY_BYTES_MAX: usize = 48 * 1024 * 1024;
 
 // --- leases ---
 
@@ -71,6 +74,9 @@ pub const COMPACT_STEP_ENTRIES_MAX: usize = 4_096;
 
 /// Most events in one batch of a watch, unless one revision has more.
 pub const WATCH_BATCH_EVENTS_MAX: usize = 1_024;
+/// Most changes that one reading of history passes over, however few of them are asked for: it
+/// bounds how long one watcher that is behind holds a thread. It goes on with the next reading.
+pub const HISTORY_SCAN_ROWS_MAX: usize = 65_536;
 /// Most bytes of recent changes kept in memory for watchers; older ones are read from history.
 pub const WATCH_RECENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most watches open at once in one group. Past it: `Busy`.
@@ -87,6 +93,9 @@ pub const PROPOSAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const PROPOSE_ADMIT: Duration = Duration::from_secs(1);
 /// Most proposals gathered into one step of Raft.
 pub const PROPOSE_BATCH_MAX: usize = 512;
+/// Most steps of Raft that one group has under way at once: enough that the next is replicated
+/// while the one before is on its way to disk, few enough that proposals gather meanwhile.
+pub const PROPOSE_BATCHES_MAX: usize = 4;
 /// Most linearizable reads of one group that wait for a confirmation. Past it: `Busy`.
 pub const READS_WAITING_MAX: usize = 65_536;
 /// Most entries applied in one state transaction: bounds how long a read transaction waits to
@@ -195,6 +204,10 @@ const _: () = {
     assert!(SESSION_ANSWERS_MAX as usize >= PROPOSALS_MAX);
     assert!(SPACE_FREE_PERCENT_MIN < SPACE_FREE_PERCENT_WARN);
     assert!(LEASE_TTL_MS_MIN < LEASE_TTL_MS_MAX);
+    assert!(LEASE_KEYS_MAX as usize <= DELETE_KEYS_MAX);
+    assert!(LEASE_KEYS_MAX as usize * KEY_BYTES_MAX <= DELETE_KEY_BYTES_MAX);
+    assert!(DELETE_PREV_KEYS_MAX <= DELETE_KEYS_MAX);
+    assert!(RANGE_BYTES_MAX >= KEY_BYTES_MAX + VALUE_BYTES_MAX);
     assert!(HTTP_JSON_BYTES_MAX > TXN_BYTES_MAX * 4 / 3);
     assert!(HTTP_JSON_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);
     assert!(3 * KEY_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
