@@ -321,6 +321,12 @@ impl From<Refusal> for Problem {
                 Problem { limit: Some(TXN_ANSWER_BYTES_MAX as u64), ..problem(&ANSWER_TOO_LARGE) }
             }
             Refusal::DeleteTooLarge => problem(&DELETE_TOO_LARGE),
+            Refusal::KeptTooLarge => {
+                Problem { limit: Some(TXN_BYTES_MAX as u64), ..problem(&TXN_TOO_LARGE) }
+            }
+            Refusal::NameTooLong { .. } => {
+                Problem { limit: Some(KEY_BYTES_MAX as u64), ..problem(&KEY_TOO_LONG) }
+            }
             Refusal::NotHolder { .. } => problem(&NOT_HOLDER),
         }
     }
