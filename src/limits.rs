@@ -93,6 +93,9 @@ pub const PROPOSAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const PROPOSE_ADMIT: Duration = Duration::from_secs(1);
 /// Most proposals gathered into one step of Raft.
 pub const PROPOSE_BATCH_MAX: usize = 512;
+/// Most steps of Raft that one group has under way at once: enough that the next is replicated
+/// while the one before is on its way to disk, few enough that proposals gather meanwhile.
+pub const PROPOSE_BATCHES_MAX: usize = 4;
 /// Most linearizable reads of one group that wait for a confirmation. Past it: `Busy`.
 pub const READS_WAITING_MAX: usize = 65_536;
 /// Most entries applied in one state transaction: bounds how long a read transaction waits to
@@ -110,6 +113,13 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 pub const FRAME_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// Most operations queued for the log writer, all groups together; appends wait for a place.
 pub const LOG_QUEUE_OPS_MAX: usize = 8_192;
+/// Most bytes of operations queued for the log writer, all groups together: a few of its largest
+/// frames, so that it always finds work and memory stays bounded. Appends wait for a place; an
+/// operation takes at least its share of a full queue, so both limits are one count.
+pub const LOG_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most groups in one log: each segment begins with what the log knows of every group. Past it
+/// the operation that would begin another group is refused.
+pub const LOG_GROUPS_MAX: usize = 32 * 1024;
 /// Most bytes of recent entries kept in memory for replication and apply; older ones are read
 /// from disk.
 pub const LOG_CACHE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -153,6 +163,8 @@ pub const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 
 /// How long a client works on one operation, retries included, unless told otherwise.
 pub const CLIENT_DEADLINE: Duration = Duration::from_secs(5);
+/// Most writes that one client has under way; further ones wait for a place.
+pub const CLIENT_WRITES_MAX: usize = 2_048;
 /// The first wait between tries of a client; it doubles up to [`CLIENT_BACKOFF_MAX`].
 pub const CLIENT_BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// The longest wait between tries of a client.
@@ -164,20 +176,43 @@ pub const CLIENT_BACKOFF_MAX: Duration = Duration::from_millis(500);
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
 /// Most bytes of a request's body that is not a raw value: a transaction in base64 and JSON.
 pub const HTTP_JSON_BYTES_MAX: usize = 2 * TXN_BYTES_MAX;
-/// How long a client may take to send a request's head.
+/// Most bytes of request bodies held at once, all connections together: requests keep theirs
+/// until they are answered. Past it: `Busy`.
+pub const HTTP_BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Most bytes of a request's head; a key of full length fits with every byte escaped. Past it the
+/// request is answered 431 and the connection closed.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// How long a client may take to send a request's head, the wait for it included: an idle
+/// connection is closed after this.
 pub const HTTP_HEAD_MAX: Duration = Duration::from_secs(10);
-/// How long a client may take to send a request's body.
+/// How long a client may take to send a request's body. Past it: 408.
 pub const HTTP_BODY_MAX: Duration = Duration::from_secs(60);
+/// Most bytes of a refused body that are read and dropped, so that its sender gets to read why;
+/// past it the connection is cut.
+pub const HTTP_LINGER_BYTES_MAX: usize = HTTP_JSON_BYTES_MAX;
+/// How long a refused body is read and dropped; past it the connection is cut.
+pub const HTTP_LINGER_MAX: Duration = Duration::from_secs(2);
+/// How long requests under way may take to finish once the door is told to stop; past it they
+/// are cut off, and a cut write's outcome is unknown to its client.
+pub const HTTP_DRAIN_MAX: Duration = Duration::from_secs(2);
+/// How often a watch without changes sends a comment, so that a dead connection is noticed and a
+/// live one is not closed on the way.
+pub const HTTP_HEARTBEAT: Duration = Duration::from_secs(15);
+/// Most leases in one answer to a listing, which says where it continues. A caller's larger limit
+/// is lowered to this.
+pub const HTTP_LEASES_PAGE_MAX: u64 = 1_000;
 
 const _: () = {
     assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX <= TXN_BYTES_MAX);
     assert!(2 * FRAME_BYTES_MAX as u64 <= SEGMENT_BYTES);
     assert!(2 * TXN_BYTES_MAX <= FRAME_BYTES_MAX);
+    assert!(FRAME_BYTES_MAX <= LOG_QUEUE_BYTES_MAX);
+    assert!(LOG_QUEUE_BYTES_MAX.is_multiple_of(LOG_QUEUE_OPS_MAX));
     assert!(TXN_BYTES_MAX <= PROPOSAL_BYTES_MAX);
     assert!(TXN_BYTES_MAX <= APPLY_BATCH_BYTES_MAX);
     assert!(VALUE_BYTES_MAX <= RANGE_BYTES_MAX);
     assert!(RANGE_BYTES_MAX <= TXN_ANSWER_BYTES_MAX);
-    assert!(SESSION_ANSWERS_MAX as usize >= PROPOSALS_MAX);
+    assert!(SESSION_ANSWERS_MAX as usize >= 2 * CLIENT_WRITES_MAX);
     assert!(SPACE_FREE_PERCENT_MIN < SPACE_FREE_PERCENT_WARN);
     assert!(LEASE_TTL_MS_MIN < LEASE_TTL_MS_MAX);
     assert!(LEASE_KEYS_MAX as usize <= DELETE_KEYS_MAX);
@@ -185,4 +220,7 @@ const _: () = {
     assert!(DELETE_PREV_KEYS_MAX <= DELETE_KEYS_MAX);
     assert!(RANGE_BYTES_MAX >= KEY_BYTES_MAX + VALUE_BYTES_MAX);
     assert!(HTTP_JSON_BYTES_MAX > TXN_BYTES_MAX * 4 / 3);
+    assert!(HTTP_JSON_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);
+    assert!(3 * KEY_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
+    assert!(HTTP_DRAIN_MAX.as_secs() < SHUTDOWN_MAX.as_secs());
 };

@@ -1,3 +1,6 @@
-//! One binary of integration tests, so that the library is linked once.
+//! What the library promises, tried from outside: one program, a module for each subject.
 
+mod docs;
+mod log;
 mod machine;
+mod walls;
