@@ -1,9 +1,9 @@
 //! The HTTP door: decode, call the client, map errors. No logic.
 //!
-//! [`Door`] is what the door shows; [`serve`] shows it on a listening socket until it is told to
-//! stop. `docs/http.md` is the contract that this folder keeps.
+//! [`HttpDoor`] is the door as the node knows it; `docs/http.md` is the contract that this folder
+//! keeps.
 //!
-//! - `serve`: connections, and their bounds and end. `body`: request bodies, and theirs.
+//! - `door`: its address and life. `serve`: connections, and their bounds and end. `body`: request bodies, and theirs.
 //! - `decode`, `etag`, `json`, `cursor`: the forms that endpoints share, read and written.
 //! - `problem`: every error that a client can see, in one table.
 //! - `kv`, `range`, `txn`, `watch`, `leases`, `node`: the endpoints.
@@ -11,6 +11,7 @@
 mod body;
 mod cursor;
 mod decode;
+mod door;
 mod etag;
 mod json;
 mod kv;
@@ -29,33 +30,18 @@ use axum::routing::{get, post, put};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::KvClient;
-use crate::health::HealthReport;
 use crate::limits::HTTP_BODIES_BYTES_MAX;
+use crate::node::DoorContext;
 use crate::seams::Tasks;
-use crate::status::{GroupStatus, NodeIdentity};
 
 pub use decode::key_from_path;
+pub use door::HttpDoor;
 pub use problem::{KINDS, Kind, Problem, TYPE_PREFIX};
-pub use serve::serve;
-
-/// What the door shows.
-#[derive(Clone, Debug)]
-pub struct Door {
-    /// The store.
-    pub client: KvClient,
-    /// Whose door it is.
-    pub node: NodeIdentity,
-    /// How well the node is; the last report stays if nobody sends another.
-    pub health: tokio::sync::watch::Receiver<HealthReport>,
-    /// What the node's groups do; likewise.
-    pub groups: tokio::sync::watch::Receiver<Vec<GroupStatus>>,
-}
 
 /// What the endpoints share.
 #[derive(Debug)]
 struct Shared {
-    door: Door,
+    door: DoorContext,
     /// One permit for each byte of request bodies that may be held at once.
     bodies: Arc<Semaphore>,
     /// Connections, and what is left to do for refused bodies.
@@ -67,7 +53,7 @@ struct Shared {
 type App = Arc<Shared>;
 
 impl Shared {
-    fn new(door: Door) -> App {
+    fn new(door: DoorContext) -> App {
         Arc::new(Shared {
             door,
             bodies: Arc::new(Semaphore::new(HTTP_BODIES_BYTES_MAX)),

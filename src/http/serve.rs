@@ -20,8 +20,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{App, Door, Shared, body, router};
+use super::{App, Shared, body, router};
 use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_MAX};
+use crate::node::DoorContext;
 
 /// The wait before accepting again after an error that is not one connection's own: most often
 /// the process has no file descriptor left, and one must be given back first.
@@ -30,7 +31,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves the door on a listening socket until `shutdown` resolves, then lets the requests that
 /// are under way finish for a bounded time ([`HTTP_DRAIN_MAX`]) and returns. Dropping the future
 /// ends all of it at once.
-pub async fn serve(listener: TcpListener, door: Door, shutdown: impl Future<Output = ()>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    door: DoorContext,
+    shutdown: impl Future<Output = ()>,
+) {
     let app = Shared::new(door);
     // Cancelled when this future is dropped: connections never outlive it.
     let cut = CancellationToken::new();

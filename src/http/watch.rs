@@ -43,7 +43,7 @@ pub(super) async fn watch(State(app): State<App>, request: Request) -> Result<Re
         None => params.number("from")?,
     };
     let request = WatchRequest { range, from, prev: params.flag("prev")? };
-    let changes = app.door.client.watch(request).await?;
+    let changes = app.door.client.watch_as(request).await?;
     let events = events(changes).take_until(app.closing.clone().cancelled_owned());
     let keep_alive = KeepAlive::new().interval(HTTP_HEARTBEAT);
     Ok(Sse::new(events).keep_alive(keep_alive).into_response())
@@ -80,11 +80,6 @@ fn events(
 }
 
 fn batch_events(batch: &WatchBatch) -> Vec<Event> {
-    if batch.events.is_empty() {
-        // Nothing changed up to here; a client that connects again need not look further back.
-        let form = ProgressForm { revision: batch.revision };
-        return vec![event("progress", batch.revision, &form)];
-    }
     let of_revision = |changes: &[WatchEvent]| {
         let revision = changes[0].revision;
         let form = RevisionForm { revision, events: changes.iter().map(ChangeForm::of).collect() };
@@ -103,11 +98,6 @@ fn last_event(error: Error) -> Event {
     let problem = Problem::from(error);
     let name = if problem.is(&problem::COMPACTED) { "compacted" } else { "error" };
     Event::default().event(name).data(problem.to_json())
-}
-
-#[derive(Serialize)]
-struct ProgressForm {
-    revision: Revision,
 }
 
 #[derive(Serialize)]

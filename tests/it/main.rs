@@ -1,3 +1,7 @@
-//! All integration tests of the library, in one binary so that it is linked once.
+//! What the library promises, tried from outside: one program, a module for each subject.
 
+mod docs;
 mod http;
+mod log;
+mod machine;
+mod walls;

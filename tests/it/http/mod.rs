@@ -13,18 +13,12 @@ mod watches;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use aspen::client::KvClient;
-use aspen::health::{HealthReport, Part};
-use aspen::http::{Door, TYPE_PREFIX, serve};
-use aspen::seams::Tasks;
-use aspen::status::{GroupStatus, NodeIdentity, Role};
-use aspen::types::{ClusterId, GroupId, NodeId};
+use aspen::http::TYPE_PREFIX;
+use aspen::{KvService, KvServiceBuilder, Reach, StorageBackend};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value as Json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpStream;
 
 /// Longer than anything here takes; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,46 +27,26 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Node {
     address: SocketAddr,
     client: reqwest::Client,
-    stop: CancellationToken,
-    tasks: Tasks,
+    service: KvService,
 }
 
 impl Node {
     async fn start() -> Node {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let report = HealthReport { ready: true, parts: vec![Part::healthy("store")] };
-        let door = Door {
-            client: KvClient::fake(),
-            node: NodeIdentity {
-                node_id: NodeId(1),
-                endpoint_id: "e".into(),
-                cluster_id: ClusterId(7),
-                cluster_name: "aspen".into(),
-                listen: vec![],
-            },
-            health: watch::channel(report).1,
-            groups: watch::channel(vec![GroupStatus {
-                group: GroupId(1),
-                role: Role::Leader,
-                term: 1,
-                leader: Some(NodeId(1)),
-                last_log_index: 1,
-                applied_index: 1,
-            }])
-            .1,
-        };
-        let stop = CancellationToken::new();
-        let tasks = Tasks::new();
-        tasks.spawn(serve(listener, door, stop.clone().cancelled_owned()));
+        let service = KvServiceBuilder::new(1, "data")
+            .with_storage(StorageBackend::Memory)
+            .with_reach(Reach::Loopback)
+            .with_http("127.0.0.1:0".parse().unwrap())
+            .start()
+            .await
+            .unwrap();
+        let address = service.http().unwrap();
         // The client wants a provider for TLS even where it speaks none; whoever is first sets it.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Node { address, client: reqwest::Client::new(), stop, tasks }
+        Node { address, client: reqwest::Client::new(), service }
     }
 
     async fn stop(self) {
-        self.stop.cancel();
-        self.tasks.ended().await;
+        self.service.shutdown().await.unwrap();
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
