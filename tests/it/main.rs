@@ -1,5 +1,9 @@
 //! What the library promises, tried from outside: one program, a module for each subject.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "modules of a test program are used by each other")]
+
+mod crash_disk;
 mod docs;
 mod log;
 mod machine;
