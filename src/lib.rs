@@ -1,31 +1,59 @@
 //! Aspen: a peer-to-peer, strongly consistent key-value store in one library.
 //!
-//! Where to find what, from what a program touches down to what everything stands on; a module
-//! uses those below it and never one above (`tests/it/walls` keeps that):
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! use aspen::{KvServiceBuilder, Reach, StorageBackend};
 //!
-//! | module | what it owns |
+//! let service = KvServiceBuilder::new(1, "./data/node-1")
+//!     .with_storage(StorageBackend::Memory)
+//!     .with_reach(Reach::Loopback)
+//!     .start()
+//!     .await?;
+//! let kv = service.client();
+//! kv.put("greeting", "hello").await?;
+//! let got = kv.get("greeting").await?.expect("it was just written");
+//! assert_eq!(got.value.as_bytes(), b"hello");
+//! service.shutdown().await?;
+//! # Ok(()) })
+//! # }
+//! ```
+//!
+//! # The map
+//!
+//! Each layer uses those below it and none above; `tests/it/walls.rs` keeps it so.
+//!
+//! | where | what |
 //! |---|---|
 //! | [`http`] | the HTTP door: decode, call the client, map errors |
-//! | [`client`] | `KvClient`: the store as a program sees it |
-//! | [`machine`] | what a committed command does to a shard's tables; pure |
-//! | [`types`] | ids, keys, values, records, and how fresh a read must be |
-//! | [`limits`] | every limit, its reason, and what happens at it |
-//! | [`error`] | what can go wrong, sorted by what the caller should do |
-//! | [`health`] | how well the parts of a node are, as the doors show it |
-//! | [`status`] | who a node is and what its groups do, as the doors show it |
-//! | [`seams`] | files, clock, randomness, tasks: everything that is not a decision |
+//! | [`node`] | the builder, the running service, its doors, shutdown |
+//! | [`client`] | [`KvClient`]: requests, sessions, retries, locks, watches |
+//! | [`actors`] | the supervised parts: store, groups, health, doors; restarts and breakers |
+//! | [`raft`] | openraft bound to our types: propose, read, watch, leases, checkpoints |
+//! | [`store`] | the shared log, the state files, snapshots, checksums, free space |
+//! | [`net`] | the node's key and its iroh endpoint |
+//! | [`machine`] | pure: what a command does to a shard's tables |
+//! | [`health`], [`status`] | plain facts that parts report and doors show |
+//! | [`types`], [`limits`], [`error`] | the nouns, every bound, every way to fail |
+//! | [`seams`] | files, clock, randomness, tasks: what a simulator replaces |
 
+pub mod actors;
 pub mod client;
 pub mod error;
 pub mod health;
 pub mod http;
 pub mod limits;
 pub mod machine;
+pub mod net;
+pub mod node;
+pub mod raft;
 pub mod seams;
 pub mod status;
+pub mod store;
 pub mod types;
 
-/// The examples of the README are compiled and run with the documentation's.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+pub use client::{Compare, KvClient, Op};
+pub use error::{Error, Result};
+pub use net::Reach;
+pub use node::{KvService, KvServiceBuilder, StorageBackend};
+pub use types::{Consistency, Key, LeaseId, NodeId, Record, Revision, Value};

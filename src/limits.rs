@@ -113,6 +113,13 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 pub const FRAME_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// Most operations queued for the log writer, all groups together; appends wait for a place.
 pub const LOG_QUEUE_OPS_MAX: usize = 8_192;
+/// Most bytes of operations queued for the log writer, all groups together: a few of its largest
+/// frames, so that it always finds work and memory stays bounded. Appends wait for a place; an
+/// operation takes at least its share of a full queue, so both limits are one count.
+pub const LOG_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most groups in one log: each segment begins with what the log knows of every group. Past it
+/// the operation that would begin another group is refused.
+pub const LOG_GROUPS_MAX: usize = 32 * 1024;
 /// Most bytes of recent entries kept in memory for replication and apply; older ones are read
 /// from disk.
 pub const LOG_CACHE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -156,6 +163,8 @@ pub const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 
 /// How long a client works on one operation, retries included, unless told otherwise.
 pub const CLIENT_DEADLINE: Duration = Duration::from_secs(5);
+/// Most writes that one client has under way; further ones wait for a place.
+pub const CLIENT_WRITES_MAX: usize = 2_048;
 /// The first wait between tries of a client; it doubles up to [`CLIENT_BACKOFF_MAX`].
 pub const CLIENT_BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// The longest wait between tries of a client.
@@ -176,11 +185,13 @@ const _: () = {
     assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX <= TXN_BYTES_MAX);
     assert!(2 * FRAME_BYTES_MAX as u64 <= SEGMENT_BYTES);
     assert!(2 * TXN_BYTES_MAX <= FRAME_BYTES_MAX);
+    assert!(FRAME_BYTES_MAX <= LOG_QUEUE_BYTES_MAX);
+    assert!(LOG_QUEUE_BYTES_MAX.is_multiple_of(LOG_QUEUE_OPS_MAX));
     assert!(TXN_BYTES_MAX <= PROPOSAL_BYTES_MAX);
     assert!(TXN_BYTES_MAX <= APPLY_BATCH_BYTES_MAX);
     assert!(VALUE_BYTES_MAX <= RANGE_BYTES_MAX);
     assert!(RANGE_BYTES_MAX <= TXN_ANSWER_BYTES_MAX);
-    assert!(SESSION_ANSWERS_MAX as usize >= PROPOSALS_MAX);
+    assert!(SESSION_ANSWERS_MAX as usize >= 2 * CLIENT_WRITES_MAX);
     assert!(SPACE_FREE_PERCENT_MIN < SPACE_FREE_PERCENT_WARN);
     assert!(LEASE_TTL_MS_MIN < LEASE_TTL_MS_MAX);
     assert!(LEASE_KEYS_MAX as usize <= DELETE_KEYS_MAX);

@@ -81,7 +81,7 @@ impl Groups {
 }
 
 /// Makes the spec of a group's replica for each start.
-pub type MakeSpec = Arc<dyn Fn() -> ReplicaSpec + Send + Sync>;
+pub type MakeSpec = Arc<dyn Fn() -> Result<ReplicaSpec> + Send + Sync>;
 
 /// The supervised part that runs all groups.
 pub(super) fn groups_part(
@@ -95,12 +95,15 @@ pub(super) fn groups_part(
             let slot = groups.slots.get(&group)?.clone();
             let board = board.clone();
             Some(ChildSpec::actor(part_name(group), move || {
-                (GroupActor, GroupArguments {
-                    group,
-                    spec: spec.clone(),
-                    slot: slot.clone(),
-                    board: board.clone(),
-                })
+                (
+                    GroupActor,
+                    GroupArguments {
+                        group,
+                        spec: spec.clone(),
+                        slot: slot.clone(),
+                        board: board.clone(),
+                    },
+                )
             }))
         })
         .collect();
@@ -155,7 +158,10 @@ impl Actor for GroupActor {
         let tasks = Tasks::new();
         let opened = mailbox.clone();
         tasks.spawn(async move {
-            let replica = Replica::open(spec()).await;
+            let replica = match spec() {
+                Ok(spec) => Replica::open(spec).await,
+                Err(error) => Err(error),
+            };
             // If the actor has stopped meanwhile, so has the need for the replica.
             let _ = opened.send(Msg::Opened(replica)).await;
         });

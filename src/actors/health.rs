@@ -73,11 +73,12 @@ impl HealthBoard {
 
 /// The supervised part that samples what nobody reports.
 pub(super) fn health_part(board: HealthBoard, space: SpaceGuard, groups: Groups) -> ChildSpec {
-    ChildSpec::actor("health", move || (HealthActor, Watched {
-        board: board.clone(),
-        space: space.clone(),
-        groups: groups.clone(),
-    }))
+    ChildSpec::actor("health", move || {
+        (
+            HealthActor,
+            Watched { board: board.clone(), space: space.clone(), groups: groups.clone() },
+        )
+    })
 }
 
 #[derive(Debug)]
@@ -158,7 +159,9 @@ async fn sample(watched: Watched, mailbox: Mailbox<Msg>) {
 fn disk_part(room: std::io::Result<(Room, u64)>) -> Part {
     match room {
         Ok((Room::Enough, _)) => Part::healthy(DISK),
-        Ok((Room::Low, percent)) => Part::degraded(DISK, format!("{percent} % of the disk is free")),
+        Ok((Room::Low, percent)) => {
+            Part::degraded(DISK, format!("{percent} % of the disk is free"))
+        }
         Ok((Room::Full, percent)) => Part::unhealthy(
             DISK,
             format!("{percent} % of the disk is free: writes are refused until there is more"),

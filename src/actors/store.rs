@@ -41,8 +41,12 @@ impl Actor for StoreActor {
         let mailbox = Mailbox::new(myself);
         let watched = log.clone();
         tasks.spawn(async move {
-            let reason = watched.failed().await;
-            let _ = mailbox.send(Msg::Lost(reason)).await;
+            let mut failure = watched.failure();
+            // The sender lives in the log, which this task holds.
+            if let Ok(failure) = failure.wait_for(Option::is_some).await.map(|f| f.clone()) {
+                let reason = failure.map(|failure| failure.to_string()).unwrap_or_default();
+                let _ = mailbox.send(Msg::Lost(reason)).await;
+            }
         });
         Ok(StoreState { log, tasks })
     }
@@ -65,7 +69,9 @@ impl Actor for StoreActor {
         state: &mut StoreState,
     ) -> Result<(), ActorProcessingErr> {
         state.tasks.abort();
-        state.log.close().await;
+        if let Err(error) = state.log.shutdown().await {
+            tracing::error!(%error, "the log did not close in an orderly way");
+        }
         Ok(())
     }
 }

@@ -32,6 +32,7 @@ mod stop;
 pub mod tables;
 mod validate;
 mod view;
+mod weight;
 mod write;
 
 pub use apply::{Applied, LeaseChanges, apply};

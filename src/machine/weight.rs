@@ -12,9 +12,7 @@ impl Action {
             + match self {
                 Action::Put(put) => put_weight(put),
                 Action::Txn(txn) => txn_weight(txn),
-                Action::Claim(claim) => {
-                    claim.name.as_bytes().len() + claim.value.as_bytes().len()
-                }
+                Action::Claim(claim) => claim.name.as_bytes().len() + claim.value.as_bytes().len(),
                 Action::Proclaim { name, value, .. } => {
                     name.as_bytes().len() + value.as_bytes().len()
                 }

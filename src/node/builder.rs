@@ -18,6 +18,7 @@ use crate::error::Error as OpError;
 use crate::machine::ops::Query;
 use crate::net::{Endpoint, NodeKey, Reach};
 use crate::raft::{RaftTimes, ReplicaSpec};
+use crate::seams::disk::Disk;
 use crate::seams::{self, Seams};
 use crate::status::NodeIdentity;
 use crate::store::log::{self, Log};
@@ -197,9 +198,8 @@ impl KvServiceBuilder {
             seams::blocking(move || Opened::open(dir, &seams, asked, name)).await?
         };
         let Opened { dir, lock, identity, key, log, space } = opened;
-        let endpoint = Endpoint::bind(&key, self.reach, self.listen)
-            .await
-            .map_err(StartError::Listen)?;
+        let endpoint =
+            Endpoint::bind(&key, self.reach, self.listen).await.map_err(StartError::Listen)?;
         let node = NodeIdentity {
             node_id: identity.node_id,
             endpoint_id: key.endpoint_id(),
@@ -213,15 +213,17 @@ impl KvServiceBuilder {
             let (node, log) = (identity.node_id, log.clone());
             let (disk, dir) = (seams.disk.clone(), dir.join("groups").join(group.to_string()));
             let (space, times) = (space.clone(), self.times);
-            let make: MakeSpec = Arc::new(move || ReplicaSpec {
-                group,
-                node,
-                log: log.group(group),
-                disk: disk.clone(),
-                dir: dir.clone(),
-                space: space.clone(),
-                times,
-                found_with: (!is_founded).then(|| vec![node]),
+            let make: MakeSpec = Arc::new(move || {
+                Ok(ReplicaSpec {
+                    group,
+                    node,
+                    log: log.group(group)?,
+                    disk: disk.clone(),
+                    dir: dir.clone(),
+                    space: space.clone(),
+                    times,
+                    found_with: (!is_founded).then(|| vec![node]),
+                })
             });
             (group, make)
         };
@@ -275,11 +277,17 @@ impl Opened {
         let key = NodeKey::load_or_create(disk.as_ref(), &dir.join("node.key"), &seams.random)
             .map_err(unusable)?;
         let space = SpaceGuard::new(disk.clone(), dir.clone()).map_err(unusable)?;
-        let log = log::open_and_start(disk.clone(), &dir.join("log")).map_err(|error| {
-            StartError::Store { dir: dir.clone(), error: error.to_string() }
-        })?;
+        let log = open_log(disk.clone(), &dir.join("log"), seams)
+            .map_err(|error| StartError::Store { dir: dir.clone(), error })?;
         Ok(Opened { dir, lock, identity, key, log, space })
     }
+}
+
+/// Opens the shared log and puts its writer to work.
+fn open_log(disk: Arc<dyn Disk>, dir: &Path, seams: &Seams) -> Result<Log, String> {
+    let options = log::Options::new(seams.random.next_u64());
+    let (core, _recovery) = log::open(disk, dir, options).map_err(|error| error.to_string())?;
+    Log::start(core).map_err(|error| error.to_string())
 }
 
 /// The identity in the directory, if it is the one asked for; else a new one.

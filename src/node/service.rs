@@ -73,7 +73,9 @@ impl KvService {
         if in_time {
             Ok(())
         } else {
-            Err(Error::Fatal(format!("the node did not stop within {SHUTDOWN_MAX:?} and was cut off")))
+            Err(Error::Fatal(format!(
+                "the node did not stop within {SHUTDOWN_MAX:?} and was cut off"
+            )))
         }
     }
 }

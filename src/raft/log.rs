@@ -32,7 +32,7 @@ impl LogStore {
             .iter()
             .map(|entry| {
                 decode_entry(entry).map_err(|what| {
-                    let group = self.log.group_id();
+                    let group = self.log.group();
                     io::Error::other(Corrupt { group, index: Some(entry.id.index), what })
                 })
             })
@@ -150,7 +150,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(self.log.marks().committed.map(log_id))
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<TypeConfig>,
+    ) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = EntryOf<TypeConfig>> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -162,10 +166,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.log.append(entries, Box::new(move |result| callback.io_completed(result))).await
     }
 
-    async fn truncate_after(
-        &mut self,
-        last: Option<LogIdOf<TypeConfig>>,
-    ) -> Result<(), io::Error> {
+    async fn truncate_after(&mut self, last: Option<LogIdOf<TypeConfig>>) -> Result<(), io::Error> {
         self.log.truncate_after(last.map(|id| id.index)).await
     }
 

@@ -100,8 +100,7 @@ impl Machine {
         leases: Arc<LeaseClock>,
         checkpoint_due: Arc<Notify>,
     ) -> Self {
-        let load =
-            Arc::new(Load { entries: 0.into(), bytes: 0.into(), due: checkpoint_due });
+        let load = Arc::new(Load { entries: 0.into(), bytes: 0.into(), due: checkpoint_due });
         Machine { state, writing: Arc::default(), hub, leases, load }
     }
 
@@ -171,10 +170,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok((applied.id.map(log_id), membership))
     }
 
-    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    async fn apply<Strm>(&mut self, entries: Strm) -> Result<(), io::Error>
     where
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
+        let mut entries = entries.fuse();
         while let Some(first) = entries.next().await {
             let first = first?;
             let mut bytes = weight(&first.0);
@@ -252,9 +252,7 @@ pub struct Checkpointer {
 impl RaftSnapshotBuilder<TypeConfig> for Checkpointer {
     type SnapshotData = SnapshotData;
 
-    async fn build_snapshot(
-        &mut self,
-    ) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
         let group = self.state.group();
         let writing = self.writing.clone().lock_owned().await;
         let state = self.state.clone();

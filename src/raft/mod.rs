@@ -15,5 +15,6 @@ mod replica;
 mod types;
 mod watch;
 
+pub use machine::SnapshotData;
 pub use replica::{Failed, LeaseTtl, RaftTimes, Replica, ReplicaSpec};
 pub use watch::{GroupWatch, WatchBatch, WatchEvent, WatchRequest};

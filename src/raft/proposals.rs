@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use openraft::alias::LogIdOf;
 use openraft::errors::{ClientWriteError, ForwardToLeader};
-use openraft::raft::message::WriteResult;
+use openraft::raft::WriteResult;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -88,7 +88,8 @@ impl Proposals {
             }
         };
         let (to, answer) = oneshot::channel();
-        let waiting = Waiting { proposal: Proposal(command), answer: Answer { to, _permits: permits } };
+        let waiting =
+            Waiting { proposal: Proposal(command), answer: Answer { to, _permits: permits } };
         // There is a place: the queue is as long as there are count permits.
         self.queue.send(waiting).await.map_err(|_| self.stopped())?;
         Ok(answer.await.unwrap_or_else(|_| Err(unknown("the group stopped"))))

@@ -57,10 +57,7 @@ impl ReadGate {
     }
 }
 
-async fn confirm_for_all(
-    raft: Raft,
-    mut waiting: mpsc::Receiver<oneshot::Sender<Confirmed>>,
-) {
+async fn confirm_for_all(raft: Raft, mut waiting: mpsc::Receiver<oneshot::Sender<Confirmed>>) {
     let mut readers = Vec::new();
     while waiting.recv_many(&mut readers, READS_WAITING_MAX).await > 0 {
         let confirmed = confirm(&raft, ReadPolicy::ReadIndex).await;

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
@@ -29,7 +28,7 @@ use super::watch::{GroupWatch, WatchRequest};
 use crate::error::{Corrupt, Error, Result};
 use crate::limits::WATCHES_MAX;
 use crate::machine;
-use crate::machine::ops::{Action, Answer, Command, Query};
+use crate::machine::ops::{Answer, Command, Query};
 use crate::seams::disk::Disk;
 use crate::seams::{self, Tasks};
 use crate::status::{GroupStatus, Role};
@@ -149,7 +148,8 @@ impl Replica {
     pub async fn open(spec: ReplicaSpec) -> Result<Replica> {
         let ReplicaSpec { group, node, log, disk, dir, space, times, found_with } = spec;
         let failure = |error| table_failure(group, error);
-        let state = seams::blocking(move || State::open(disk, &dir, group)).await.map_err(failure)?;
+        let state =
+            seams::blocking(move || State::open(disk, &dir, group)).await.map_err(failure)?;
         check(&log, &state)?;
         let hub = Arc::new(Hub::new(&state).map_err(failure)?);
         let leases = Arc::new(LeaseClock::new(&state).map_err(failure)?);
@@ -242,10 +242,11 @@ impl Replica {
     /// Watches a range of keys from what is committed now, or from a revision.
     pub async fn watch(&self, request: WatchRequest) -> Result<GroupWatch, Failed> {
         let inner = &self.inner;
-        let place = inner.watches.clone().try_acquire_owned().map_err(|_| Error::Busy {
-            what: "the number of watches",
-            retry_after_ms: 1_000,
-        })?;
+        let place = inner
+            .watches
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| Error::Busy { what: "the number of watches", retry_after_ms: 1_000 })?;
         if request.from.is_none() {
             self.freshen(Consistency::Linearizable).await?;
         }
@@ -336,6 +337,12 @@ impl Replica {
         }
     }
 
+    /// Lets go of a replica whose Raft has stopped by itself.
+    pub fn abandon(&self) {
+        self.inner.stopped.cancel();
+        self.inner.tasks.abort();
+    }
+
     /// Stops the replica in an orderly way: what was applied is checkpointed, watchers are told.
     pub async fn stop(&self) {
         let inner = &self.inner;
@@ -354,9 +361,6 @@ impl Replica {
 /// What must hold between log and state before a replica may run.
 fn check(log: &GroupLog, state: &State) -> Result<()> {
     let group = state.group();
-    if let Some(damage) = log.damage() {
-        return Err(damage.into());
-    }
     let (applied, marks) = (state.applied_id(), log.marks());
     let corrupt = |index, what: String| Err(Corrupt { group, index: Some(index), what }.into());
     if let Some(purged) = marks.purged

@@ -5,7 +5,6 @@ use std::fmt;
 use bytes::Bytes;
 use openraft::alias::{CommittedLeaderIdOf, EntryOf, LogIdOf, StoredMembershipOf, VoteOf};
 use openraft::entry::RaftEntry;
-use openraft::vote::RaftVote;
 use openraft::{EmptyNode, EntryPayload};
 use serde::{Deserialize, Serialize};
 

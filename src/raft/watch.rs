@@ -104,8 +104,9 @@ impl GroupWatch {
         let mut events = Vec::with_capacity(page.events.len());
         for event in page.events {
             let prev = match &view {
-                Some(view) => machine::record_before(view, &event.key, event.revision)
-                    .map_err(failure)?,
+                Some(view) => {
+                    machine::record_before(view, &event.key, event.revision).map_err(failure)?
+                }
                 None => None,
             };
             let machine::ops::Event { revision, key, record } = event;

@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError as OpenError};
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError as OpenError,
+};
 use serde::{Deserialize, Serialize};
 
 use super::checked::{CheckedFile, DamagedBlock};
@@ -31,7 +33,8 @@ const STATE_FILE: &str = "state.redb";
 const STATE_FILE_NEW: &str = "state.redb.new";
 
 /// How far the log was applied, and the membership then; not part of the machine's state.
-const APPLIED: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("applied");
+const APPLIED: TableDefinition<'static, &'static str, &'static [u8]> =
+    TableDefinition::new("applied");
 const APPLIED_ROW: &str = "applied";
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -155,8 +158,7 @@ impl State {
         let mut writer =
             StateWriter { transaction: &transaction, tables: Default::default(), applied };
         let result = apply(&mut writer)?;
-        let StateWriter { tables, applied, .. } = writer;
-        drop(tables);
+        let applied = writer.into_applied();
         put_applied(&transaction, &applied)?;
         transaction.commit().map_err(storage_error)?;
         self.opened().applied = applied;
@@ -319,10 +321,12 @@ fn io_error(path: &Path, error: &std::io::Error) -> TableError {
 fn storage_error(error: impl Into<redb::Error>) -> TableError {
     match error.into() {
         redb::Error::Corrupted(what) => TableError::corrupt(what),
-        redb::Error::Io(error) => match error.get_ref().and_then(|e| e.downcast_ref::<DamagedBlock>()) {
-            Some(damage) => TableError::corrupt(damage.to_string()),
-            None => TableError::io(error.to_string()),
-        },
+        redb::Error::Io(error) => {
+            match error.get_ref().and_then(|e| e.downcast_ref::<DamagedBlock>()) {
+                Some(damage) => TableError::corrupt(damage.to_string()),
+                None => TableError::io(error.to_string()),
+            }
+        }
         error => TableError::io(error.to_string()),
     }
 }
@@ -347,6 +351,11 @@ impl<'t> StateWriter<'t> {
     pub fn set_membership(&mut self, id: EntryId, membership: Vec<u8>) {
         self.applied.membership_id = Some(id);
         self.applied.membership = membership;
+    }
+
+    /// Closes the tables, which the commit asks for.
+    fn into_applied(self) -> AppliedMark {
+        self.applied
     }
 
     fn table(&self, table: Table) -> Result<&OpenTable<'t>, TableError> {

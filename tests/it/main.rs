@@ -1,4 +1,6 @@
-//! All integration tests of the library, in one binary so that it is linked once.
+//! What the library promises, tried from outside: one program, a module for each subject.
 
 mod docs;
+mod log;
+mod machine;
 mod walls;
