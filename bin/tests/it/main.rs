@@ -1,5 +1,9 @@
-//! All tests of the command from the outside, in one binary so that it is linked once.
+//! The real binary, from the outside: arguments in; output, sentences and exit codes out.
 
+mod answers;
+mod config;
 mod kill;
 mod readme;
 mod running;
+mod support;
+mod usage;
