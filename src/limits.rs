@@ -176,10 +176,31 @@ pub const CLIENT_BACKOFF_MAX: Duration = Duration::from_millis(500);
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
 /// Most bytes of a request's body that is not a raw value: a transaction in base64 and JSON.
 pub const HTTP_JSON_BYTES_MAX: usize = 2 * TXN_BYTES_MAX;
-/// How long a client may take to send a request's head.
+/// Most bytes of request bodies held at once, all connections together: requests keep theirs
+/// until they are answered. Past it: `Busy`.
+pub const HTTP_BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Most bytes of a request's head; a key of full length fits with every byte escaped. Past it the
+/// request is answered 431 and the connection closed.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// How long a client may take to send a request's head, the wait for it included: an idle
+/// connection is closed after this.
 pub const HTTP_HEAD_MAX: Duration = Duration::from_secs(10);
-/// How long a client may take to send a request's body.
+/// How long a client may take to send a request's body. Past it: 408.
 pub const HTTP_BODY_MAX: Duration = Duration::from_secs(60);
+/// Most bytes of a refused body that are read and dropped, so that its sender gets to read why;
+/// past it the connection is cut.
+pub const HTTP_LINGER_BYTES_MAX: usize = HTTP_JSON_BYTES_MAX;
+/// How long a refused body is read and dropped; past it the connection is cut.
+pub const HTTP_LINGER_MAX: Duration = Duration::from_secs(2);
+/// How long requests under way may take to finish once the door is told to stop; past it they
+/// are cut off, and a cut write's outcome is unknown to its client.
+pub const HTTP_DRAIN_MAX: Duration = Duration::from_secs(2);
+/// How often a watch without changes sends a comment, so that a dead connection is noticed and a
+/// live one is not closed on the way.
+pub const HTTP_HEARTBEAT: Duration = Duration::from_secs(15);
+/// Most leases in one answer to a listing, which says where it continues. A caller's larger limit
+/// is lowered to this.
+pub const HTTP_LEASES_PAGE_MAX: u64 = 1_000;
 
 const _: () = {
     assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX <= TXN_BYTES_MAX);
@@ -199,4 +220,7 @@ const _: () = {
     assert!(DELETE_PREV_KEYS_MAX <= DELETE_KEYS_MAX);
     assert!(RANGE_BYTES_MAX >= KEY_BYTES_MAX + VALUE_BYTES_MAX);
     assert!(HTTP_JSON_BYTES_MAX > TXN_BYTES_MAX * 4 / 3);
+    assert!(HTTP_JSON_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);
+    assert!(3 * KEY_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
+    assert!(HTTP_DRAIN_MAX.as_secs() < SHUTDOWN_MAX.as_secs());
 };

@@ -28,6 +28,11 @@ impl KvClient {
         let request = WatchRequest { range, from: None, prev: false };
         WatchBuilder { client: self.clone(), request }
     }
+
+    /// Watches as a request says.
+    pub async fn watch_as(&self, request: WatchRequest) -> Result<Watch> {
+        Watch::begin(self.clone(), request).await
+    }
 }
 
 /// A watch, not yet begun.

@@ -192,6 +192,9 @@ impl KvServiceBuilder {
             StorageBackend::Redb => Seams::real(),
             StorageBackend::Memory => Seams::in_memory(),
         });
+        for door in &self.doors {
+            door.open().map_err(StartError::Listen)?;
+        }
         let opened = {
             let (dir, seams) = (self.dir.clone(), seams.clone());
             let (asked, name) = (self.node_id, self.name.clone());
@@ -228,7 +231,7 @@ impl KvServiceBuilder {
             (group, make)
         };
         let mut client = None;
-        let doors = self.doors;
+        let doors = self.doors.clone();
         let tree = Tree::grow(TreeSpec { log, space, groups: vec![spec] }, |groups, board| {
             let kv = client.insert(KvClient::new(groups.clone()));
             let context = DoorContext {
@@ -237,14 +240,17 @@ impl KvServiceBuilder {
                 health: board.reports(),
                 groups: board.groups(),
             };
-            doors.into_iter().map(|door| (door.name(), run_door(door, &context))).collect()
+            doors
+                .into_iter()
+                .map(|door| (door.name().to_owned(), run_door(door, &context)))
+                .collect()
         })
         .await
         .map_err(|error| StartError::Other(error.to_string()))?;
         let client = client.ok_or_else(|| StartError::Other("it has no client".into()))?;
         serves(&client).await;
         note_founded(&seams, &dir, identity, group).await?;
-        Ok(KvService::new(tree, client, node, dir, endpoint, lock))
+        Ok(KvService::new(tree, client, node, dir, self.doors, endpoint, lock))
     }
 }
 

@@ -5,6 +5,7 @@ mod identity;
 mod service;
 
 use std::fmt::Debug;
+use std::net::SocketAddr;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -33,7 +34,13 @@ pub struct DoorContext {
 /// A way into the node from outside. Doors know the node; the node knows only this.
 pub trait Door: Debug + Send + Sync + 'static {
     /// What to call it in health and logs.
-    fn name(&self) -> String;
+    fn name(&self) -> &'static str;
+
+    /// Takes its address, before anything is served: an error fails the node's start.
+    fn open(&self) -> Result<(), String>;
+
+    /// Where it is, once it is open.
+    fn address(&self) -> Option<SocketAddr>;
 
     /// Serves until the token is cancelled; called again after an error.
     fn serve(

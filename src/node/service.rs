@@ -1,8 +1,11 @@
 //! A running node.
 
 use std::fmt::Debug;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::Door;
 use crate::actors::Tree;
 use crate::client::KvClient;
 use crate::error::{Error, Result};
@@ -19,6 +22,7 @@ pub struct KvService {
     client: KvClient,
     node: NodeIdentity,
     dir: PathBuf,
+    doors: Vec<Arc<dyn Door>>,
     endpoint: Endpoint,
     /// Held for as long as the node runs.
     _lock: Box<dyn Debug + Send + Sync>,
@@ -30,10 +34,11 @@ impl KvService {
         client: KvClient,
         node: NodeIdentity,
         dir: PathBuf,
+        doors: Vec<Arc<dyn Door>>,
         endpoint: Endpoint,
         lock: Box<dyn Debug + Send + Sync>,
     ) -> Self {
-        KvService { tree, client, node, dir, endpoint, _lock: lock }
+        KvService { tree, client, node, dir, doors, endpoint, _lock: lock }
     }
 
     /// The store; clone it as you like.
@@ -49,6 +54,11 @@ impl KvService {
     /// Where its data is.
     pub fn data_dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Where one of its doors is.
+    pub fn door(&self, name: &str) -> Option<SocketAddr> {
+        self.doors.iter().find(|door| door.name() == name)?.address()
     }
 
     /// How well it is at the moment.
