@@ -3,4 +3,5 @@
 mod docs;
 mod log;
 mod machine;
+mod node;
 mod walls;
