@@ -150,7 +150,7 @@ impl Replica {
         let failure = |error| table_failure(group, error);
         let state =
             seams::blocking(move || State::open(disk, &dir, group)).await.map_err(failure)?;
-        check(&log, &state)?;
+        check(&log, &state, found_with.is_some())?;
         let hub = Arc::new(Hub::new(&state).map_err(failure)?);
         let leases = Arc::new(LeaseClock::new(&state).map_err(failure)?);
         let checkpoint_due = Arc::new(Notify::new());
@@ -368,9 +368,13 @@ impl Replica {
 }
 
 /// What must hold between log and state before a replica may run.
-fn check(log: &GroupLog, state: &State) -> Result<()> {
+fn check(log: &GroupLog, state: &State, is_new: bool) -> Result<()> {
     let group = state.group();
     let (applied, marks) = (state.applied_id(), log.marks());
+    if !is_new && applied.is_none() && marks.vote.is_none() {
+        let what = "its log and its state are lost".into();
+        return Err(Corrupt { group, index: None, what }.into());
+    }
     let corrupt = |index, what: String| Err(Corrupt { group, index: Some(index), what }.into());
     if let Some(purged) = marks.purged
         && applied.is_none_or(|applied| applied.index < purged.index)
