@@ -223,6 +223,15 @@ pub enum Refusal {
         /// The lease that claimed to.
         id: LeaseId,
     },
+    /// The puts of a transaction that keep the present values keep more than it may write.
+    #[error("the values that the transaction keeps are over {TXN_BYTES_MAX} bytes; keep fewer")]
+    KeptTooLarge,
+    /// The name of a lock or election leaves no room for the lease in a claim's key.
+    #[error("the name has {len} bytes; with a lease it would be over {KEY_BYTES_MAX}")]
+    NameTooLong {
+        /// The name's length.
+        len: usize,
+    },
 }
 
 /// A short word for the kind of an error: what a caller should do, for metrics, exit codes and

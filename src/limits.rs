@@ -35,6 +35,9 @@ pub const DELETE_PREV_KEYS_MAX: usize = 10_000;
 /// Most keys one ranged delete removes: one command is applied without a pause. Past it:
 /// `Refusal::DeleteTooLarge`, and nothing is applied; delete by smaller ranges.
 pub const DELETE_KEYS_MAX: usize = 100_000;
+/// Most bytes of keys that one command deletes: each key is written to history and told to
+/// watchers again. The keys of one lease always fit. Past it: `Refusal::DeleteTooLarge`.
+pub const DELETE_KEY_BYTES_MAX: usize = 48 * 1024 * 1024;
 
 // --- leases ---
 
@@ -71,6 +74,9 @@ pub const COMPACT_STEP_ENTRIES_MAX: usize = 4_096;
 
 /// Most events in one batch of a watch, unless one revision has more.
 pub const WATCH_BATCH_EVENTS_MAX: usize = 1_024;
+/// Most changes that one reading of history passes over, however few of them are asked for: it
+/// bounds how long one watcher that is behind holds a thread. It goes on with the next reading.
+pub const HISTORY_SCAN_ROWS_MAX: usize = 65_536;
 /// Most bytes of recent changes kept in memory for watchers; older ones are read from history.
 pub const WATCH_RECENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most watches open at once in one group. Past it: `Busy`.
@@ -87,6 +93,9 @@ pub const PROPOSAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const PROPOSE_ADMIT: Duration = Duration::from_secs(1);
 /// Most proposals gathered into one step of Raft.
 pub const PROPOSE_BATCH_MAX: usize = 512;
+/// Most steps of Raft that one group has under way at once: enough that the next is replicated
+/// while the one before is on its way to disk, few enough that proposals gather meanwhile.
+pub const PROPOSE_BATCHES_MAX: usize = 4;
 /// Most linearizable reads of one group that wait for a confirmation. Past it: `Busy`.
 pub const READS_WAITING_MAX: usize = 65_536;
 /// Most entries applied in one state transaction: bounds how long a read transaction waits to
@@ -154,6 +163,8 @@ pub const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 
 /// How long a client works on one operation, retries included, unless told otherwise.
 pub const CLIENT_DEADLINE: Duration = Duration::from_secs(5);
+/// Most writes that one client has under way; further ones wait for a place.
+pub const CLIENT_WRITES_MAX: usize = 2_048;
 /// The first wait between tries of a client; it doubles up to [`CLIENT_BACKOFF_MAX`].
 pub const CLIENT_BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// The longest wait between tries of a client.
@@ -165,10 +176,31 @@ pub const CLIENT_BACKOFF_MAX: Duration = Duration::from_millis(500);
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
 /// Most bytes of a request's body that is not a raw value: a transaction in base64 and JSON.
 pub const HTTP_JSON_BYTES_MAX: usize = 2 * TXN_BYTES_MAX;
-/// How long a client may take to send a request's head.
+/// Most bytes of request bodies held at once, all connections together: requests keep theirs
+/// until they are answered. Past it: `Busy`.
+pub const HTTP_BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Most bytes of a request's head; a key of full length fits with every byte escaped. Past it the
+/// request is answered 431 and the connection closed.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// How long a client may take to send a request's head, the wait for it included: an idle
+/// connection is closed after this.
 pub const HTTP_HEAD_MAX: Duration = Duration::from_secs(10);
-/// How long a client may take to send a request's body.
+/// How long a client may take to send a request's body. Past it: 408.
 pub const HTTP_BODY_MAX: Duration = Duration::from_secs(60);
+/// Most bytes of a refused body that are read and dropped, so that its sender gets to read why;
+/// past it the connection is cut.
+pub const HTTP_LINGER_BYTES_MAX: usize = HTTP_JSON_BYTES_MAX;
+/// How long a refused body is read and dropped; past it the connection is cut.
+pub const HTTP_LINGER_MAX: Duration = Duration::from_secs(2);
+/// How long requests under way may take to finish once the door is told to stop; past it they
+/// are cut off, and a cut write's outcome is unknown to its client.
+pub const HTTP_DRAIN_MAX: Duration = Duration::from_secs(2);
+/// How often a watch without changes sends a comment, so that a dead connection is noticed and a
+/// live one is not closed on the way.
+pub const HTTP_HEARTBEAT: Duration = Duration::from_secs(15);
+/// Most leases in one answer to a listing, which says where it continues. A caller's larger limit
+/// is lowered to this.
+pub const HTTP_LEASES_PAGE_MAX: u64 = 1_000;
 
 const _: () = {
     assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX <= TXN_BYTES_MAX);
@@ -180,8 +212,15 @@ const _: () = {
     assert!(TXN_BYTES_MAX <= APPLY_BATCH_BYTES_MAX);
     assert!(VALUE_BYTES_MAX <= RANGE_BYTES_MAX);
     assert!(RANGE_BYTES_MAX <= TXN_ANSWER_BYTES_MAX);
-    assert!(SESSION_ANSWERS_MAX as usize >= PROPOSALS_MAX);
+    assert!(SESSION_ANSWERS_MAX as usize >= 2 * CLIENT_WRITES_MAX);
     assert!(SPACE_FREE_PERCENT_MIN < SPACE_FREE_PERCENT_WARN);
     assert!(LEASE_TTL_MS_MIN < LEASE_TTL_MS_MAX);
+    assert!(LEASE_KEYS_MAX as usize <= DELETE_KEYS_MAX);
+    assert!(LEASE_KEYS_MAX as usize * KEY_BYTES_MAX <= DELETE_KEY_BYTES_MAX);
+    assert!(DELETE_PREV_KEYS_MAX <= DELETE_KEYS_MAX);
+    assert!(RANGE_BYTES_MAX >= KEY_BYTES_MAX + VALUE_BYTES_MAX);
     assert!(HTTP_JSON_BYTES_MAX > TXN_BYTES_MAX * 4 / 3);
+    assert!(HTTP_JSON_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);
+    assert!(3 * KEY_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
+    assert!(HTTP_DRAIN_MAX.as_secs() < SHUTDOWN_MAX.as_secs());
 };

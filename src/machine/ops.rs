@@ -2,14 +2,15 @@
 //!
 //! Commands are what the log replicates; their encoding is the on-disk and wire format of log
 //! entries, so a variant or field is only ever added at the end, together with a new version in
-//! `wire`. Validation that needs no state is here ([`Action::validate`]); what depends on
-//! state is refused by `apply`.
+//! `wire`. What needs no state to be refused is in `validate` ([`Action::validate`]); what depends
+//! on the state is refused by `apply`.
 
 use std::ops::Bound;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::nesting::nested;
 use crate::error::{Invalid, Refusal};
 use crate::types::{Key, LeaseId, Record, Revision, SessionId, Value};
 
@@ -40,7 +41,10 @@ pub enum Action {
     /// Opens a client session; its id is the command's log index.
     SessionOpen,
     /// Ends a session and forgets its answers.
-    SessionClose { id: SessionId },
+    SessionClose {
+        /// The session; one that is not open is passed over.
+        id: SessionId,
+    },
     /// Writes one key.
     Put(Put),
     /// Deletes the keys of a range.
@@ -48,20 +52,49 @@ pub enum Action {
     /// A transaction.
     Txn(Txn),
     /// Makes a lease. Without an id the machine picks one.
-    LeaseGrant { id: Option<LeaseId>, ttl_ms: u64 },
+    LeaseGrant {
+        /// The id wanted; refused if there is a lease with it.
+        id: Option<LeaseId>,
+        /// How long it lives unless it is kept alive, in milliseconds.
+        ttl_ms: u64,
+    },
     /// Ends a lease and deletes its keys.
-    LeaseRevoke { id: LeaseId },
-    /// Proposed by the leader when time is up; leases that are gone are passed over.
-    LeaseExpire { ids: Vec<LeaseId> },
+    LeaseRevoke {
+        /// The lease.
+        id: LeaseId,
+    },
+    /// Proposed by the leader when time is up. Leases that are gone are passed over; those whose
+    /// keys are too many for one command stay, and are proposed again.
+    LeaseExpire {
+        /// The leases, in the order in which they end.
+        ids: Vec<LeaseId>,
+    },
     /// Queues for a lock or an election under a lease; see [`Claim`].
     Claim(Claim),
-    /// Replaces the value of a claim that holds (an election's leader proclaims).
-    Proclaim { name: Key, lease: LeaseId, value: Value },
-    /// Gives up a claim, held or waiting.
-    Release { name: Key, lease: LeaseId },
+    /// Replaces the value of a claim that holds (an election's leader proclaims). Answered with
+    /// [`AnswerBody::Done`].
+    Proclaim {
+        /// The lock's or election's name.
+        name: Key,
+        /// The lease whose claim holds.
+        lease: LeaseId,
+        /// The claim's new value.
+        value: Value,
+    },
+    /// Gives up a claim, held or waiting. Answered with [`AnswerBody::Deleted`], whose count says
+    /// whether there was one.
+    Release {
+        /// The lock's or election's name.
+        name: Key,
+        /// The lease whose claim is given up.
+        lease: LeaseId,
+    },
     /// Drops history up to a revision, this one excluded; a first step now, the rest by
     /// [`Action::CompactStep`].
-    Compact { revision: Revision },
+    Compact {
+        /// The oldest revision that can be read afterwards.
+        revision: Revision,
+    },
     /// Proposed by the leader while a compaction has rows left to remove.
     CompactStep,
 }
@@ -144,11 +177,12 @@ pub enum Op {
     /// Deletes the keys of a range.
     Delete(Delete),
     /// A transaction within; its conditions look at the state before the outermost one.
-    Txn(Txn),
+    Txn(#[serde(deserialize_with = "nested")] Txn),
 }
 
 /// A condition on a key, or on every key of a range. A key that does not exist has version and
-/// revisions 0 and no lease; a condition on its value does not hold.
+/// revisions 0 and no lease; a condition on its value does not hold. As in etcd, a range without
+/// keys is like a key that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compare {
     /// Which keys.
@@ -164,7 +198,7 @@ pub struct Compare {
 pub enum CompareKeys {
     /// One key, there or not.
     One(Key),
-    /// Every key of a range; holds if there is none.
+    /// Every key of a range.
     All(KeyRange),
 }
 
@@ -272,11 +306,24 @@ pub enum Query {
     /// Reads a range.
     Range(Range),
     /// All leases, in the order of their ids, from the one after `after`.
-    Leases { after: Option<LeaseId>, limit: u64 },
+    Leases {
+        /// Where to go on; `None` is the beginning.
+        after: Option<LeaseId>,
+        /// Most leases to answer; lowered to the limit of records in a range.
+        limit: u64,
+    },
     /// One lease, with its keys if asked for.
-    Lease { id: LeaseId, keys: bool },
+    Lease {
+        /// The lease.
+        id: LeaseId,
+        /// Answer with its keys too.
+        keys: bool,
+    },
     /// Who holds a lock or election.
-    Holder { name: Key },
+    Holder {
+        /// The lock's or election's name.
+        name: Key,
+    },
     /// Revision, compacted revision and counts.
     Status,
 }
@@ -298,25 +345,54 @@ pub enum AnswerBody {
     /// To [`Action::SessionOpen`].
     Session(SessionId),
     /// To a put.
-    Put { prev: Option<Record> },
-    /// To a delete.
-    Deleted { count: u64, prev: Vec<KeyRecord> },
+    Put {
+        /// The record before, if it was asked for and there was one.
+        prev: Option<Record>,
+    },
+    /// To a delete, and to [`Action::Release`].
+    Deleted {
+        /// How many keys were deleted.
+        count: u64,
+        /// The records before, if they were asked for, in the order of their keys.
+        prev: Vec<KeyRecord>,
+    },
     /// To [`Query::Get`].
     Record(Option<Record>),
     /// To a range.
     Range(Page),
     /// To a transaction.
-    Txn { succeeded: bool, answers: Vec<AnswerBody> },
+    Txn {
+        /// All conditions held, and `then` was done; otherwise `or_else` was.
+        succeeded: bool,
+        /// The answers to the operations, in their order.
+        #[serde(deserialize_with = "nested")]
+        answers: Vec<AnswerBody>,
+    },
     /// To [`Action::LeaseGrant`].
-    Lease { id: LeaseId, ttl_ms: u64 },
+    Lease {
+        /// The lease.
+        id: LeaseId,
+        /// Its time to live.
+        ttl_ms: u64,
+    },
     /// To [`Query::Leases`].
     Leases(Vec<LeaseInfo>),
     /// To [`Query::Lease`].
-    LeaseInfo { info: LeaseInfo, keys: Vec<Key> },
+    LeaseInfo {
+        /// The lease.
+        info: LeaseInfo,
+        /// Its keys in order, if they were asked for.
+        keys: Vec<Key>,
+    },
     /// To [`Action::Claim`] and [`Query::Holder`].
     Claim(ClaimState),
     /// To [`Action::Compact`] and [`Action::CompactStep`]: whether rows are left to remove.
-    Compacted { revision: Revision, pending: bool },
+    Compacted {
+        /// The compacted revision.
+        revision: Revision,
+        /// Rows are left to remove.
+        pending: bool,
+    },
     /// To [`Query::Status`].
     Status(Status),
 }
@@ -335,9 +411,9 @@ pub struct KeyRecord {
 pub struct Page {
     /// The records, in the order asked for.
     pub records: Vec<KeyRecord>,
-    /// How many keys the range holds in all (before the limit, after the filter).
+    /// How many keys the range holds in all, before limit and filter (as in etcd).
     pub count: u64,
-    /// There are more records than were answered.
+    /// More records passed the filter than were answered.
     pub more: bool,
 }
 
@@ -447,7 +523,16 @@ impl KeyRange {
         }
     }
 
-    fn validate(&self) -> Result<(), Invalid> {
+    /// How many bytes the bounds have.
+    pub(crate) fn bytes(&self) -> usize {
+        let len = |bound: &Bound<Bytes>| match bound {
+            Bound::Included(bytes) | Bound::Excluded(bytes) => bytes.len(),
+            Bound::Unbounded => 0,
+        };
+        len(&self.start) + len(&self.end)
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), Invalid> {
         let (start, end) = self.bounds();
         for bound in [start, end] {
             if let Bound::Included(bytes) | Bound::Excluded(bytes) = bound {

@@ -10,7 +10,7 @@ mod random;
 mod tasks;
 
 pub use random::Random;
-pub use tasks::{Tasks, spawn_thread};
+pub use tasks::{Tasks, blocking, spawn_thread};
 
 use std::fmt::Debug;
 use std::sync::Arc;

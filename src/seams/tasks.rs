@@ -1,18 +1,19 @@
 //! Tasks and threads with an owner.
 //!
-//! A [`Tasks`] belongs to one part of a node. Dropping it aborts what still runs, so nothing
-//! outlives its part; shutting down waits for it.
+//! A [`Tasks`] belongs to one part of a node, which ends its tasks when it stops: by waiting for
+//! them, or by cutting them off.
 
 use std::future::Future;
 use std::io;
 
-use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// The running tasks of one part of a node; clones share the set.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
+    aborted: CancellationToken,
 }
 
 impl Tasks {
@@ -23,17 +24,41 @@ impl Tasks {
 
     /// Runs a future as a task of this set.
     #[expect(clippy::disallowed_methods, reason = "this is the seam")]
-    pub fn spawn<F>(&self, future: F) -> AbortHandle
+    pub fn spawn<F>(&self, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        tokio::spawn(self.tracker.track_future(future)).abort_handle()
+        let until_aborted = self.aborted.clone().run_until_cancelled_owned(future);
+        tokio::spawn(self.tracker.track_future(async move {
+            until_aborted.await;
+        }));
+    }
+
+    /// Ends all tasks of the set at their next await.
+    pub fn abort(&self) {
+        self.aborted.cancel();
     }
 
     /// Waits until all tasks of the set have ended; none may be added afterwards.
     pub async fn ended(&self) {
         self.tracker.close();
         self.tracker.wait().await;
+    }
+}
+
+/// Runs a closure that blocks, off the async threads, and waits for it.
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+pub async fn blocking<F, T>(run: F) -> T
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    match tokio::task::spawn_blocking(run).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(match error.try_into_panic() {
+            Ok(panic) => panic,
+            Err(cancelled) => Box::new(cancelled),
+        }),
     }
 }
 

@@ -1,8 +1,14 @@
-//! What a node keeps on disk: the log of all its groups, and under each group's state a file
-//! that knows when it is damaged.
+//! What is on disk: the log of all groups, one state file a group, snapshots on their way.
 //!
-//! The map: [`log`] is the shared log in segment files; [`checked`] is the file that redb's pages
-//! stand on. Everything here goes through [`crate::seams::disk`] and nothing here knows Raft.
+//! The only module that names redb. Everything stands on [`crate::seams::disk`].
+//!
+//! - [`log`]: segment files, one writer, one fsync for all groups.
+//! - [`state`]: the machine's tables in redb; [`checked`]: the checksums under it.
+//! - [`snapshot`]: a state as a stream, and back.
+//! - [`space`]: the guard on free disk space.
 
 pub mod checked;
 pub mod log;
+pub mod snapshot;
+pub mod space;
+pub mod state;

@@ -1,0 +1,206 @@
+//! Measures what a node costs: idle, starting, and with a million keys under load.
+//!
+//! `cargo measure` builds the command as it is released, runs it as a process of its own on
+//! loopback with its data in a temporary directory, and prints a table; docs/benchmarks.md holds
+//! the last one. `cargo measure idle`, `start` or `load` measures one of the three. Memory and
+//! processor time are those that Linux reports in `/proc`.
+
+#[path = "../tests/it/running.rs"]
+mod running;
+
+use std::time::Duration;
+
+use futures_util::future::{join_all, try_join_all};
+use reqwest::Client;
+use running::Node;
+use tokio::time::{Instant, sleep};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const VALUE_BYTES: usize = 256;
+/// Keys written by one transaction while loading.
+const LOAD_BATCH: u64 = 500;
+const LOAD_CLIENTS: u64 = 4;
+
+const IDLE_SETTLE: Duration = Duration::from_secs(5);
+const IDLE_MEASURED: Duration = Duration::from_secs(30);
+
+const START_KEYS: u64 = 100_000;
+const STARTS: usize = 5;
+
+const BUSY_KEYS: u64 = 1_000_000;
+const BUSY_CLIENTS: u64 = 8;
+const BUSY_MEASURED: Duration = Duration::from_secs(30);
+
+/// Clock ticks a second in `/proc/<pid>/stat`: always this many on Linux, whatever the kernel's
+/// own.
+const TICKS_A_SECOND: f64 = 100.0;
+
+fn main() -> Result<()> {
+    let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let wanted = |name: &str| asked.is_empty() || asked.iter().any(|asked| asked == name);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        println!("| what | figure |\n|---|---|");
+        if wanted("idle") {
+            idle().await?;
+        }
+        if wanted("start") {
+            start().await?;
+        }
+        if wanted("load") {
+            load().await?;
+        }
+        Ok(())
+    })
+}
+
+/// A fresh node with nothing to do.
+async fn idle() -> Result<()> {
+    let data = tempfile::tempdir()?;
+    let node = Node::start(data.path()).await?;
+    sleep(IDLE_SETTLE).await;
+    let before = processor_seconds(node.child.id())?;
+    let began = Instant::now();
+    sleep(IDLE_MEASURED).await;
+    let used = processor_seconds(node.child.id())? - before;
+    let percent = 100.0 * used / began.elapsed().as_secs_f64();
+    println!("| idle, processor | {percent:.2} % of a core over {} s |", IDLE_MEASURED.as_secs());
+    println!("| idle, resident | {:.1} MiB |", memory_mib(node.child.id(), "VmRSS")?);
+    node.stop().await;
+    Ok(())
+}
+
+/// From the start of the process to the line that says it serves.
+async fn start() -> Result<()> {
+    let data = tempfile::tempdir()?;
+    let mut node = Node::start(data.path()).await?;
+    fill(&node, START_KEYS).await?;
+    for (ended, by_force) in [("an orderly end", false), ("SIGKILL", true)] {
+        let mut times = Vec::new();
+        for _ in 0..STARTS {
+            if by_force {
+                node.kill();
+            } else {
+                node.stop().await;
+            }
+            let began = Instant::now();
+            node = Node::start(data.path()).await?;
+            times.push(began.elapsed().as_millis());
+            // So that each start has something of the one before to recover.
+            fill(&node, LOAD_BATCH).await?;
+        }
+        times.sort_unstable();
+        println!(
+            "| start to serving, {START_KEYS} keys, after {ended} | median {} ms, longest {} ms |",
+            times[STARTS / 2],
+            times[STARTS - 1]
+        );
+    }
+    node.stop().await;
+    Ok(())
+}
+
+/// A million keys, then reads and writes of them.
+async fn load() -> Result<()> {
+    let data = tempfile::tempdir()?;
+    let node = Node::start(data.path()).await?;
+    let began = Instant::now();
+    fill(&node, BUSY_KEYS).await?;
+    let rate = BUSY_KEYS as f64 / began.elapsed().as_secs_f64();
+    println!(
+        "| {BUSY_KEYS} keys of {VALUE_BYTES} bytes in transactions of {LOAD_BATCH} | {rate:.0} /s |"
+    );
+
+    let until = Instant::now() + BUSY_MEASURED;
+    let working = join_all((0..BUSY_CLIENTS).map(|client| busy(&node, client, until)));
+    let watching = async {
+        let mut most: f64 = 0.0;
+        while Instant::now() < until {
+            most = most.max(memory_mib(node.child.id(), "VmRSS")?);
+            sleep(Duration::from_millis(100)).await;
+        }
+        Result::Ok(most)
+    };
+    let (done, most) = tokio::join!(working, watching);
+    let done: u64 = done.into_iter().sum::<Result<u64>>()?;
+    let rate = done as f64 / BUSY_MEASURED.as_secs_f64();
+    println!("| half reads, half writes of them by {BUSY_CLIENTS} clients | {rate:.0} /s |");
+    println!("| resident meanwhile, at most | {:.0} MiB |", most?);
+    println!(
+        "| resident since its start, at most | {:.0} MiB |",
+        memory_mib(node.child.id(), "VmHWM")?
+    );
+    node.stop().await;
+    Ok(())
+}
+
+fn key(number: u64) -> String {
+    format!("measured/{number:011}")
+}
+
+fn value(number: u64) -> String {
+    let mut value = format!("{number}-");
+    value.extend(std::iter::repeat_n('v', VALUE_BYTES - value.len()));
+    value
+}
+
+/// Writes the keys 0 to `count` in transactions.
+async fn fill(node: &Node, count: u64) -> Result<()> {
+    let clients = (0..LOAD_CLIENTS).map(async |client| {
+        let http = Client::builder().no_proxy().build()?;
+        let mut first = client * LOAD_BATCH;
+        while first < count {
+            let puts: Vec<_> = (first..count.min(first + LOAD_BATCH))
+                .map(|n| serde_json::json!({ "put": { "key": key(n), "value": value(n) } }))
+                .collect();
+            let body = serde_json::json!({ "then": puts }).to_string();
+            let url = format!("{}/v1/txn", node.url);
+            let answer = http.post(url).header("content-type", "application/json").body(body);
+            answer.send().await?.error_for_status()?;
+            first += LOAD_CLIENTS * LOAD_BATCH;
+        }
+        Result::Ok(())
+    });
+    try_join_all(clients).await?;
+    Ok(())
+}
+
+/// Reads and writes keys all over the range; answers how many operations were done.
+async fn busy(node: &Node, client: u64, until: Instant) -> Result<u64> {
+    let http = Client::builder().no_proxy().build()?;
+    let mut done = 0;
+    let mut place = client;
+    while Instant::now() < until {
+        // A full cycle through the keys in an order that looks random.
+        place = (place.wrapping_mul(6_364_136_223_846_793_005)).wrapping_add(1);
+        let number = (place >> 33) % BUSY_KEYS;
+        let url = format!("{}/v1/kv/{}", node.url, key(number));
+        let request = if done % 2 == 0 { http.get(url) } else { http.put(url).body(value(done)) };
+        let answer = request.send().await?.error_for_status()?;
+        answer.bytes().await?;
+        done += 1;
+    }
+    Ok(done)
+}
+
+/// The processor time that a process has used, in seconds.
+fn processor_seconds(process: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, in parentheses, is the second field and may contain anything.
+    let (_, rest) = stat.rsplit_once(')').ok_or("/proc/<pid>/stat has no name in it")?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok(ticks as f64 / TICKS_A_SECOND)
+}
+
+/// A figure of `/proc/<pid>/status`, in MiB.
+fn memory_mib(process: u32, name: &str) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .ok_or_else(|| format!("/proc/<pid>/status has no {name}"))?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib / 1024.0)
+}

@@ -1,0 +1,446 @@
+//! Talking to a node over HTTP/1.1, one connection a request.
+//!
+//! Written on hyper's connection and not on a larger client, for three things those hide: the
+//! path goes out as it was encoded (URL libraries fold `.` and `..`, which are keys like any
+//! other); a connection that was never made is told from one that broke after a write went out;
+//! and no proxy, redirect or certificate store stands between a person and a node.
+//!
+//! Answers are bounded; every wait has a deadline.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use aspen::seams::Tasks;
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::HeaderMap;
+use hyper::{Method, StatusCode};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+use tokio::time::{self, Instant};
+
+use crate::config::Config;
+use crate::exit::{Exit, Failure};
+use crate::input;
+
+/// Largest answer that is taken: a page of records of the largest size, in base64 and JSON, twice.
+const ANSWER_BYTES_MAX: usize = 4 * aspen::limits::RANGE_BYTES_MAX;
+
+/// Longest wait for a connection alone, so that a command whose write was never sent can say so
+/// well before its deadline.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+
+/// What stays as it is in a path: unreserved characters, and `/`, which is a byte of a key.
+const PATH: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// What stays as it is in a query: unreserved characters.
+const QUERY: &AsciiSet = &PATH.add(b'/');
+
+/// Where a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// `host:port`, as the Host header has it.
+    authority: String,
+    host: String,
+    port: u16,
+}
+
+impl Address {
+    /// Reads `http://host:port`; the port may be left out and is 4680 then. Nodes serve plain
+    /// HTTP, and nothing may follow but a slash.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("http://")?;
+        let authority: hyper::http::uri::Authority =
+            rest.strip_suffix('/').unwrap_or(rest).parse().ok()?;
+        if authority.as_str().contains('@') || authority.host().is_empty() {
+            return None;
+        }
+        let port = match authority.port() {
+            Some(port) => port.as_str().parse().ok().filter(|&port| port != 0)?,
+            None if authority.as_str() == authority.host() => PORT_DEFAULT,
+            None => return None,
+        };
+        let host = authority.host();
+        Some(Address {
+            authority: format!("{host}:{port}"),
+            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            port,
+        })
+    }
+}
+
+/// Where a node serves HTTP unless told otherwise.
+const PORT_DEFAULT: u16 = 4680;
+
+/// One request.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    method: Method,
+    target: String,
+    headers: Vec<(&'static str, String)>,
+    body: Bytes,
+    writes: bool,
+}
+
+impl Request {
+    /// A request that changes nothing.
+    pub(crate) fn read(method: Method, path: &str) -> Self {
+        let target = path.to_owned();
+        Request { method, target, headers: Vec::new(), body: Bytes::new(), writes: false }
+    }
+
+    /// A request that may change something: if its answer is lost, its outcome is unknown.
+    pub(crate) fn write(method: Method, path: &str) -> Self {
+        Request { writes: true, ..Request::read(method, path) }
+    }
+
+    /// Adds a parameter to the query.
+    pub(crate) fn parameter(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let separator = if self.target.contains('?') { '&' } else { '?' };
+        self.target.push(separator);
+        self.target.push_str(name);
+        self.target.push('=');
+        self.target.extend(percent_encoding::percent_encode(value.as_ref(), QUERY));
+        self
+    }
+
+    /// The same, if there is a value.
+    pub(crate) fn maybe(self, name: &str, value: Option<impl AsRef<[u8]>>) -> Self {
+        match value {
+            Some(value) => self.parameter(name, value),
+            None => self,
+        }
+    }
+
+    /// The same, as `name=true`, if it is so.
+    pub(crate) fn flag(self, name: &str, set: bool) -> Self {
+        self.maybe(name, set.then_some("true"))
+    }
+
+    /// Adds a header.
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Sets the body.
+    pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Sets the body to a JSON value.
+    pub(crate) fn json(self, value: &serde_json::Value) -> Self {
+        self.header("content-type", "application/json").body(value.to_string())
+    }
+}
+
+/// The path of a key: `/v1/kv/` and its bytes.
+pub(crate) fn key_path(key: &[u8]) -> String {
+    let mut path = String::from("/v1/kv/");
+    path.extend(percent_encoding::percent_encode(key, PATH));
+    path
+}
+
+/// An answer that came whole. Not every one says yes: see [`Answer::accepted`].
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The status.
+    pub(crate) status: StatusCode,
+    /// The headers.
+    pub(crate) headers: HeaderMap,
+    /// The body.
+    pub(crate) body: Bytes,
+    writes: bool,
+}
+
+impl Answer {
+    /// The answer if the node did what was asked, its refusal otherwise.
+    pub(crate) fn accepted(self) -> Result<Self, Failure> {
+        if self.status.is_success() {
+            return Ok(self);
+        }
+        Err(refusal(self.status, &self.body, self.writes))
+    }
+
+    /// The body as JSON of a known form.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.body).map_err(not_understood)
+    }
+
+    /// A header's text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// A header's number.
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        self.header(name)?.parse().ok()
+    }
+}
+
+/// An answer of another form than `docs/http.md` has: most likely of another version. It came
+/// with a status that says what was done, so the outcome is not unknown.
+pub(crate) fn not_understood(error: serde_json::Error) -> Failure {
+    Failure::refused(format!("the node's answer is not understood ({error}); is it an aspen node?"))
+}
+
+/// The part of a problem body (RFC 9457) that a person needs.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Problem {
+    r#type: String,
+    detail: String,
+    title: String,
+}
+
+/// What a status and a problem body mean for the caller.
+fn refusal(status: StatusCode, body: &[u8], writes: bool) -> Failure {
+    let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
+    let name = problem.r#type.rsplit(':').next().unwrap_or_default();
+    let exit = match status {
+        _ if name == "outcome-unknown" => Exit::Unknown,
+        StatusCode::GATEWAY_TIMEOUT if writes => Exit::Unknown,
+        StatusCode::GATEWAY_TIMEOUT
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::TOO_MANY_REQUESTS => Exit::Unreachable,
+        _ => Exit::Refused,
+    };
+    let mut sentence = match (problem.detail, problem.title) {
+        (detail, _) if !detail.is_empty() => detail,
+        (_, title) if !title.is_empty() => title,
+        _ => format!("the node answered {status}"),
+    };
+    if exit == Exit::Unknown && name != "outcome-unknown" {
+        let _ = write!(sentence, "; {UNKNOWN_REMEDY}");
+    }
+    Failure::new(exit, sentence)
+}
+
+/// What a problem means that comes as the last event of a stream.
+pub(crate) fn told_in_stream(problem: &str) -> Failure {
+    #[derive(Deserialize)]
+    struct Status {
+        status: u16,
+    }
+    let status = serde_json::from_str::<Status>(problem).ok();
+    let status = status.and_then(|problem| StatusCode::from_u16(problem.status).ok());
+    refusal(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), problem.as_bytes(), false)
+}
+
+/// What to do when a write's answer is missing.
+const UNKNOWN_REMEDY: &str =
+    "the write may or may not have been done, so read before you repeat it";
+
+/// A node to talk to.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    address: Address,
+    timeout: Duration,
+    connections: Tasks,
+}
+
+impl Node {
+    /// The node that a configuration names.
+    pub(crate) fn of(config: &Config) -> Result<Self, Failure> {
+        let address = Address::parse(&config.node)
+            .ok_or_else(|| Failure::usage(format!("{:?} is not a node's URL", config.node)))?;
+        Ok(Node { address, timeout: config.timeout, connections: Tasks::new() })
+    }
+
+    /// Sends a request and waits for its whole answer, whatever it says.
+    pub(crate) async fn send(&self, request: Request) -> Result<Answer, Failure> {
+        let deadline = Instant::now() + self.timeout;
+        let writes = request.writes;
+        let (status, headers, mut body) = self.open(request, deadline).await?;
+        let mut bytes = BytesMut::new();
+        loop {
+            let frame = match time::timeout_at(deadline, body.frame()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) => return Err(self.lost(writes, &error.to_string())),
+                Err(_) => return Err(self.late(writes)),
+            };
+            if let Some(data) = frame.data_ref() {
+                if bytes.len() + data.len() > ANSWER_BYTES_MAX {
+                    let exit = if writes { Exit::Unknown } else { Exit::Refused };
+                    let sentence =
+                        format!("the node's answer has more than {ANSWER_BYTES_MAX} bytes");
+                    return Err(Failure::new(exit, sentence));
+                }
+                bytes.extend_from_slice(data);
+            }
+        }
+        Ok(Answer { status, headers, body: bytes.freeze(), writes })
+    }
+
+    /// Sends a request and gives its answer if the node did what was asked.
+    pub(crate) async fn ask(&self, request: Request) -> Result<Answer, Failure> {
+        self.send(request).await?.accepted()
+    }
+
+    /// Sends a request whose answer goes on; gives its body once the node
+    /// has said yes.
+    pub(crate) async fn stream(&self, request: Request) -> Result<Incoming, Failure> {
+        let deadline = Instant::now() + self.timeout;
+        let writes = request.writes;
+        let (status, _, body) = self.open(request, deadline).await?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        let limited = http_body_util::Limited::new(body, ANSWER_BYTES_MAX);
+        let bytes = match time::timeout_at(deadline, limited.collect()).await {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            Ok(Err(_)) | Err(_) => Bytes::new(),
+        };
+        Err(refusal(status, &bytes, writes))
+    }
+
+    /// Connects, sends, and waits for the head of the answer.
+    async fn open(
+        &self,
+        request: Request,
+        deadline: Instant,
+    ) -> Result<(StatusCode, HeaderMap, Incoming), Failure> {
+        let writes = request.writes;
+        let request = self.prepare(request)?;
+        let connect_deadline = deadline.min(Instant::now() + CONNECT_MAX);
+        let connecting = TcpStream::connect((self.address.host.as_str(), self.address.port));
+        let stream = match time::timeout_at(connect_deadline, connecting).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(self.absent(&input::reason(&error))),
+            Err(_) => return Err(self.absent("it did not accept a connection in time")),
+        };
+        // Small requests leave at once; a failure to say so costs time and nothing else.
+        let _ = stream.set_nodelay(true);
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.absent(&error.to_string()))?;
+        self.connections.spawn(async move {
+            // How the connection ends is told to whoever waits for the answer.
+            let _ = connection.await;
+        });
+        match time::timeout_at(deadline, sender.send_request(request)).await {
+            Ok(Ok(response)) => {
+                let (head, body) = response.into_parts();
+                Ok((head.status, head.headers, body))
+            }
+            Ok(Err(error)) => Err(self.lost(writes, &error.to_string())),
+            Err(_) => Err(self.late(writes)),
+        }
+    }
+
+    fn prepare(&self, request: Request) -> Result<hyper::Request<Full<Bytes>>, Failure> {
+        let mut builder = hyper::Request::builder()
+            .method(request.method)
+            .uri(request.target)
+            .header("host", &self.address.authority)
+            .header("user-agent", concat!("aspen/", env!("CARGO_PKG_VERSION")));
+        for (name, value) in request.headers {
+            builder = builder.header(name, value);
+        }
+        builder
+            .body(Full::new(request.body))
+            .map_err(|error| Failure::usage(format!("the request can't be sent: {error}")))
+    }
+
+    /// No connection was made.
+    fn absent(&self, reason: &str) -> Failure {
+        Failure::unreachable(format!(
+            "no node answers at http://{} ({reason}); start one with `aspen start`, or name \
+             another with --node",
+            self.address.authority
+        ))
+    }
+
+    /// The connection ended before the answer did.
+    fn lost(&self, writes: bool, reason: &str) -> Failure {
+        self.unanswered(writes, format!("lost the connection ({reason})"))
+    }
+
+    /// Time was up before the answer came.
+    fn late(&self, writes: bool) -> Failure {
+        let waited = input::duration_text(self.timeout);
+        self.unanswered(writes, format!("did not answer within {waited}"))
+    }
+
+    fn unanswered(&self, writes: bool, what: String) -> Failure {
+        let authority = &self.address.authority;
+        if writes {
+            let sentence = format!("the node at http://{authority} {what}; {UNKNOWN_REMEDY}");
+            return Failure::new(Exit::Unknown, sentence);
+        }
+        Failure::unreachable(format!("the node at http://{authority} {what}; try again"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_of_a_key_reaches_the_path() {
+        assert_eq!(key_path(b"app/users/1"), "/v1/kv/app/users/1");
+        assert_eq!(key_path(b"../a b%2F?#"), "/v1/kv/../a%20b%252F%3F%23");
+        assert_eq!(key_path(b"\x00\xff"), "/v1/kv/%00%FF");
+        assert_eq!(key_path("日".as_bytes()), "/v1/kv/%E6%97%A5");
+    }
+
+    #[test]
+    fn parameters_are_joined_and_encoded() {
+        let request = Request::read(Method::GET, "/v1/kv")
+            .parameter("prefix", b"a/b&c=\xff")
+            .maybe("limit", None::<&str>)
+            .flag("keys_only", true);
+        assert_eq!(request.target, "/v1/kv?prefix=a%2Fb%26c%3D%FF&keys_only=true");
+    }
+
+    #[test]
+    fn a_nodes_address_is_plain_http_with_or_without_a_port() {
+        let parsed = |text: &str| Address::parse(text).map(|address| address.authority);
+        assert_eq!(parsed("http://127.0.0.1:4680").as_deref(), Some("127.0.0.1:4680"));
+        assert_eq!(parsed("http://node.example/").as_deref(), Some("node.example:4680"));
+        assert_eq!(parsed("http://[::1]:99").as_deref(), Some("[::1]:99"));
+        assert_eq!(Address::parse("http://[::1]:99").map(|a| a.host).as_deref(), Some("::1"));
+        for text in [
+            "",
+            "127.0.0.1:4680",
+            "https://a",
+            "http://",
+            "http://a/b",
+            "http://a:0",
+            "http://a:",
+            "http://a:99999",
+            "http://u@a",
+        ] {
+            assert_eq!(parsed(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_node_says_decides_how_the_command_ends() {
+        let body = |name: &str| {
+            format!(r#"{{"type":"urn:aspen:problem:{name}","title":"t","detail":"d"}}"#)
+        };
+        let exit = |status: u16, name: &str, writes| {
+            let status = StatusCode::from_u16(status).expect("a status");
+            refusal(status, body(name).as_bytes(), writes).exit()
+        };
+        assert_eq!(exit(404, "not-found", false), Exit::Refused);
+        assert_eq!(exit(412, "condition-failed", true), Exit::Refused);
+        assert_eq!(exit(507, "no-space", true), Exit::Refused);
+        assert_eq!(exit(503, "unavailable", true), Exit::Unreachable);
+        assert_eq!(exit(429, "busy", true), Exit::Unreachable);
+        assert_eq!(exit(504, "outcome-unknown", true), Exit::Unknown);
+        assert_eq!(exit(504, "", true), Exit::Unknown);
+        assert_eq!(exit(504, "", false), Exit::Unreachable);
+        let failure = refusal(StatusCode::BAD_GATEWAY, b"<html>", false);
+        assert!(format!("{failure:?}").contains("the node answered 502 Bad Gateway"));
+    }
+}

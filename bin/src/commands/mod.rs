@@ -1,0 +1,13 @@
+//! The commands that talk to a running node, and `config`, which needs none.
+//!
+//! Each is: arguments to one request, the request's answer to output. What the answers mean is
+//! the HTTP API's business.
+
+pub(crate) mod compact;
+pub(crate) mod config;
+pub(crate) mod kv;
+pub(crate) mod lease;
+pub(crate) mod range;
+pub(crate) mod status;
+pub(crate) mod txn;
+pub(crate) mod watch;

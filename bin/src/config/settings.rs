@@ -1,0 +1,281 @@
+//! The table of settings: every name, default, meaning and parser, once.
+//!
+//! Flags, environment variables, keys of the file, `aspen config show`, the help and
+//! `docs/config.md` all come from these rows or are tested against them. A row parses text; what
+//! it does not allow is refused with the row's own list of what it does.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::input;
+use crate::logs;
+
+/// Whom a setting concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// A node that starts; may stand in the configuration file.
+    Node,
+    /// A command that talks to a running node; flags and environment only.
+    Client,
+}
+
+/// One setting. The flag is `--name`, the variable `ASPEN_NAME`, the key in the file `name`.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// Its name, in words joined by dashes.
+    pub(crate) name: &'static str,
+    /// What stands for its value in the help.
+    pub(crate) value_name: &'static str,
+    /// Whom it concerns.
+    pub(crate) scope: Scope,
+    /// The value when nobody says otherwise; `None` leaves it to the node.
+    pub(crate) default: Option<&'static str>,
+    /// What is allowed, as the end of a sentence that begins with "use".
+    pub(crate) allowed: &'static str,
+    /// What it is for, in one line.
+    pub(crate) help: &'static str,
+    /// Takes a text into the configuration; `None` if it is not allowed.
+    pub(super) apply: fn(&mut Config, &str) -> Option<()>,
+    /// The value as text that `apply` would take.
+    pub(super) show: fn(&Config) -> Option<String>,
+}
+
+impl Setting {
+    /// The environment variable.
+    pub(crate) fn variable(&self) -> String {
+        format!("ASPEN_{}", self.name.replace('-', "_").to_ascii_uppercase())
+    }
+}
+
+/// How far a node reaches for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// This machine only.
+    Loopback,
+    /// The local network.
+    #[default]
+    Lan,
+    /// Anywhere.
+    Internet,
+}
+
+/// What a node keeps its data in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// Files, durable.
+    #[default]
+    Redb,
+    /// Memory, gone with the process.
+    Memory,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// All values, understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// Where the node keeps its data.
+    pub(crate) data_dir: PathBuf,
+    /// The cluster's name, given when it is made.
+    pub(crate) name: Option<String>,
+    /// The node's number.
+    pub(crate) node_id: Option<u64>,
+    /// How far it reaches.
+    pub(crate) reach: Reach,
+    /// Where it listens for peers.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where it serves HTTP; `None` is off.
+    pub(crate) http: Option<SocketAddr>,
+    /// What it keeps its data in.
+    pub(crate) storage: Storage,
+    /// What it logs.
+    pub(crate) log: String,
+    /// How it logs.
+    pub(crate) log_format: LogFormat,
+    /// The node that a client command talks to.
+    pub(crate) node: String,
+    /// How long a client command waits.
+    pub(crate) timeout: Duration,
+}
+
+/// Longest cluster name, in bytes: it fits into one DNS label and one line of output.
+const NAME_BYTES_MAX: usize = 63;
+
+/// Every setting there is.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "data-dir",
+        value_name: "DIR",
+        scope: Scope::Node,
+        // Not a hidden place under the home directory: several nodes on one machine are the
+        // normal case while learning and testing, and a person must see what to back up or
+        // delete. A service names its own directory anyway.
+        default: Some("./data"),
+        allowed: "a path to a directory",
+        help: "Where the node keeps its identity and its data; made if it is not there",
+        apply: |config, text| {
+            config.data_dir = (!text.is_empty()).then(|| PathBuf::from(text))?;
+            Some(())
+        },
+        show: |config| Some(config.data_dir.display().to_string()),
+    },
+    Setting {
+        name: "name",
+        value_name: "NAME",
+        scope: Scope::Node,
+        default: None,
+        allowed: "1 to 63 letters, digits, dots, dashes or underscores",
+        help: "The cluster's name, given when the cluster is made",
+        apply: |config, text| {
+            let fits = (1..=NAME_BYTES_MAX).contains(&text.len());
+            let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+            config.name = Some((fits && plain).then(|| text.to_owned())?);
+            Some(())
+        },
+        show: |config| config.name.clone(),
+    },
+    Setting {
+        name: "node-id",
+        value_name: "N",
+        scope: Scope::Node,
+        default: None,
+        allowed: "a whole number from 1",
+        help: "The node's number in its cluster; a new data directory takes 1 unless told otherwise",
+        apply: |config, text| {
+            config.node_id = Some(text.parse().ok().filter(|&id| id != 0)?);
+            Some(())
+        },
+        show: |config| config.node_id.map(|id| id.to_string()),
+    },
+    Setting {
+        name: "reach",
+        value_name: "REACH",
+        scope: Scope::Node,
+        default: Some("lan"),
+        allowed: "one of: loopback, lan, internet",
+        help: "How far the node reaches for others: loopback, lan or internet",
+        apply: |config, text| {
+            config.reach = one_of(text, REACHES)?;
+            Some(())
+        },
+        show: |config| Some(word_of(&config.reach, REACHES)),
+    },
+    Setting {
+        name: "listen",
+        value_name: "ADDR",
+        scope: Scope::Node,
+        default: None,
+        allowed: "an address and port such as 127.0.0.1:4681",
+        help: "Where the node listens for its peers; chosen by the reach unless told otherwise",
+        apply: |config, text| {
+            config.listen = Some(text.parse().ok()?);
+            Some(())
+        },
+        show: |config| config.listen.map(|address| address.to_string()),
+    },
+    Setting {
+        name: "http",
+        value_name: "ADDR|off",
+        scope: Scope::Node,
+        default: Some("127.0.0.1:4680"),
+        allowed: "an address and port such as 127.0.0.1:4680 (port 0 takes a free one), or off",
+        help: "Where the node serves HTTP, or off; port 0 takes a free one",
+        apply: |config, text| {
+            config.http = if text == "off" { None } else { Some(text.parse().ok()?) };
+            Some(())
+        },
+        show: |config| Some(config.http.map_or_else(|| "off".to_owned(), |a| a.to_string())),
+    },
+    Setting {
+        name: "storage",
+        value_name: "STORAGE",
+        scope: Scope::Node,
+        default: Some("redb"),
+        allowed: "one of: redb, memory",
+        help: "What the node keeps its data in: redb (durable) or memory (gone when it stops)",
+        apply: |config, text| {
+            config.storage = one_of(text, STORAGES)?;
+            Some(())
+        },
+        show: |config| Some(word_of(&config.storage, STORAGES)),
+    },
+    Setting {
+        name: "log",
+        value_name: "LEVEL",
+        scope: Scope::Node,
+        default: Some("info"),
+        allowed: "one of: off, error, warn, info, debug, trace; or target=level pairs such as \
+                  aspen=debug,iroh=info",
+        help: "What is logged to stderr: off, error, warn, info, debug, trace or target=level,…",
+        apply: |config, text| {
+            config.log = logs::is_filter(text).then(|| text.to_owned())?;
+            Some(())
+        },
+        show: |config| Some(config.log.clone()),
+    },
+    Setting {
+        name: "log-format",
+        value_name: "FORMAT",
+        scope: Scope::Node,
+        default: Some("text"),
+        allowed: "one of: text, json",
+        help: "How log lines look: text or json",
+        apply: |config, text| {
+            config.log_format = one_of(text, LOG_FORMATS)?;
+            Some(())
+        },
+        show: |config| Some(word_of(&config.log_format, LOG_FORMATS)),
+    },
+    Setting {
+        name: "node",
+        value_name: "URL",
+        scope: Scope::Client,
+        default: Some("http://127.0.0.1:4680"),
+        allowed: "a URL such as http://127.0.0.1:4680",
+        help: "The node that a command talks to",
+        apply: |config, text| {
+            crate::client::Address::parse(text)?;
+            config.node = text.to_owned();
+            Some(())
+        },
+        show: |config| Some(config.node.clone()),
+    },
+    Setting {
+        name: "timeout",
+        value_name: "TIME",
+        scope: Scope::Client,
+        default: Some("10s"),
+        allowed: "a time above zero such as 500ms, 10s or 2m",
+        help: "How long a command waits for the node's answer",
+        apply: |config, text| {
+            config.timeout = input::duration(text).filter(|time| !time.is_zero())?;
+            Some(())
+        },
+        show: |config| Some(input::duration_text(config.timeout)),
+    },
+];
+
+const REACHES: &[(&str, Reach)] =
+    &[("loopback", Reach::Loopback), ("lan", Reach::Lan), ("internet", Reach::Internet)];
+const STORAGES: &[(&str, Storage)] = &[("redb", Storage::Redb), ("memory", Storage::Memory)];
+const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Option<T> {
+    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
+}
+
+fn word_of<T: PartialEq + fmt::Debug>(value: &T, words: &[(&str, T)]) -> String {
+    let found = words.iter().find(|(_, candidate)| candidate == value);
+    debug_assert!(found.is_some(), "every value has a word: {value:?}");
+    found.map_or_else(String::new, |(word, _)| (*word).to_owned())
+}

@@ -1,0 +1,77 @@
+//! How the command ends: the exit codes, and the one sentence that goes with them.
+//!
+//! The codes are a contract with scripts (`docs/command.md`): they sort failures by what the
+//! caller can do next, never by where in the program they arose.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// It was done.
+    Done = 0,
+    /// It was refused, or what was asked for is not there. Nothing changed.
+    Refused = 1,
+    /// The arguments, the environment or the configuration are wrong. Nothing was sent.
+    Usage = 2,
+    /// The node could not be reached, or can't serve at the moment. Nothing changed; trying again
+    /// may help.
+    Unreachable = 3,
+    /// A write was sent and its answer is missing: it may or may not have been done.
+    Unknown = 4,
+}
+
+/// Why a run did not end well, as one sentence for a person.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    sentence: Option<String>,
+}
+
+impl Failure {
+    /// Refused by the node, or not found.
+    pub(crate) fn refused(sentence: impl fmt::Display) -> Self {
+        Failure::new(Exit::Refused, sentence)
+    }
+
+    /// Wrong as it was typed.
+    pub(crate) fn usage(sentence: impl fmt::Display) -> Self {
+        Failure::new(Exit::Usage, sentence)
+    }
+
+    /// Nobody there to ask.
+    pub(crate) fn unreachable(sentence: impl fmt::Display) -> Self {
+        Failure::new(Exit::Unreachable, sentence)
+    }
+
+    /// A failure of a given kind.
+    pub(crate) fn new(exit: Exit, sentence: impl fmt::Display) -> Self {
+        Failure { exit, sentence: Some(sentence.to_string()) }
+    }
+
+    /// Prints the sentence, if there is one to print, and gives the code to end with.
+    #[expect(clippy::print_stderr, reason = "this is where the command speaks of its failures")]
+    pub(crate) fn report(self) -> ExitCode {
+        if let Some(sentence) = self.sentence {
+            eprintln!("aspen: {sentence}");
+        }
+        ExitCode::from(self.exit as u8)
+    }
+
+    /// The kind.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+}
+
+/// A failure to write what was asked for. A reader that has seen enough (`| head`) is no failure.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Failure { exit: Exit::Done, sentence: None };
+        }
+        Failure::refused(format!("the output can't be written: {error}"))
+    }
+}

@@ -1,0 +1,65 @@
+//! Log lines: to stderr, as text for people or JSON for programs, filtered by target.
+//!
+//! Standard output belongs to answers; nothing is logged to it.
+
+use std::io::{self, IsTerminal};
+use std::str::FromStr;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{Config, LogFormat};
+
+/// Whether a text is a level, or `target=level` pairs and levels joined by commas.
+pub(crate) fn is_filter(text: &str) -> bool {
+    let part = |part: &str| {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        !level.is_empty() && LevelFilter::from_str(level).is_ok()
+    };
+    text.split(',').all(part) && EnvFilter::builder().parse(text).is_ok()
+}
+
+/// Sends log lines to stderr from now on.
+pub(crate) fn start(config: &Config) {
+    let stderr_is_for_people = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter(&config.log)))
+        .with_writer(io::stderr)
+        .with_ansi(stderr_is_for_people);
+    let outcome = match config.log_format {
+        LogFormat::Text => lines.finish().try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
+    };
+    debug_assert!(outcome.is_ok(), "log lines are started once");
+}
+
+/// A level alone is about Aspen; the libraries below it speak up only when something is wrong.
+fn filter(text: &str) -> String {
+    match LevelFilter::from_str(text) {
+        Ok(level) if level > LevelFilter::WARN => format!("warn,aspen={level}"),
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_levels_and_pairs_and_nothing_else() {
+        for text in ["info", "off", "aspen=debug", "warn,aspen=trace,iroh=info"] {
+            assert!(is_filter(text), "{text}");
+        }
+        for text in ["", "loud", "aspen=loud", "info,", "aspen", "=", "aspen="] {
+            assert!(!is_filter(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_level_alone_leaves_the_libraries_quiet() {
+        assert_eq!(filter("debug"), "warn,aspen=debug");
+        assert_eq!(filter("error"), "error");
+        assert_eq!(filter("aspen=debug"), "aspen=debug");
+    }
+}

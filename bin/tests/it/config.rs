@@ -1,0 +1,78 @@
+//! Settings from flags, environment and file, as the process sees them.
+
+use crate::support::{aspen, run, write_file};
+
+#[test]
+fn each_value_is_shown_with_its_origin() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write_file(&dir.path().join("aspen.toml"), "name = \"lab\"\nreach = \"internet\"\n");
+    let mut command = aspen(["config", "show", "--config", "aspen.toml", "--node-id", "7"]);
+    command.current_dir(dir.path()).env("ASPEN_REACH", "loopback");
+    let text = run(&mut command).printed();
+    assert_eq!(
+        text,
+        "SETTING     VALUE                  ORIGIN\n\
+         data-dir    ./data                 default\n\
+         name        lab                    aspen.toml:1\n\
+         node-id     7                      --node-id\n\
+         reach       loopback               ASPEN_REACH\n\
+         listen      (not set)              default\n\
+         http        127.0.0.1:4680         default\n\
+         storage     redb                   default\n\
+         log         info                   default\n\
+         log-format  text                   default\n\
+         node        http://127.0.0.1:4680  default\n\
+         timeout     10s                    default\n"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&run(command.arg("--json")).printed()).expect("JSON");
+    assert_eq!(
+        json["settings"][1],
+        serde_json::json!({
+            "name": "name", "value": "lab", "origin": "file", "place": "aspen.toml:1"
+        })
+    );
+    assert_eq!(json["settings"][4]["value"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_file_is_checked_without_starting_anything() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let check = |text: &str| {
+        write_file(&dir.path().join("aspen.toml"), text);
+        run(aspen(["config", "check", "aspen.toml"]).current_dir(dir.path()))
+    };
+    assert_eq!(check("reach = \"lan\"").printed(), "aspen.toml is valid\n");
+    check("reach = \"wan\"\n\nhttp = 4680\nrech = 1\n").failed_with(
+        2,
+        "aspen.toml:1: reach can't be \"wan\"; use one of: loopback, lan, internet\n\
+         aspen: aspen.toml:3: http can't be \"4680\"; use an address and port such as \
+         127.0.0.1:4680 (port 0 takes a free one), or off\n\
+         aspen: aspen.toml:4: \"rech\" is not a key (did you mean reach?); use one of: data-dir, \
+         name, node-id, reach, listen, http, storage, log, log-format",
+    );
+    run(&mut aspen(["config", "check", "/nowhere/aspen.toml"]))
+        .failed_with(2, "/nowhere/aspen.toml can't be read: no such file or directory");
+}
+
+#[test]
+fn a_bad_setting_stops_the_start_before_anything_is_made() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let start = |arguments: &[&str], variable: (&str, &str)| {
+        let mut command = aspen(["start"].iter().chain(arguments));
+        run(command.current_dir(dir.path()).env(variable.0, variable.1))
+    };
+    start(&[], ("ASPEN_REACH", "wan"))
+        .failed_with(2, "ASPEN_REACH can't be \"wan\"; use one of: loopback, lan, internet");
+    start(&["--http", "somewhere"], ("ASPEN_REACH", "lan")).failed_with(
+        2,
+        "--http can't be \"somewhere\"; use an address and port such as 127.0.0.1:4680 (port 0 \
+         takes a free one), or off",
+    );
+    let run = start(&[], ("ASPEN_RAECH", "lan"));
+    let begins = "aspen: ASPEN_RAECH is not a variable of aspen (did you mean ASPEN_REACH?); ";
+    assert!(run.stderr.starts_with(begins), "{}", run.stderr);
+    assert_eq!(run.code, 2);
+    let left = dir.path().read_dir().expect("a directory").count();
+    assert_eq!(left, 0, "nothing was made");
+}

@@ -1,0 +1,9 @@
+//! The real binary, from the outside: arguments in; output, sentences and exit codes out.
+
+mod answers;
+mod config;
+mod kill;
+mod readme;
+mod running;
+mod support;
+mod usage;

@@ -1,0 +1,102 @@
+//! The real command as a running node, started and ended from the outside.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// A restart recovers at most a log segment or two; this is for a machine that is busy.
+const READY_MAX: Duration = Duration::from_secs(60);
+
+/// A running node; killed when it is dropped. It shows itself as what it has logged.
+pub(crate) struct Node {
+    /// Its process.
+    pub(crate) child: Child,
+    /// Where its HTTP door is.
+    pub(crate) url: String,
+    output: PathBuf,
+    errors: PathBuf,
+}
+
+impl Node {
+    /// Starts a node and does not wait for it.
+    pub(crate) fn spawn(data: &Path) -> Node {
+        let output = data.join("stdout");
+        let errors = data.join("stderr");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aspen"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ASPEN_")) {
+            command.env_remove(name);
+        }
+        let file = |path| std::fs::File::create(path).expect("a file in the test's own directory");
+        let child = command
+            .args(["start", "--json", "--reach", "loopback", "--http", "127.0.0.1:0"])
+            .arg("--data-dir")
+            .arg(data.join("node"))
+            .stdin(Stdio::null())
+            .stdout(file(&output))
+            .stderr(file(&errors))
+            .spawn()
+            .expect("the command was built");
+        Node { child, url: String::new(), output, errors }
+    }
+
+    /// Starts a node and waits until it serves.
+    pub(crate) async fn start(data: &Path) -> Result<Node, String> {
+        let mut node = Node::spawn(data);
+        let deadline = Instant::now() + READY_MAX;
+        loop {
+            let output = std::fs::read_to_string(&node.output).unwrap_or_default();
+            if let Some((line, _)) = output.split_once('\n') {
+                let ready: serde_json::Value =
+                    serde_json::from_str(line).map_err(|error| format!("{error} in {line}"))?;
+                let url = ready["http"].as_str().ok_or_else(|| format!("no address in {line}"))?;
+                node.url = url.to_owned();
+                return Ok(node);
+            }
+            if let Ok(Some(status)) = node.child.try_wait() {
+                return Err(format!("it ended with {status}: {node}"));
+            }
+            if Instant::now() > deadline {
+                return Err(format!("not ready after {READY_MAX:?}: {node}"));
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        // It may have ended by itself; that shows when it is looked at.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Stops it as a person would, and expects it to end well.
+    pub(crate) async fn stop(mut self) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill is there");
+        assert!(sent.success(), "the node ended before it was told to: {self}");
+        let deadline = Instant::now() + READY_MAX;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+                assert!(status.success(), "it ended with {status}: {self}");
+                return;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        panic!("it did not stop: {self}");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&std::fs::read_to_string(&self.errors).unwrap_or_default())
+    }
+}

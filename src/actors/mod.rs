@@ -1,0 +1,108 @@
+//! The supervised actors: they own lifecycle and decisions, and hide behind handles.
+//!
+//! ```text
+//! node                stops when the store is lost or the user asks
+//! ├─ store            the shared log; its failure is the node's
+//! ├─ groups           one child for each replica on this node
+//! │  └─ group 1 …
+//! ├─ health           samples what nobody reports
+//! └─ http …           the doors
+//! ```
+//!
+//! Data never passes through an actor: [`Groups`] hands out replicas, and operations go straight
+//! to them. A part that fails is started again after 1, 2, 4 … 16 s; after three restarts in ten
+//! minutes it is reported unhealthy and left alone for five. Handles keep working across that.
+
+mod groups;
+mod health;
+mod mailbox;
+mod restart;
+mod service;
+mod store;
+mod supervisor;
+
+use std::time::Duration;
+
+use ractor::{Actor, ActorRef};
+use tokio::sync::watch;
+
+pub use groups::{Groups, MakeSpec};
+pub use health::HealthBoard;
+pub use service::RunService;
+
+use crate::error::{Error, Result};
+use crate::store::log::Log;
+use crate::store::space::SpaceGuard;
+use crate::types::GroupId;
+use mailbox::Envelope;
+use supervisor::{Family, Supervisor};
+
+/// What the tree is grown from.
+pub struct TreeSpec {
+    /// The shared log.
+    pub log: Log,
+    /// The guard on free space.
+    pub space: SpaceGuard,
+    /// The groups to run.
+    pub groups: Vec<(GroupId, MakeSpec)>,
+}
+
+/// The running tree.
+#[derive(Debug)]
+pub struct Tree {
+    root: ActorRef<Envelope<supervisor::Msg>>,
+    groups: Groups,
+    board: HealthBoard,
+    lost: watch::Receiver<Option<String>>,
+}
+
+impl Tree {
+    /// Starts everything but the doors, which need what this makes. `doors` is asked for them.
+    pub async fn grow(
+        spec: TreeSpec,
+        doors: impl FnOnce(&Groups, &HealthBoard) -> Vec<(String, RunService)>,
+    ) -> Result<Tree> {
+        let TreeSpec { log, space, groups: specs } = spec;
+        let board = HealthBoard::default();
+        let groups = Groups::new(specs.iter().map(|(group, _)| *group));
+        let mut children = vec![
+            store::store_part(log),
+            groups::groups_part(&groups, specs, &board),
+            health::health_part(board.clone(), space, groups.clone()),
+        ];
+        let doors = doors(&groups, &board);
+        children.extend(doors.into_iter().map(|(name, run)| service::service_part(&name, run)));
+        let lost = watch::Sender::new(None);
+        let losing = lost.subscribe();
+        let family = Family { children, board: board.clone(), lost };
+        let (root, _handle) = Actor::spawn(None, Supervisor, family)
+            .await
+            .map_err(|error| Error::Fatal(format!("the node's actors did not start: {error}")))?;
+        Ok(Tree { root, groups, board, lost: losing })
+    }
+
+    /// Handles to the groups.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// How well the parts are.
+    pub fn board(&self) -> &HealthBoard {
+        &self.board
+    }
+
+    /// Resolves with the reason when the node stops by itself.
+    pub fn lost(&self) -> watch::Receiver<Option<String>> {
+        self.lost.clone()
+    }
+
+    /// Stops everything in order, the doors first and the store last; false if that took longer
+    /// than it may and the rest was cut off.
+    pub async fn stop(&self, within: Duration) -> bool {
+        let stopped = self.root.stop_and_wait(None, Some(within)).await.is_ok();
+        if !stopped {
+            self.root.kill();
+        }
+        stopped
+    }
+}

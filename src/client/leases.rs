@@ -1,0 +1,192 @@
+//! Leases, locks and elections.
+
+use std::time::Duration;
+
+use super::txn::{key_of, value_of};
+use super::{KvClient, LeaseTtl, unexpected};
+use crate::error::{Error, Refusal, Result};
+use crate::machine::ops::{
+    Action, AnswerBody, Claim, ClaimState, Holder, KeyRange, LeaseInfo, Query,
+};
+use crate::types::{Consistency, Key, LeaseId, Revision, Value};
+
+/// A lease that was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lease {
+    /// Its id.
+    pub id: LeaseId,
+    /// How long it lives unless it is kept alive.
+    pub ttl: Duration,
+}
+
+/// A lock that is held, or an election that is won.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lock {
+    /// The key that stands for the claim; it exists for as long as the lock is held.
+    pub key: Key,
+    /// Greater than that of every earlier holder: give it to whatever the lock protects, and
+    /// have that refuse smaller ones.
+    pub token: Revision,
+}
+
+impl KvClient {
+    /// Makes a lease.
+    pub async fn lease_grant(&self, ttl: Duration) -> Result<Lease> {
+        self.lease_grant_as(None, ttl).await
+    }
+
+    /// Makes a lease with an id of the caller's choice.
+    pub async fn lease_grant_as(&self, id: Option<LeaseId>, ttl: Duration) -> Result<Lease> {
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        match self.execute(Action::LeaseGrant { id, ttl_ms }).await?.body {
+            AnswerBody::Lease { id, ttl_ms } => {
+                Ok(Lease { id, ttl: Duration::from_millis(ttl_ms) })
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Ends a lease and deletes its keys.
+    pub async fn lease_revoke(&self, id: LeaseId) -> Result<()> {
+        self.execute(Action::LeaseRevoke { id }).await.map(drop)
+    }
+
+    /// Gives a lease its full time again.
+    pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<LeaseTtl> {
+        self.retry(|replica| async move { replica.keep_alive(id).await }).await
+    }
+
+    /// How much of a lease's time is left.
+    pub async fn lease_ttl(&self, id: LeaseId) -> Result<LeaseTtl> {
+        self.retry(|replica| async move { replica.lease_ttl(id).await }).await
+    }
+
+    /// The keys attached to a lease.
+    pub async fn lease_keys(&self, id: LeaseId) -> Result<Vec<Key>> {
+        let query = Query::Lease { id, keys: true };
+        match self.query(query, Consistency::Linearizable).await?.body {
+            AnswerBody::LeaseInfo { keys, .. } => Ok(keys),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Leases in the order of their ids, from the one after `after`.
+    pub async fn leases(&self, after: Option<LeaseId>, limit: u64) -> Result<Vec<LeaseInfo>> {
+        let query = Query::Leases { after, limit };
+        match self.query(query, Consistency::Linearizable).await?.body {
+            AnswerBody::Leases(leases) => Ok(leases),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Waits for a lock. It is held until it is unlocked or its lease ends; an error leaves no
+    /// claim behind that outlives the lease.
+    pub async fn lock<K: TryInto<Key, Error: Into<Error>>>(
+        &self,
+        name: K,
+        lease: LeaseId,
+    ) -> Result<Lock> {
+        self.campaign(name, lease, Value::default()).await
+    }
+
+    /// Takes a lock if nobody holds it or waits for it.
+    pub async fn try_lock<K: TryInto<Key, Error: Into<Error>>>(
+        &self,
+        name: K,
+        lease: LeaseId,
+    ) -> Result<Option<Lock>> {
+        let name = key_of(name)?;
+        let state = self.claim(name.clone(), lease, Value::default()).await?;
+        if let Some(lock) = held(&state) {
+            return Ok(Some(lock));
+        }
+        self.unlock(name, lease).await?;
+        Ok(None)
+    }
+
+    /// Gives up a lock, or the wait for it.
+    pub async fn unlock<K: TryInto<Key, Error: Into<Error>>>(
+        &self,
+        name: K,
+        lease: LeaseId,
+    ) -> Result<()> {
+        self.execute(Action::Release { name: key_of(name)?, lease }).await.map(drop)
+    }
+
+    /// Waits to win an election, proclaiming a value with it.
+    pub async fn campaign<K, V>(&self, name: K, lease: LeaseId, value: V) -> Result<Lock>
+    where
+        K: TryInto<Key, Error: Into<Error>>,
+        V: TryInto<Value, Error: Into<Error>>,
+    {
+        let name = key_of(name)?;
+        let mut state = self.claim(name.clone(), lease, value_of(value)?).await?;
+        let claims = KeyRange::prefix([name.as_bytes(), b"/"].concat());
+        loop {
+            if let Some(lock) = held(&state) {
+                return Ok(lock);
+            }
+            let (Some((key, token)), Some(holder)) = (&state.own, &state.holder) else {
+                return Err(Refusal::LeaseNotFound { id: lease }.into());
+            };
+            // Whatever ends the claim before ours is a change after it was read.
+            let mut changes = self.watch_range(claims.clone()).from(*token).await?;
+            let (key, token, ahead) = (key.clone(), *token, holder.key.clone());
+            let now = self.holder_of(&name).await?;
+            if now.as_ref().is_none_or(|now| now.key == ahead) {
+                changes.until_deleted(|gone| *gone == ahead || *gone == key).await?;
+            }
+            let own = self.get(&key).await?.map(|record| record.create_revision);
+            if own != Some(token) {
+                return Err(Refusal::LeaseNotFound { id: lease }.into());
+            }
+            state = ClaimState {
+                own: Some((key, token)),
+                holder: self.holder_of(&name).await?,
+                waiting: 0,
+            };
+        }
+    }
+
+    /// Who holds a lock or leads an election.
+    pub async fn holder<K: TryInto<Key, Error: Into<Error>>>(
+        &self,
+        name: K,
+    ) -> Result<Option<Holder>> {
+        self.holder_of(&key_of(name)?).await
+    }
+
+    /// Replaces what the leader of an election proclaims.
+    pub async fn proclaim<K, V>(&self, name: K, lease: LeaseId, value: V) -> Result<()>
+    where
+        K: TryInto<Key, Error: Into<Error>>,
+        V: TryInto<Value, Error: Into<Error>>,
+    {
+        let (name, value) = (key_of(name)?, value_of(value)?);
+        self.execute(Action::Proclaim { name, lease, value }).await.map(drop)
+    }
+
+    async fn claim(&self, name: Key, lease: LeaseId, value: Value) -> Result<ClaimState> {
+        match self.execute(Action::Claim(Claim { name, lease, value })).await?.body {
+            AnswerBody::Claim(state) => Ok(state),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn holder_of(&self, name: &Key) -> Result<Option<Holder>> {
+        let query = Query::Holder { name: name.clone() };
+        match self.query(query, Consistency::Linearizable).await?.body {
+            AnswerBody::Claim(state) => Ok(state.holder),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// The lock, if the asking claim holds it.
+fn held(state: &ClaimState) -> Option<Lock> {
+    let (key, token) = state.own.as_ref()?;
+    let holder = state.holder.as_ref()?;
+    (holder.key == *key).then(|| Lock { key: key.clone(), token: *token })
+}

@@ -1,0 +1,174 @@
+//! Request bodies: bounded in bytes, in time and in memory together.
+//!
+//! A body that declares more than its limit is refused before it is read; one that turns out
+//! longer, at the first byte too many. Whatever the reason, a body that was not read to its end is
+//! read and dropped for a short while ([`Lingering`]), because closing a socket with unread bytes
+//! resets the connection and can take the answer with it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
+use axum::http::{Request, header};
+use bytes::BytesMut;
+use futures_util::StreamExt;
+use hyper::body::{Frame, Incoming, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::App;
+use super::problem::{self, Kind, Problem};
+use crate::limits::{HTTP_BODY_MAX, HTTP_LINGER_BYTES_MAX, HTTP_LINGER_MAX};
+use crate::seams::Tasks;
+
+/// Bodies up to this size are copied out of the connection's read buffer, so that a small value
+/// that is kept does not keep a whole buffer.
+const COPIED_BYTES_MAX: usize = 4 * 1024;
+
+/// A whole body, and its share of the memory for bodies until it is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) bytes: Bytes,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+/// Reads a whole body of at most `limit` bytes; a longer one is a problem of kind `too_large`.
+pub(super) async fn read(
+    app: &App,
+    body: Body,
+    limit: usize,
+    too_large: &'static Kind,
+) -> Result<Held, Problem> {
+    let declared = body.size_hint().lower();
+    if declared > limit as u64 {
+        return Err(Problem::too_large(too_large, limit));
+    }
+    let mut stream = body.into_data_stream();
+    let gathered = gather(&app.bodies, &mut stream, limit, declared);
+    match timeout(HTTP_BODY_MAX, gathered).await {
+        Ok(Ok(held)) => Ok(held),
+        Ok(Err(Fault::TooLarge)) => Err(Problem::too_large(too_large, limit)),
+        Ok(Err(Fault::Full)) => Err(Problem::bodies_full()),
+        Ok(Err(Fault::Broken)) => Err(Problem::new(
+            &problem::BAD_BODY,
+            "the body broke off or is malformed; send it again",
+        )),
+        Err(_elapsed) => {
+            let seconds = HTTP_BODY_MAX.as_secs();
+            let detail = format!("the body did not arrive within {seconds} s; send it faster");
+            Err(Problem::new(&problem::BODY_TIMEOUT, detail))
+        }
+    }
+}
+
+enum Fault {
+    TooLarge,
+    Full,
+    Broken,
+}
+
+async fn gather(
+    bodies: &Arc<Semaphore>,
+    stream: &mut BodyDataStream,
+    limit: usize,
+    declared: u64,
+) -> Result<Held, Fault> {
+    let mut share: Option<OwnedSemaphorePermit> = None;
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    let mut len = 0;
+    while let Some(frame) = stream.next().await {
+        let frame = frame.map_err(|_| Fault::Broken)?;
+        len += frame.len();
+        if len > limit {
+            return Err(Fault::TooLarge);
+        }
+        let weight = u32::try_from(frame.len()).map_err(|_| Fault::TooLarge)?;
+        let more = bodies.clone().try_acquire_many_owned(weight).map_err(|_| Fault::Full)?;
+        match &mut share {
+            Some(share) => share.merge(more),
+            None => share = Some(more),
+        }
+        // Nearly every body is one frame, which is then taken as it is.
+        if first.is_empty() {
+            first = frame;
+        } else {
+            if rest.is_empty() {
+                let declared = usize::try_from(declared).unwrap_or(limit);
+                rest.reserve(declared.max(first.len() + frame.len()));
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&frame);
+        }
+    }
+    let bytes = match (rest.is_empty(), first.len() <= COPIED_BYTES_MAX) {
+        (true, true) => Bytes::copy_from_slice(&first),
+        (true, false) => first,
+        (false, _) => rest.freeze(),
+    };
+    Ok(Held { bytes, _share: share })
+}
+
+/// A connection's body, and what happens to the part of it that nobody reads.
+struct Lingering {
+    /// Taken only when this is dropped.
+    body: Option<Incoming>,
+    tasks: Tasks,
+}
+
+/// Lets the request's body linger, unless its sender waits for leave to send it and so sends
+/// nothing once the request is refused.
+pub(super) fn lingering(request: Request<Incoming>, tasks: &Tasks) -> Request<Body> {
+    if request.body().is_end_stream() || request.headers().contains_key(header::EXPECT) {
+        return request.map(Body::new);
+    }
+    request.map(|body| Body::new(Lingering { body: Some(body), tasks: tasks.clone() }))
+}
+
+impl HttpBody for Lingering {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map(HttpBody::size_hint).unwrap_or_default()
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        // A runtime that is itself being dropped has no connection left to be kind to.
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        self.tasks.spawn(async move {
+            let mut stream = Body::new(body).into_data_stream();
+            let dropping = async {
+                let mut dropped = 0;
+                while let Some(Ok(frame)) = stream.next().await {
+                    dropped += frame.len();
+                    if dropped > HTTP_LINGER_BYTES_MAX {
+                        break;
+                    }
+                }
+            };
+            // Past the time the connection is cut, which is all there is to do.
+            let _ = timeout(HTTP_LINGER_MAX, dropping).await;
+        });
+    }
+}

@@ -1,0 +1,243 @@
+//! `/v1/kv/{key}`: one key, its value as the raw body. The quick path of the door.
+//!
+//! A write is always one transaction, so that its condition, its effect and what it says about
+//! the key as it was are of one moment.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use axum::http::{Response, StatusCode};
+use serde::Serialize;
+
+use super::App;
+use super::body;
+use super::decode::{Params, key_from_path};
+use super::etag::{self, Condition, Tags};
+use super::json::{self, RecordForm};
+use super::problem::{self, ASPEN_REVISION, Problem};
+use crate::limits::VALUE_BYTES_MAX;
+use crate::machine::ops::{
+    Action, Answer, AnswerBody, Compare, CompareKeys, CompareTarget, Delete, Is, KeyRange, Op, Put,
+    PutLease, Query, Range, Select, Txn,
+};
+use crate::types::{Consistency, Key, LeaseId, Record, Revision, Value};
+
+const ASPEN_CREATE_REVISION: HeaderName = HeaderName::from_static("aspen-create-revision");
+const ASPEN_MOD_REVISION: HeaderName = HeaderName::from_static("aspen-mod-revision");
+const ASPEN_VERSION: HeaderName = HeaderName::from_static("aspen-version");
+const ASPEN_LEASE: HeaderName = HeaderName::from_static("aspen-lease");
+
+/// What stands before the key in the path.
+const PREFIX: &str = "/v1/kv/";
+
+/// The key of a request. The router has matched the prefix; its own capture is not used because
+/// it must be UTF-8.
+fn key_of(request: &Request) -> Result<Key, Problem> {
+    key_from_path(request.uri().path().strip_prefix(PREFIX).unwrap_or_default())
+}
+
+pub(super) async fn get(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    let key = key_of(&request)?;
+    let params = Params::parse(request.uri().query(), &["consistency", "revision"])?;
+    let consistency = params.parsed::<Consistency>("consistency")?.unwrap_or_default();
+    let condition = Condition::of(request.headers())?;
+    let query = match params.number("revision")? {
+        None => Query::Get(key),
+        Some(revision) => {
+            Query::Range(Range { revision: Some(revision), ..Range::of(KeyRange::one(&key)) })
+        }
+    };
+    let Answer { revision, body } = app.door.client.query(query, consistency).await?;
+    let record = match body {
+        AnswerBody::Record(record) => record,
+        AnswerBody::Range(page) => page.records.into_iter().next().map(|found| found.record),
+        _ => return Err(Problem::contradiction("a get")),
+    };
+    let present = record.as_ref().map_or(0, |record| record.mod_revision);
+    match condition {
+        Some(condition @ Condition::Match(_)) if !condition.holds(present) => {
+            return Err(Problem::condition_failed(present, revision));
+        }
+        _ => {}
+    }
+    let record = record.ok_or_else(|| Problem::key_not_found(revision))?;
+    let same = matches!(&condition, Some(c @ Condition::NoneMatch(_)) if !c.holds(present));
+    Ok(record_response(record, revision, same))
+}
+
+/// A record as an answer: its value the body, its counters headers; without the value if the
+/// client has it already.
+fn record_response(record: Record, revision: Revision, same: bool) -> Response<Body> {
+    let mut headers = HeaderMap::with_capacity(8);
+    counters(&mut headers, &record);
+    headers.insert(ASPEN_REVISION, revision.into());
+    let mut response = Response::new(if same {
+        Body::empty()
+    } else {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        Body::from(record.value.into_bytes())
+    });
+    *response.headers_mut() = headers;
+    if same {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    response
+}
+
+fn counters(headers: &mut HeaderMap, record: &Record) {
+    headers.insert(header::ETAG, etag::tag(record.mod_revision));
+    headers.insert(ASPEN_CREATE_REVISION, record.create_revision.into());
+    headers.insert(ASPEN_MOD_REVISION, record.mod_revision.into());
+    headers.insert(ASPEN_VERSION, record.version.into());
+    if let Some(lease) = record.lease {
+        let lease = HeaderValue::try_from(lease.to_string())
+            .expect("hexadecimal digits are a header value");
+        headers.insert(ASPEN_LEASE, lease);
+    }
+}
+
+pub(super) async fn put(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    let key = key_of(&request)?;
+    let params = Params::parse(request.uri().query(), &["lease", "prev"])?;
+    let lease = match params.parsed::<LeaseId>("lease")? {
+        Some(lease) => PutLease::Attach(lease),
+        None => PutLease::Detach,
+    };
+    let prev = params.flag("prev")?;
+    let condition = Condition::of(request.headers())?;
+    let body = request.into_body();
+    let held = body::read(&app, body, VALUE_BYTES_MAX, &problem::VALUE_TOO_LONG).await?;
+    let value = Value::new(held.bytes.clone())?;
+
+    let put = Put { key: key.clone(), value: Some(value), lease, prev };
+    let absent = compare(&key, Is::Equal, CompareTarget::Version(0));
+    let probe = Txn { when: vec![absent], ..Txn::default() };
+    let written = write(&app, &key, condition, vec![Op::Txn(probe), Op::Put(put)]).await?;
+    let [AnswerBody::Txn { succeeded: created, .. }, AnswerBody::Put { prev: before }] =
+        &written.answers[..]
+    else {
+        return Err(Problem::contradiction("a put"));
+    };
+
+    let status = if *created { StatusCode::CREATED } else { StatusCode::OK };
+    let revision = written.revision;
+    let mut response = match prev {
+        true => json::answer(
+            status,
+            &PutForm { revision, created: *created, prev: before.as_ref().map(RecordForm::of) },
+        ),
+        false => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = status;
+            response
+        }
+    };
+    response.headers_mut().insert(header::ETAG, etag::tag(revision));
+    response.headers_mut().insert(ASPEN_REVISION, revision.into());
+    Ok(response)
+}
+
+#[derive(Serialize)]
+struct PutForm<'a> {
+    revision: Revision,
+    created: bool,
+    prev: Option<RecordForm<'a>>,
+}
+
+pub(super) async fn delete(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    let key = key_of(&request)?;
+    let params = Params::parse(request.uri().query(), &["prev"])?;
+    let prev = params.flag("prev")?;
+    let condition = Condition::of(request.headers())?;
+
+    let delete = Delete { range: KeyRange::one(&key), prev };
+    let written = write(&app, &key, condition, vec![Op::Delete(delete)]).await?;
+    let [AnswerBody::Deleted { count, prev: before }] = &written.answers[..] else {
+        return Err(Problem::contradiction("a delete"));
+    };
+    let before = before.first().map(|found| RecordForm::of(&found.record));
+    let form =
+        DeleteForm { revision: written.revision, deleted: *count, prev: prev.then_some(before) };
+    Ok(json::answer_at(StatusCode::OK, written.revision, &form))
+}
+
+#[derive(Serialize)]
+struct DeleteForm<'a> {
+    revision: Revision,
+    deleted: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev: Option<Option<RecordForm<'a>>>,
+}
+
+/// What a write answered.
+struct Written {
+    revision: Revision,
+    answers: Vec<AnswerBody>,
+}
+
+/// Does the operations on the key if the condition holds, and otherwise says where the key is.
+async fn write(
+    app: &App,
+    key: &Key,
+    condition: Option<Condition>,
+    ops: Vec<Op>,
+) -> Result<Written, Problem> {
+    let (txn, expected) = guard(key, condition, ops);
+    let Answer { revision, body } = app.door.client.execute(Action::Txn(txn)).await?;
+    let AnswerBody::Txn { succeeded, answers } = body else {
+        return Err(Problem::contradiction("a transaction"));
+    };
+    if succeeded == expected {
+        return Ok(Written { revision, answers });
+    }
+    match answers.into_iter().next() {
+        Some(AnswerBody::Range(page)) => {
+            let present = page.records.first().map_or(0, |found| found.record.mod_revision);
+            Err(Problem::condition_failed(present, revision))
+        }
+        _ => Err(Problem::contradiction("a conditional write")),
+    }
+}
+
+/// The transaction that does `ops` if the condition holds and else reads the key's counters, and
+/// which of its branches does `ops`.
+///
+/// A transaction's conditions must all hold, and tags are alternatives: "one of them" is the
+/// negation of "none of them", so a match goes into the other branch.
+fn guard(key: &Key, condition: Option<Condition>, ops: Vec<Op>) -> (Txn, bool) {
+    let look = || vec![Op::Range(Range { select: Select::Keys, ..Range::of(KeyRange::one(key)) })];
+    let none_of = |tags: Tags| match tags {
+        Tags::Any => vec![compare(key, Is::Equal, CompareTarget::Version(0))],
+        Tags::These(revisions) => revisions
+            .into_iter()
+            .map(|revision| compare(key, Is::NotEqual, CompareTarget::Mod(revision)))
+            .collect(),
+    };
+    match condition {
+        None => (Txn { when: Vec::new(), then: ops, or_else: Vec::new() }, true),
+        Some(Condition::NoneMatch(tags)) => {
+            (Txn { when: none_of(tags), then: ops, or_else: look() }, true)
+        }
+        Some(Condition::Match(tags)) => {
+            (Txn { when: none_of(tags), then: look(), or_else: ops }, false)
+        }
+    }
+}
+
+fn compare(key: &Key, is: Is, target: CompareTarget) -> Compare {
+    Compare { range: CompareKeys::One(key.clone()), target, is }
+}
+
+/// `/v1/kv/` names no key.
+pub(super) async fn empty_key() -> Problem {
+    Problem::from(crate::error::Invalid::KeyEmpty)
+}

@@ -1,0 +1,159 @@
+//! `/v1/leases`: granting, listing, looking at, keeping alive and revoking.
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::header::{self, HeaderValue};
+use axum::http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::body;
+use super::decode::Params;
+use super::json::{self, Blob, GivenLease, Hex};
+use super::problem::{self, Problem};
+use crate::client::LeaseTtl;
+use crate::limits::{HTTP_JSON_BYTES_MAX, HTTP_LEASES_PAGE_MAX};
+use crate::machine::ops::{Action, Answer, AnswerBody, LeaseInfo, Query};
+use crate::types::{Consistency, LeaseId, Revision};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GrantForm {
+    ttl_ms: u64,
+    id: Option<GivenLease>,
+}
+
+#[derive(Serialize)]
+struct GrantedForm {
+    revision: Revision,
+    id: Hex,
+    ttl_ms: u64,
+}
+
+pub(super) async fn grant(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let held = body::read(&app, request.into_body(), HTTP_JSON_BYTES_MAX, &problem::BODY_TOO_LARGE)
+        .await?;
+    let GrantForm { ttl_ms, id } = json::read(&held.bytes)?;
+    let grant = Action::LeaseGrant { id: id.map(|id| id.0), ttl_ms };
+    let Answer { revision, body } = app.door.client.execute(grant).await?;
+    let AnswerBody::Lease { id, ttl_ms } = body else {
+        return Err(Problem::contradiction("a lease grant"));
+    };
+    let form = GrantedForm { revision, id: Hex(id), ttl_ms };
+    let mut response = json::answer_at(StatusCode::CREATED, revision, &form);
+    let location = HeaderValue::try_from(format!("/v1/leases/{id}"))
+        .expect("a path of letters and digits is a header value");
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+#[derive(Serialize)]
+struct ListForm {
+    revision: Revision,
+    more: bool,
+    leases: Vec<ListedForm>,
+}
+
+#[derive(Serialize)]
+struct ListedForm {
+    id: Hex,
+    ttl_ms: u64,
+    keys: u64,
+}
+
+pub(super) async fn list(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    let params = Params::parse(request.uri().query(), &["after", "limit", "consistency"])?;
+    let consistency = params.parsed::<Consistency>("consistency")?.unwrap_or_default();
+    let after = params.parsed::<LeaseId>("after")?;
+    let limit = match params.number("limit")? {
+        Some(0) => return Err(Problem::new(&problem::BAD_QUERY, "a limit is at least 1")),
+        Some(limit) => limit.min(HTTP_LEASES_PAGE_MAX),
+        None => HTTP_LEASES_PAGE_MAX,
+    };
+    // One more than is answered tells whether there are more.
+    let query = Query::Leases { after, limit: limit + 1 };
+    let Answer { revision, body } = app.door.client.query(query, consistency).await?;
+    let AnswerBody::Leases(leases) = body else {
+        return Err(Problem::contradiction("a listing of leases"));
+    };
+    let more = leases.len() as u64 > limit;
+    let form =
+        |info: LeaseInfo| ListedForm { id: Hex(info.id), ttl_ms: info.ttl_ms, keys: info.keys };
+    let leases = leases.into_iter().take(limit as usize).map(form).collect();
+    Ok(json::answer_at(StatusCode::OK, revision, &ListForm { revision, more, leases }))
+}
+
+#[derive(Serialize)]
+struct TtlForm {
+    id: Hex,
+    ttl_ms: u64,
+    left_ms: u64,
+}
+
+impl TtlForm {
+    fn of(LeaseTtl { id, ttl_ms, left_ms }: LeaseTtl) -> Self {
+        TtlForm { id: Hex(id), ttl_ms, left_ms }
+    }
+}
+
+#[derive(Serialize)]
+struct LeaseForm<'a> {
+    #[serde(flatten)]
+    ttl: TtlForm,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<Vec<Blob<'a>>>,
+}
+
+pub(super) async fn show(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    let id: LeaseId = id.parse()?;
+    let with_keys = Params::parse(request.uri().query(), &["keys"])?.flag("keys")?;
+    let ttl = TtlForm::of(app.door.client.lease_ttl(id).await?);
+    if !with_keys {
+        return Ok(json::answer(StatusCode::OK, &LeaseForm { ttl, keys: None }));
+    }
+    let query = Query::Lease { id, keys: true };
+    let Answer { revision, body } = app.door.client.query(query, Consistency::Linearizable).await?;
+    let AnswerBody::LeaseInfo { keys, .. } = &body else {
+        return Err(Problem::contradiction("a look at a lease"));
+    };
+    let keys = Some(keys.iter().map(|key| Blob(key.as_bytes())).collect());
+    Ok(json::answer_at(StatusCode::OK, revision, &LeaseForm { ttl, keys }))
+}
+
+#[derive(Serialize)]
+struct RevokedForm {
+    revision: Revision,
+}
+
+pub(super) async fn revoke(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    let id: LeaseId = id.parse()?;
+    Params::parse(request.uri().query(), &[])?;
+    let Answer { revision, .. } = app.door.client.execute(Action::LeaseRevoke { id }).await?;
+    Ok(json::answer_at(StatusCode::OK, revision, &RevokedForm { revision }))
+}
+
+pub(super) async fn keep_alive(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    let id: LeaseId = id.parse()?;
+    Params::parse(request.uri().query(), &[])?;
+    let ttl = app.door.client.lease_keep_alive(id).await?;
+    Ok(json::answer(StatusCode::OK, &TtlForm::of(ttl)))
+}

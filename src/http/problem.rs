@@ -1,0 +1,343 @@
+//! Errors as RFC 9457 problem documents: one table of every kind, and what maps to it.
+//!
+//! A kind's name and status are part of the API: a program matches on `type`, which is
+//! [`TYPE_PREFIX`] and the name. The `detail` is for people, one sentence that says what to do,
+//! and names lengths and limits, never a stored key or value. The table in `docs/http.md` is
+//! compared with [`KINDS`] by a test.
+
+use axum::body::Body;
+use axum::http::header::{self, HeaderValue};
+use axum::http::{HeaderName, Response, StatusCode};
+use axum::response::IntoResponse;
+use serde::Serialize;
+
+use crate::error::{Error, Invalid, Refusal};
+use crate::types::Revision;
+
+/// What every problem's `type` begins with.
+pub const TYPE_PREFIX: &str = "urn:aspen:problem:";
+
+/// The shard's revision, on every answer that has one.
+pub(super) const ASPEN_REVISION: HeaderName = HeaderName::from_static("aspen-revision");
+
+/// One kind of problem: its stable name and status, and a title for people.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// What follows [`TYPE_PREFIX`].
+    pub name: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// The same sentence for every problem of the kind.
+    pub title: &'static str,
+}
+
+macro_rules! kinds {
+    ($($constant:ident = $status:literal $name:literal $title:literal;)*) => {
+        $(pub(super) static $constant: Kind =
+            Kind { name: $name, status: $status, title: $title };)*
+
+        /// Every kind of problem, in the order of their statuses.
+        pub static KINDS: &[&Kind] = &[$(&$constant),*];
+    };
+}
+
+kinds! {
+    BAD_BODY = 400 "bad-body" "The body could not be read";
+    BAD_CURSOR = 400 "bad-cursor" "The cursor is not one that this query answered";
+    BAD_ESCAPE = 400 "bad-escape" "A percent escape in the address is malformed";
+    BAD_HEADER = 400 "bad-header" "A header is malformed";
+    BAD_JSON = 400 "bad-json" "The body is not the JSON that is expected";
+    BAD_QUERY = 400 "bad-query" "A query parameter is unknown or malformed";
+    FUTURE_REVISION = 400 "future-revision" "The revision has not been yet";
+    INVALID = 400 "invalid" "The request can't be satisfied in any state";
+    KEY_EMPTY = 400 "key-empty" "A key is empty";
+    KEY_TOO_LONG = 400 "key-too-long" "A key is over its limit";
+    LEASE_TTL = 400 "lease-ttl" "A lease's time to live is out of bounds";
+    RANGE_BACKWARD = 400 "range-backward" "A range ends before it starts";
+    TXN_DUPLICATE_KEY = 400 "txn-duplicate-key" "A transaction writes a key twice";
+    TXN_TOO_DEEP = 400 "txn-too-deep" "Transactions are nested too deep";
+    TXN_TOO_MANY_OPS = 400 "txn-too-many-ops" "A transaction has too many operations";
+    KEY_NOT_FOUND = 404 "key-not-found" "There is no such key";
+    LEASE_NOT_FOUND = 404 "lease-not-found" "There is no such lease";
+    PATH_NOT_FOUND = 404 "path-not-found" "There is nothing at this path";
+    METHOD_NOT_ALLOWED = 405 "method-not-allowed" "The path does not take this method";
+    BODY_TIMEOUT = 408 "body-timeout" "The body did not arrive in time";
+    ALREADY_DONE = 409 "already-done" "The write was done before; its answer is gone";
+    LEASE_EXISTS = 409 "lease-exists" "A lease with this id exists";
+    LEASE_FULL = 409 "lease-full" "The lease holds as many keys as it may";
+    NOT_HOLDER = 409 "not-holder" "The lock or election is not held by this lease";
+    TOO_MANY_LEASES = 409 "too-many-leases" "There are as many leases as there may be";
+    COMPACTED = 410 "compacted" "The history asked for was compacted";
+    CONDITION_FAILED = 412 "condition-failed" "The condition does not hold";
+    BODY_TOO_LARGE = 413 "body-too-large" "The body is over its limit";
+    TXN_TOO_LARGE = 413 "txn-too-large" "A transaction has too many bytes";
+    VALUE_TOO_LONG = 413 "value-too-long" "A value is over its limit";
+    ANSWER_TOO_LARGE = 422 "answer-too-large" "The answer would be over its limit";
+    DELETE_TOO_LARGE = 422 "delete-too-large" "The range holds more keys than one delete removes";
+    BUSY = 429 "busy" "A limit is met; nothing was done";
+    CORRUPT = 500 "corrupt" "Stored data is damaged; nothing was served from it";
+    FATAL = 500 "fatal" "The node can't go on";
+    INTERNAL = 500 "internal" "The node contradicts itself; this is a bug";
+    UNAVAILABLE = 503 "unavailable" "The group can't answer now; nothing was done";
+    OUTCOME_UNKNOWN = 504 "outcome-unknown" "The write may or may not have been done";
+    NO_SPACE = 507 "no-space" "The disk is nearly full; nothing was done";
+}
+
+/// How long a client should wait before it tries again when nothing better is known: an election
+/// takes about this long.
+const RETRY_UNAVAILABLE_MS: u64 = 1_000;
+
+/// A problem on its way to a client.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Problem {
+    kind: &'static Kind,
+    detail: String,
+    /// Where in the body's JSON it is, as `then[0].put`.
+    at: Option<String>,
+    /// How long to wait before the next try, also as `Retry-After`.
+    retry_after_ms: Option<u64>,
+    /// The shard's revision, also as `Aspen-Revision`.
+    revision: Option<Revision>,
+    /// The key's or shard's present revision, by kind.
+    present: Option<Revision>,
+    /// The last compacted revision.
+    compacted: Option<Revision>,
+    /// The limit that was exceeded.
+    limit: Option<u64>,
+}
+
+impl Problem {
+    /// A problem of a kind, and the sentence that says what to do.
+    pub(super) fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
+        Problem {
+            kind,
+            detail: detail.into(),
+            at: None,
+            retry_after_ms: None,
+            revision: None,
+            present: None,
+            compacted: None,
+            limit: None,
+        }
+    }
+
+    /// There is no such key at this revision of the shard.
+    pub(super) fn key_not_found(revision: Revision) -> Self {
+        let detail = "the key does not exist; check its spelling and escapes";
+        Problem { revision: Some(revision), ..Problem::new(&KEY_NOT_FOUND, detail) }
+    }
+
+    /// A condition header does not hold: the key's present revision is 0 if it does not exist.
+    pub(super) fn condition_failed(present: Revision, revision: Revision) -> Self {
+        let detail = match present {
+            0 => "the key does not exist; drop the condition to create it".to_owned(),
+            _ => format!("the key is at revision {present}; read it again before you decide"),
+        };
+        Problem {
+            present: Some(present),
+            revision: Some(revision),
+            ..Problem::new(&CONDITION_FAILED, detail)
+        }
+    }
+
+    /// More requests are under way than the door holds bodies for.
+    pub(super) fn bodies_full() -> Self {
+        let error = Error::Busy { what: "memory for request bodies", retry_after_ms: 100 };
+        Problem::from(error)
+    }
+
+    /// A body is over this limit.
+    pub(super) fn too_large(kind: &'static Kind, limit: usize) -> Self {
+        let detail = format!("the body has more than {limit} bytes, which is the limit; send less");
+        Problem { limit: Some(limit as u64), ..Problem::new(kind, detail) }
+    }
+
+    /// The client answered something else than it was asked.
+    pub(super) fn contradiction(what: &str) -> Self {
+        Problem::new(&INTERNAL, format!("{what} got an answer of another kind; please report it"))
+    }
+
+    /// Says where in the body's JSON the problem is; called from the inside out.
+    pub(super) fn within(mut self, place: impl Into<String>) -> Self {
+        let place = place.into();
+        self.at = Some(match self.at {
+            Some(inner) => format!("{place}.{inner}"),
+            None => place,
+        });
+        self
+    }
+
+    /// Whether it is of this kind.
+    pub(super) fn is(&self, kind: &'static Kind) -> bool {
+        self.kind == kind
+    }
+
+    /// The kind's stable name.
+    pub fn name(&self) -> &'static str {
+        self.kind.name
+    }
+
+    /// The sentence that says what to do.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The document's bytes.
+    pub(super) fn to_json(&self) -> String {
+        let document = Document {
+            kind: format!("{TYPE_PREFIX}{}", self.kind.name),
+            title: self.kind.title,
+            status: self.kind.status,
+            detail: &self.detail,
+            at: self.at.as_deref(),
+            retry_after_ms: self.retry_after_ms,
+            revision: self.revision,
+            present: self.present,
+            compacted: self.compacted,
+            limit: self.limit,
+        };
+        serde_json::to_string(&document).expect("a struct of strings and numbers is always JSON")
+    }
+}
+
+/// A problem as it is written.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<Revision>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    present: Option<Revision>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compacted: Option<Revision>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u64>,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response<Body> {
+        let status = StatusCode::from_u16(self.kind.status)
+            .expect("the statuses of the table are between 400 and 599");
+        if status.is_server_error() {
+            tracing::warn!(problem = self.kind.name, detail = %self.detail, "request failed");
+        }
+        let mut response = Response::new(Body::from(self.to_json()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(retry_after_ms) = self.retry_after_ms {
+            headers.insert(header::RETRY_AFTER, retry_after_ms.div_ceil(1_000).into());
+        }
+        if let Some(revision) = self.revision {
+            headers.insert(ASPEN_REVISION, revision.into());
+        }
+        response
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let detail = error.to_string();
+        match error {
+            Error::Invalid(invalid) => invalid.into(),
+            Error::Refused(refusal) => refusal.into(),
+            Error::Busy { retry_after_ms, .. } => {
+                Problem { retry_after_ms: Some(retry_after_ms), ..Problem::new(&BUSY, detail) }
+            }
+            Error::NoSpace { .. } => Problem::new(&NO_SPACE, detail),
+            Error::Unavailable { .. } => Problem {
+                retry_after_ms: Some(RETRY_UNAVAILABLE_MS),
+                ..Problem::new(&UNAVAILABLE, detail)
+            },
+            Error::OutcomeUnknown { .. } => Problem::new(&OUTCOME_UNKNOWN, detail),
+            Error::Corrupt(_) => Problem::new(&CORRUPT, detail),
+            Error::Fatal(_) => Problem::new(&FATAL, detail),
+        }
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        use crate::limits::*;
+        let (kind, limit) = match invalid {
+            Invalid::KeyEmpty => (&KEY_EMPTY, None),
+            Invalid::KeyTooLong { .. } => (&KEY_TOO_LONG, Some(KEY_BYTES_MAX)),
+            Invalid::ValueTooLong { .. } => (&VALUE_TOO_LONG, Some(VALUE_BYTES_MAX)),
+            Invalid::TxnTooManyOps { .. } => (&TXN_TOO_MANY_OPS, Some(TXN_OPS_MAX)),
+            Invalid::TxnTooLarge { .. } => (&TXN_TOO_LARGE, Some(TXN_BYTES_MAX)),
+            Invalid::TxnTooDeep { .. } => (&TXN_TOO_DEEP, Some(TXN_DEPTH_MAX)),
+            Invalid::TxnDuplicateKey { .. } => (&TXN_DUPLICATE_KEY, None),
+            Invalid::RangeBackward => (&RANGE_BACKWARD, None),
+            Invalid::LeaseTtl { .. } => (&LEASE_TTL, None),
+            Invalid::LeaseId | Invalid::ClusterId | Invalid::Consistency | Invalid::Other(_) => {
+                (&INVALID, None)
+            }
+        };
+        let limit = limit.map(|limit| limit as u64);
+        Problem { limit, ..Problem::new(kind, invalid.to_string()) }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        use crate::limits::*;
+        let problem = |kind| Problem::new(kind, refusal.to_string());
+        match refusal {
+            Refusal::FutureRevision { present, .. } => {
+                Problem { present: Some(present), ..problem(&FUTURE_REVISION) }
+            }
+            Refusal::Compacted { compacted, .. } => {
+                Problem { compacted: Some(compacted), ..problem(&COMPACTED) }
+            }
+            Refusal::LeaseNotFound { .. } => problem(&LEASE_NOT_FOUND),
+            Refusal::LeaseExists { .. } => problem(&LEASE_EXISTS),
+            Refusal::TooManyLeases => {
+                Problem { limit: Some(LEASES_MAX), ..problem(&TOO_MANY_LEASES) }
+            }
+            Refusal::LeaseTooManyKeys { .. } => {
+                Problem { limit: Some(LEASE_KEYS_MAX), ..problem(&LEASE_FULL) }
+            }
+            Refusal::KeyNotFound => problem(&KEY_NOT_FOUND),
+            Refusal::ConditionFailed { mod_revision } => {
+                Problem { present: Some(mod_revision), ..problem(&CONDITION_FAILED) }
+            }
+            // The door's own session is the client's business; a request that meets its end
+            // learns only that its fate is unknown.
+            Refusal::SessionExpired => problem(&OUTCOME_UNKNOWN),
+            Refusal::SessionFull => Problem { retry_after_ms: Some(100), ..problem(&BUSY) },
+            Refusal::AnswerAcknowledged => problem(&ALREADY_DONE),
+            Refusal::AnswerForgotten { revision } => {
+                Problem { revision: Some(revision), ..problem(&ALREADY_DONE) }
+            }
+            Refusal::AnswerTooLarge => {
+                Problem { limit: Some(TXN_ANSWER_BYTES_MAX as u64), ..problem(&ANSWER_TOO_LARGE) }
+            }
+            Refusal::DeleteTooLarge => problem(&DELETE_TOO_LARGE),
+            Refusal::KeptTooLarge => {
+                Problem { limit: Some(TXN_BYTES_MAX as u64), ..problem(&TXN_TOO_LARGE) }
+            }
+            Refusal::NameTooLong { .. } => {
+                Problem { limit: Some(KEY_BYTES_MAX as u64), ..problem(&KEY_TOO_LONG) }
+            }
+            Refusal::NotHolder { .. } => problem(&NOT_HOLDER),
+        }
+    }
+}
+
+/// For paths that nothing is at.
+pub(super) async fn path_not_found() -> Problem {
+    Problem::new(&PATH_NOT_FOUND, "there is nothing at this path; the keys are under /v1/kv/")
+}
+
+/// For methods that a path does not take; the router adds `Allow`.
+pub(super) async fn method_not_allowed() -> Problem {
+    Problem::new(&METHOD_NOT_ALLOWED, "this path takes only the methods that Allow names")
+}

@@ -1,0 +1,155 @@
+//! `GET /v1/kv`: many keys, as JSON, page by page.
+//!
+//! All pages of a listing are of one revision: the first page's, which its cursor carries on.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{Response, StatusCode};
+use serde::Serialize;
+use std::fmt;
+use std::str::FromStr;
+
+use super::App;
+use super::cursor::Cursor;
+use super::decode::Params;
+use super::json::{self, KeyRecordForm};
+use super::problem::{self, Problem};
+use crate::machine::ops::{Answer, AnswerBody, Order, OrderBy, Page, Query, Range, Select};
+use crate::types::{Consistency, Revision};
+
+const PARAMETERS: &[&str] = &[
+    "prefix",
+    "start",
+    "end",
+    "limit",
+    "cursor",
+    "revision",
+    "keys_only",
+    "count_only",
+    "order",
+    "consistency",
+];
+
+pub(super) async fn list(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    let params = Params::parse(request.uri().query(), PARAMETERS)?;
+    let consistency = params.parsed::<Consistency>("consistency")?.unwrap_or_default();
+    let bad = |detail| Problem::new(&problem::BAD_QUERY, detail);
+    let select = selection(params.flag("keys_only")?, params.flag("count_only")?).map_err(bad)?;
+    let limit = params.number("limit")?;
+    check_limit(limit).map_err(bad)?;
+    let descending = params.parsed::<Direction>("order")? == Some(Direction::Descending);
+
+    let mut revision = params.number("revision")?;
+    let mut range =
+        json::range_of(params.bytes("prefix"), params.bytes("start"), params.bytes("end"))
+            .map_err(bad)?;
+    if let Some(text) = params.bytes("cursor") {
+        let cursor = Cursor::from_text(&text)?;
+        let listed = cursor.revision;
+        range = cursor.rest_of(range, descending, revision)?;
+        revision = Some(listed);
+    }
+
+    let order = Order { by: OrderBy::Key, descending };
+    let query = Query::Range(Range { revision, limit, order, select, ..Range::of(range) });
+    let Answer { revision: present, body } = app.door.client.query(query, consistency).await?;
+    let AnswerBody::Range(page) = body else {
+        return Err(Problem::contradiction("a range"));
+    };
+    let cursor = match page.records.last() {
+        Some(found) if page.more => Some(Cursor {
+            revision: revision.unwrap_or(present),
+            descending,
+            last: found.key.clone(),
+        }),
+        _ => None,
+    };
+    let form = ListForm {
+        revision: revision.unwrap_or(present),
+        cursor: cursor.map(|cursor| cursor.to_text()),
+        page: PageForm::of(&page, select),
+    };
+    Ok(json::answer_at(StatusCode::OK, present, &form))
+}
+
+#[derive(Serialize)]
+struct ListForm<'a> {
+    revision: Revision,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+    #[serde(flatten)]
+    page: PageForm<'a>,
+}
+
+/// A page of a range, in a listing and in a transaction's answers alike.
+#[derive(Serialize)]
+pub(super) struct PageForm<'a> {
+    count: u64,
+    more: bool,
+    records: Vec<KeyRecordForm<'a>>,
+}
+
+impl<'a> PageForm<'a> {
+    pub(super) fn of(page: &'a Page, select: Select) -> Self {
+        let form = |found| KeyRecordForm::of(found, select == Select::Keys);
+        PageForm {
+            count: page.count,
+            more: page.more,
+            records: page.records.iter().map(form).collect(),
+        }
+    }
+}
+
+/// What of the records is asked for.
+pub(super) fn selection(keys_only: bool, count_only: bool) -> Result<Select, &'static str> {
+    match (keys_only, count_only) {
+        (false, false) => Ok(Select::Records),
+        (true, false) => Ok(Select::Keys),
+        (false, true) => Ok(Select::Count),
+        (true, true) => Err("keys_only and count_only exclude each other; give one of them"),
+    }
+}
+
+/// A page has at least one record: without that, no cursor could go on from it.
+pub(super) fn check_limit(limit: Option<u64>) -> Result<(), &'static str> {
+    match limit {
+        Some(0) => Err("a limit is at least 1; ask for count_only to get no records"),
+        _ => Ok(()),
+    }
+}
+
+/// The order of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+pub(super) enum Direction {
+    /// Least key first.
+    #[serde(rename = "asc")]
+    Ascending,
+    /// Greatest key first.
+    #[serde(rename = "desc")]
+    Descending,
+}
+
+/// Not an order.
+#[derive(Debug)]
+pub(super) struct NotADirection;
+
+impl fmt::Display for NotADirection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the order is asc or desc")
+    }
+}
+
+impl FromStr for Direction {
+    type Err = NotADirection;
+
+    fn from_str(text: &str) -> Result<Self, NotADirection> {
+        match text {
+            "asc" => Ok(Direction::Ascending),
+            "desc" => Ok(Direction::Descending),
+            _ => Err(NotADirection),
+        }
+    }
+}

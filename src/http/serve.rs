@@ -1,0 +1,130 @@
+//! Connections: accepting, bounding, timing out and shutting down in an orderly way.
+//!
+//! HTTP/1.1 only: without TLS hardly any client speaks HTTP/2, and its streams and windows would
+//! be a second set of limits to keep.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{App, Shared, body, router};
+use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_MAX};
+use crate::node::DoorContext;
+
+/// The wait before accepting again after an error that is not one connection's own: most often
+/// the process has no file descriptor left, and one must be given back first.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves the door on a listening socket until `shutdown` resolves, then lets the requests that
+/// are under way finish for a bounded time ([`HTTP_DRAIN_MAX`]) and returns. Dropping the future
+/// ends all of it at once.
+pub(super) async fn serve(
+    listener: TcpListener,
+    door: DoorContext,
+    shutdown: impl Future<Output = ()>,
+) {
+    let app = Shared::new(door);
+    // Cancelled when this future is dropped: connections never outlive it.
+    let cut = CancellationToken::new();
+    let cut_on_drop = cut.clone().drop_guard();
+    let router = router(app.clone());
+    let connections = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            accepted = accept(&listener, &connections) => accepted,
+        };
+        if let Some((stream, permit)) = accepted {
+            let served = connection(stream, app.clone(), router.clone());
+            let cut = cut.clone();
+            app.tasks.spawn(async move {
+                let _permit = permit;
+                tokio::select! {
+                    () = served => {}
+                    () = cut.cancelled() => {}
+                }
+            });
+        }
+    }
+    drop(listener);
+    app.closing.cancel();
+    if timeout(HTTP_DRAIN_MAX, app.tasks.ended()).await.is_err() {
+        tracing::warn!("requests were under way for too long after the stop and are cut off");
+    }
+    drop(cut_on_drop);
+    app.tasks.ended().await;
+}
+
+/// Waits for a place among the connections, then for a connection; none if accepting failed.
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = connections
+        .clone()
+        .acquire_owned()
+        .await
+        .expect("the semaphore of connections is never closed");
+    match listener.accept().await {
+        Ok((stream, _peer)) => Some((stream, permit)),
+        Err(error) => {
+            if !is_connections_own(&error) {
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+            None
+        }
+    }
+}
+
+/// Errors that only mean that a peer was gone before it was accepted.
+fn is_connections_own(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// Serves one connection to its end; once the door closes, to the end of its present request.
+async fn connection(stream: TcpStream, app: App, router: Router) {
+    // Answers are written whole; waiting to fill a packet would only delay them.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection keeps Nagle's delay");
+    }
+    let tasks = app.tasks.clone();
+    let routed = TowerToHyperService::new(router);
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        routed.call(body::lingering(request, &tasks))
+    });
+    let mut served = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HTTP_HEAD_MAX)
+            .max_buf_size(HTTP_HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let ended = tokio::select! {
+        ended = &mut served => ended,
+        () = app.closing.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        // What peers do wrong is told to them and not to the operator.
+        tracing::debug!(%error, "a connection ended early");
+    }
+}

@@ -1,0 +1,129 @@
+//! `GET /v1/watch`: changes as server-sent events, one event a revision.
+//!
+//! An event's id is its revision, so that `Last-Event-ID`, which browsers and libraries send by
+//! themselves when they connect again, goes on at the next revision: nothing is missed and
+//! nothing is seen twice. A client that reads slowly holds up its own watch and no other.
+
+use std::convert::Infallible;
+use std::future::ready;
+
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::{Stream, StreamExt, stream};
+use serde::Serialize;
+
+use super::App;
+use super::decode::Params;
+use super::json::{self, Blob, RecordForm};
+use super::problem::{self, Problem};
+use crate::client::{WatchBatch, WatchEvent, WatchRequest};
+use crate::error::Error;
+use crate::limits::HTTP_HEARTBEAT;
+use crate::machine::ops::KeyRange;
+use crate::types::{Key, Revision};
+
+const PARAMETERS: &[&str] = &["key", "prefix", "start", "end", "from", "prev"];
+
+/// The header with which a client that lost its connection says what it saw last.
+const LAST_EVENT_ID: &str = "last-event-id";
+
+pub(super) async fn watch(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let params = Params::parse(request.uri().query(), PARAMETERS)?;
+    let bad = |detail| Problem::new(&problem::BAD_QUERY, detail);
+    let ranged = ["prefix", "start", "end"].map(|name| params.bytes(name));
+    let range = match (params.bytes("key"), ranged) {
+        (None, [prefix, start, end]) => json::range_of(prefix, start, end).map_err(bad)?,
+        (Some(key), [None, None, None]) => KeyRange::one(&Key::new(key)?),
+        (Some(_), _) => return Err(bad("watch a key or a range, not both")),
+    };
+    let from = match last_seen(request.headers())? {
+        Some(seen) => Some(seen.saturating_add(1)),
+        None => params.number("from")?,
+    };
+    let request = WatchRequest { range, from, prev: params.flag("prev")? };
+    let changes = app.door.client.watch_as(request).await?;
+    let events = events(changes).take_until(app.closing.clone().cancelled_owned());
+    let keep_alive = KeepAlive::new().interval(HTTP_HEARTBEAT);
+    Ok(Sse::new(events).keep_alive(keep_alive).into_response())
+}
+
+fn last_seen(headers: &HeaderMap) -> Result<Option<Revision>, Problem> {
+    let Some(value) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    match digits.and_then(|text| text.parse().ok()) {
+        Some(revision) => Ok(Some(revision)),
+        None => Err(Problem::new(
+            &problem::BAD_HEADER,
+            "Last-Event-ID is the id of an event of a watch, which is a revision",
+        )),
+    }
+}
+
+/// The watch's batches as events; the first error is the last event.
+fn events(
+    changes: impl Stream<Item = Result<WatchBatch, Error>>,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    changes
+        .scan(false, |ended, batch| {
+            let last = std::mem::replace(ended, batch.is_err());
+            ready((!last).then_some(batch))
+        })
+        .flat_map(|batch| {
+            stream::iter(match batch {
+                Ok(batch) => batch_events(&batch),
+                Err(error) => vec![last_event(error)],
+            })
+        })
+        .map(Ok)
+}
+
+fn batch_events(batch: &WatchBatch) -> Vec<Event> {
+    let of_revision = |changes: &[WatchEvent]| {
+        let revision = changes[0].revision;
+        let form = RevisionForm { revision, events: changes.iter().map(ChangeForm::of).collect() };
+        event("change", revision, &form)
+    };
+    batch.events.chunk_by(|a, b| a.revision == b.revision).map(of_revision).collect()
+}
+
+fn event(name: &str, revision: Revision, form: &impl Serialize) -> Event {
+    let data = serde_json::to_string(form)
+        .expect("a watch's forms are structs of strings and numbers, which are always JSON");
+    Event::default().id(revision.to_string()).event(name).data(data)
+}
+
+fn last_event(error: Error) -> Event {
+    let problem = Problem::from(error);
+    let name = if problem.is(&problem::COMPACTED) { "compacted" } else { "error" };
+    Event::default().event(name).data(problem.to_json())
+}
+
+#[derive(Serialize)]
+struct RevisionForm<'a> {
+    revision: Revision,
+    events: Vec<ChangeForm<'a>>,
+}
+
+#[derive(Serialize)]
+struct ChangeForm<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    key: Blob<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<RecordForm<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev: Option<RecordForm<'a>>,
+}
+
+impl<'a> ChangeForm<'a> {
+    fn of(change: &'a WatchEvent) -> Self {
+        ChangeForm {
+            kind: if change.record.is_some() { "put" } else { "delete" },
+            key: Blob(change.key.as_bytes()),
+            record: change.record.as_ref().map(RecordForm::of),
+            prev: change.prev.as_ref().map(RecordForm::of),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Composition: the builder, the running service, its doors, and shutdown.
+
+mod builder;
+mod identity;
+mod service;
+
+use std::fmt::Debug;
+use std::net::SocketAddr;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use builder::{KvServiceBuilder, StartError, StorageBackend};
+pub use service::KvService;
+
+use crate::client::KvClient;
+use crate::health::HealthReport;
+use crate::status::{GroupStatus, NodeIdentity};
+
+/// What a door is given to serve from.
+#[derive(Clone, Debug)]
+pub struct DoorContext {
+    /// The store.
+    pub client: KvClient,
+    /// Whose door it is.
+    pub node: NodeIdentity,
+    /// How well the node is.
+    pub health: watch::Receiver<HealthReport>,
+    /// What the node's groups do.
+    pub groups: watch::Receiver<Vec<GroupStatus>>,
+}
+
+/// A way into the node from outside. Doors know the node; the node knows only this.
+pub trait Door: Debug + Send + Sync + 'static {
+    /// What to call it in health and logs.
+    fn name(&self) -> &'static str;
+
+    /// Takes its address, before anything is served: an error fails the node's start.
+    fn open(&self) -> Result<(), String>;
+
+    /// Where it is, once it is open.
+    fn address(&self) -> Option<SocketAddr>;
+
+    /// Serves until the token is cancelled; called again after an error.
+    fn serve(
+        &self,
+        context: DoorContext,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, Result<(), String>>;
+}

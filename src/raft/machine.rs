@@ -1,0 +1,270 @@
+//! openraft's state machine on one group's state file.
+//!
+//! Entries are applied in batches, one state transaction each: commit, publish to watchers and
+//! timers, then answer. Nothing is seen or answered before it is committed to the state, and the
+//! log made it durable before it came here.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::{FutureExt, Stream, StreamExt};
+use openraft::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use tokio::sync::{Mutex, Notify};
+
+use super::hub::Hub;
+use super::leases::LeaseClock;
+use super::types::{Response, TypeConfig, decode_membership, encode_membership, entry_id, log_id};
+use crate::error::{Corrupt, Error};
+use crate::limits::{
+    APPLY_BATCH_BYTES_MAX, APPLY_BATCH_ENTRIES_MAX, CHECKPOINT_LOG_BYTES, CHECKPOINT_LOG_ENTRIES,
+};
+use crate::machine::tables::TableError;
+use crate::machine::{self, Applied};
+use crate::seams;
+use crate::store::snapshot::{ReceivedSnapshot, SnapshotSource};
+use crate::store::state::State;
+use crate::types::GroupId;
+
+/// A snapshot in openraft's hands: one of ours to send, or one that arrived.
+#[derive(Debug)]
+pub enum SnapshotData {
+    /// Taken here.
+    Source(SnapshotSource),
+    /// Taken elsewhere, received whole.
+    Received(ReceivedSnapshot),
+}
+
+/// One group's state, as openraft wants it.
+#[derive(Debug)]
+pub struct Machine {
+    state: State,
+    /// Held by whoever writes the state file, so that an apply waits for a checkpoint without
+    /// blocking its thread.
+    writing: Arc<Mutex<()>>,
+    hub: Arc<Hub>,
+    leases: Arc<LeaseClock>,
+    load: Arc<Load>,
+}
+
+/// How much was applied since the last checkpoint.
+#[derive(Debug)]
+struct Load {
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    /// Told when a checkpoint is due.
+    due: Arc<Notify>,
+}
+
+impl Load {
+    fn add(&self, entries: u64, bytes: u64) {
+        let entries = self.entries.fetch_add(entries, Ordering::Relaxed) + entries;
+        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if entries >= CHECKPOINT_LOG_ENTRIES || bytes >= CHECKPOINT_LOG_BYTES {
+            self.due.notify_one();
+        }
+    }
+
+    fn clear(&self) {
+        self.entries.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Turns what the tables report into what openraft stops for.
+fn table_error(group: GroupId, error: TableError) -> io::Error {
+    if error.corrupt {
+        let what = error.what;
+        io::Error::new(io::ErrorKind::InvalidData, Corrupt { group, index: None, what })
+    } else {
+        io::Error::other(error)
+    }
+}
+
+/// Turns what the tables report into what a caller is told.
+pub(super) fn table_failure(group: GroupId, error: TableError) -> Error {
+    if error.corrupt {
+        Error::Corrupt(Corrupt { group, index: None, what: error.what })
+    } else {
+        Error::Unavailable { group, reason: error.what }
+    }
+}
+
+impl Machine {
+    /// `checkpoint_due` is told when enough was applied to make a checkpoint worth its fsync.
+    pub(super) fn new(
+        state: State,
+        hub: Arc<Hub>,
+        leases: Arc<LeaseClock>,
+        checkpoint_due: Arc<Notify>,
+    ) -> Self {
+        let load = Arc::new(Load { entries: 0.into(), bytes: 0.into(), due: checkpoint_due });
+        Machine { state, writing: Arc::default(), hub, leases, load }
+    }
+
+    fn error(&self, error: TableError) -> io::Error {
+        table_error(self.state.group(), error)
+    }
+
+    /// Applies a batch in one transaction, publishes it, answers it.
+    async fn apply_batch(&self, batch: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
+        let _writing = self.writing.lock().await;
+        let applied = self
+            .state
+            .write(|writer| {
+                let mut applied = Vec::with_capacity(batch.len());
+                for (entry, _) in &batch {
+                    let id = entry_id(&entry.log_id);
+                    writer.set_applied(id);
+                    applied.push(match &entry.payload {
+                        EntryPayload::Blank => None,
+                        EntryPayload::Normal(proposal) => {
+                            Some(machine::apply(writer, id.index, &proposal.0)?)
+                        }
+                        EntryPayload::Membership(membership) => {
+                            let bytes = encode_membership(membership)
+                                .map_err(|error| TableError::io(error.to_string()))?;
+                            writer.set_membership(id, bytes);
+                            None
+                        }
+                    });
+                }
+                Ok(applied)
+            })
+            .map_err(|error| self.error(error))?;
+        for ((_, responder), applied) in batch.into_iter().zip(applied) {
+            let outcome = applied.map(|Applied { outcome, events, leases }| {
+                self.leases.applied(&leases);
+                self.hub.applied(&outcome, events);
+                outcome
+            });
+            if let Some(responder) = responder {
+                responder.send(Response(outcome));
+            }
+        }
+        self.hub.publish();
+        Ok(())
+    }
+}
+
+/// Roughly what an entry weighs; only to bound a batch.
+fn weight(entry: &openraft::alias::EntryOf<TypeConfig>) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(proposal) => proposal.0.action.weight(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Checkpointer;
+
+    async fn applied_state(
+        &mut self,
+    ) -> Result<(Option<LogIdOf<TypeConfig>>, StoredMembershipOf<TypeConfig>), io::Error> {
+        let applied = self.state.applied();
+        let membership = decode_membership(applied.membership_id, &applied.membership)
+            .map_err(|error| self.error(TableError::corrupt(format!("the membership: {error}"))))?;
+        Ok((applied.id.map(log_id), membership))
+    }
+
+    async fn apply<Strm>(&mut self, entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut entries = entries.fuse();
+        while let Some(first) = entries.next().await {
+            let first = first?;
+            let mut bytes = weight(&first.0);
+            let mut batch = vec![first];
+            while batch.len() < APPLY_BATCH_ENTRIES_MAX && bytes < APPLY_BATCH_BYTES_MAX {
+                // Whatever is there already; nothing is waited for.
+                let Some(Some(next)) = entries.next().now_or_never() else { break };
+                let next = next?;
+                bytes += weight(&next.0);
+                batch.push(next);
+            }
+            let entries = batch.len() as u64;
+            self.apply_batch(batch).await?;
+            self.load.add(entries, bytes as u64);
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        Checkpointer {
+            state: self.state.clone(),
+            writing: self.writing.clone(),
+            load: self.load.clone(),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        _meta: &SnapshotMetaOf<TypeConfig>,
+        snapshot: SnapshotData,
+    ) -> Result<(), io::Error> {
+        let SnapshotData::Received(received) = snapshot else {
+            return Err(io::Error::other("a snapshot that was taken here can't be installed here"));
+        };
+        let writing = self.writing.clone().lock_owned().await;
+        let state = self.state.clone();
+        seams::blocking(move || {
+            let _writing = writing;
+            state.install(&received)
+        })
+        .await
+        .map_err(|error| self.error(error))?;
+        self.leases.reset(&self.state).map_err(|error| self.error(error))?;
+        self.hub.reset(&self.state).map_err(|error| self.error(error))
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<SnapshotOf<TypeConfig, SnapshotData>>, io::Error> {
+        if self.state.applied_id().is_none() {
+            return Ok(None);
+        }
+        take_snapshot(&self.state).map(Some).map_err(|error| self.error(error))
+    }
+}
+
+fn take_snapshot(state: &State) -> Result<SnapshotOf<TypeConfig, SnapshotData>, TableError> {
+    let source = state.snapshot()?;
+    let mark = source.mark();
+    let last_membership = decode_membership(mark.membership_id, &mark.membership)
+        .map_err(|error| TableError::corrupt(format!("the membership: {error}")))?;
+    let meta = SnapshotMetaOf::<TypeConfig> { last_log_id: mark.id.map(log_id), last_membership };
+    Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot: SnapshotData::Source(source) })
+}
+
+/// "Builds" a snapshot: makes the state durable, so that the log before it can go. What is sent
+/// to a follower is read from the state when it is asked for.
+#[derive(Debug)]
+pub struct Checkpointer {
+    state: State,
+    writing: Arc<Mutex<()>>,
+    load: Arc<Load>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Checkpointer {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
+        let group = self.state.group();
+        let writing = self.writing.clone().lock_owned().await;
+        let state = self.state.clone();
+        let load = self.load.clone();
+        seams::blocking(move || {
+            // Taken under the lock, so that what is durable is exactly what the snapshot says.
+            let _writing = writing;
+            state.checkpoint()?;
+            load.clear();
+            take_snapshot(&state)
+        })
+        .await
+        .map_err(|error| table_error(group, error))
+    }
+}

@@ -1,0 +1,108 @@
+//! openraft, bound to our types; and how an entry's payload is encoded in the log.
+
+use std::fmt;
+
+use bytes::Bytes;
+use openraft::alias::{CommittedLeaderIdOf, EntryOf, LogIdOf, StoredMembershipOf, VoteOf};
+use openraft::entry::RaftEntry;
+use openraft::{EmptyNode, EntryPayload};
+use serde::{Deserialize, Serialize};
+
+use crate::machine::ops::{Command, Outcome};
+use crate::store::log::{EntryId, LogEntry, Vote};
+
+openraft::declare_raft_types!(
+    /// What openraft is parameterised with. A group's members are bare numbers: who they are and
+    /// where they live is the roster's business.
+    pub TypeConfig:
+        D = Proposal,
+        R = Response,
+        NodeId = u64,
+        Node = EmptyNode,
+);
+
+/// A command on its way through Raft. Its text shows nothing of keys or values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Proposal(pub Command);
+
+impl fmt::Display for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("command")
+    }
+}
+
+/// What applying an entry answers: nothing for Raft's own entries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Response(pub Option<Outcome>);
+
+type Payload = EntryPayload<Proposal, u64, EmptyNode>;
+
+/// The version of an entry's payload; it stands in its first byte.
+const PAYLOAD_VERSION: u8 = 1;
+
+/// Encodes an entry for the log.
+pub(super) fn encode_entry(entry: &EntryOf<TypeConfig>) -> Result<LogEntry, postcard::Error> {
+    let payload = postcard::to_extend(&entry.payload, vec![PAYLOAD_VERSION])?;
+    Ok(LogEntry { id: entry_id(&entry.log_id), payload: Bytes::from(payload) })
+}
+
+/// Decodes an entry from the log; the error says what is wrong with it.
+pub(super) fn decode_entry(entry: &LogEntry) -> Result<EntryOf<TypeConfig>, String> {
+    match entry.payload.as_ref() {
+        [PAYLOAD_VERSION, payload @ ..] => {
+            let payload: Payload =
+                postcard::from_bytes(payload).map_err(|error| error.to_string())?;
+            Ok(EntryOf::<TypeConfig>::new(log_id(entry.id), payload))
+        }
+        [newer, ..] => Err(format!(
+            "the entry has version {newer}; this build reads {PAYLOAD_VERSION}: use a newer one"
+        )),
+        [] => Err("the entry is empty".into()),
+    }
+}
+
+/// Our id of an entry from openraft's.
+pub(super) fn entry_id(id: &LogIdOf<TypeConfig>) -> EntryId {
+    EntryId { term: id.leader_id.term, node: id.leader_id.node_id, index: id.index }
+}
+
+/// openraft's id of an entry from ours.
+pub(super) fn log_id(id: EntryId) -> LogIdOf<TypeConfig> {
+    let leader = CommittedLeaderIdOf::<TypeConfig> { term: id.term, node_id: id.node };
+    LogIdOf::<TypeConfig>::new(leader, id.index)
+}
+
+/// Our form of a vote.
+pub(super) fn vote_out(vote: &VoteOf<TypeConfig>) -> Vote {
+    Vote { term: vote.leader_id.term, node: vote.leader_id.node_id, committed: vote.committed }
+}
+
+/// openraft's form of a vote.
+pub(super) fn vote_in(vote: Vote) -> VoteOf<TypeConfig> {
+    if vote.committed {
+        VoteOf::<TypeConfig>::new_committed(vote.term, vote.node)
+    } else {
+        VoteOf::<TypeConfig>::new(vote.term, vote.node)
+    }
+}
+
+/// A membership as the state file keeps it.
+pub(super) fn encode_membership(
+    membership: &openraft::Membership<u64, EmptyNode>,
+) -> Result<Vec<u8>, postcard::Error> {
+    postcard::to_stdvec(membership)
+}
+
+/// The membership that the state file keeps.
+pub(super) fn decode_membership(
+    id: Option<EntryId>,
+    bytes: &[u8],
+) -> Result<StoredMembershipOf<TypeConfig>, postcard::Error> {
+    if bytes.is_empty() {
+        return Ok(StoredMembershipOf::<TypeConfig>::default());
+    }
+    let membership = postcard::from_bytes(bytes)?;
+    Ok(StoredMembershipOf::<TypeConfig>::new(id.map(log_id), membership))
+}

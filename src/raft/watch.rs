@@ -1,0 +1,118 @@
+//! One watcher of one group.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::hub::Hub;
+use super::machine::table_failure;
+use crate::error::{Error, Result};
+use crate::machine;
+use crate::machine::ops::KeyRange;
+use crate::store::state::State;
+use crate::types::{Key, Record, Revision};
+
+/// What to watch.
+#[derive(Clone, Debug)]
+pub struct WatchRequest {
+    /// Which keys.
+    pub range: KeyRange,
+    /// The first revision to show; `None` is whatever comes next.
+    pub from: Option<Revision>,
+    /// Show what each change replaced.
+    pub prev: bool,
+}
+
+/// Changes of one or more whole revisions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchBatch {
+    /// Everything up to this revision has been shown: a watch resumes at the next one.
+    pub revision: Revision,
+    /// The changes, in order.
+    pub events: Vec<WatchEvent>,
+}
+
+/// One change of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchEvent {
+    /// The revision that made the change.
+    pub revision: Revision,
+    /// The key.
+    pub key: Key,
+    /// What was written, or `None` if the key was deleted.
+    pub record: Option<Record>,
+    /// What was there before, if it was asked for and is not compacted.
+    pub prev: Option<Record>,
+}
+
+/// A watcher's place in the changes of one group.
+#[derive(Debug)]
+pub struct GroupWatch {
+    pub(super) hub: Arc<Hub>,
+    pub(super) state: State,
+    pub(super) published: watch::Receiver<Revision>,
+    pub(super) stopped: CancellationToken,
+    pub(super) request: WatchRequest,
+    pub(super) next: Revision,
+    pub(super) _place: OwnedSemaphorePermit,
+}
+
+impl GroupWatch {
+    /// The first revision that was not shown yet.
+    pub fn next_revision(&self) -> Revision {
+        self.next
+    }
+
+    /// The next changes in the range, waiting for them; `None` when the group stops, after which
+    /// a watch that begins at [`GroupWatch::next_revision`] misses nothing.
+    pub async fn next(&mut self) -> Result<Option<WatchBatch>> {
+        loop {
+            let last = *self.published.borrow_and_update();
+            while self.next <= last {
+                let batch = self.read(last)?;
+                if !batch.events.is_empty() {
+                    return Ok(Some(batch));
+                }
+            }
+            tokio::select! {
+                biased;
+                () = self.stopped.cancelled() => return Ok(None),
+                changed = self.published.changed() => {
+                    if changed.is_err() {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a step towards the last published revision.
+    fn read(&mut self, last: Revision) -> Result<WatchBatch> {
+        let group = self.state.group();
+        let failure = |error| table_failure(group, error);
+        let page = self
+            .hub
+            .read(&self.state, &self.request.range, self.next, last)
+            .map_err(failure)?
+            .map_err(Error::Refused)?;
+        let view = if self.request.prev && !page.events.is_empty() {
+            Some(self.state.view().map_err(failure)?)
+        } else {
+            None
+        };
+        let mut events = Vec::with_capacity(page.events.len());
+        for event in page.events {
+            let prev = match &view {
+                Some(view) => {
+                    machine::record_before(view, &event.key, event.revision).map_err(failure)?
+                }
+                None => None,
+            };
+            let machine::ops::Event { revision, key, record } = event;
+            events.push(WatchEvent { revision, key, record, prev });
+        }
+        self.next = page.next;
+        Ok(WatchBatch { revision: page.next - 1, events })
+    }
+}

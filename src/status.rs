@@ -1,0 +1,68 @@
+//! Who a node is and what its groups do: plain facts that the doors show.
+//!
+//! Nothing here is a source of truth. The identity is fixed when the node starts; the groups'
+//! facts are a glance at moving counters and are published for people and dashboards only.
+
+use std::net::SocketAddr;
+
+use crate::types::{ClusterId, GroupId, NodeId};
+
+/// A running node's identity, fixed when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeIdentity {
+    /// The node's short number.
+    pub node_id: NodeId,
+    /// Its public key, as other nodes dial it.
+    pub endpoint_id: String,
+    /// The cluster it belongs to.
+    pub cluster_id: ClusterId,
+    /// What people call the cluster.
+    pub cluster_name: String,
+    /// Where it listens for other nodes.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// What a replica is to its group at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Orders the group's commands.
+    Leader,
+    /// Votes and follows.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Follows without a vote.
+    Learner,
+    /// Not running; health says why.
+    Stopped,
+}
+
+impl Role {
+    /// The word for it, as doors and logs show it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Leader => "leader",
+            Role::Follower => "follower",
+            Role::Candidate => "candidate",
+            Role::Learner => "learner",
+            Role::Stopped => "stopped",
+        }
+    }
+}
+
+/// One replica of a group, as its node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// The group.
+    pub group: GroupId,
+    /// What this node is to it.
+    pub role: Role,
+    /// The term it is in.
+    pub term: u64,
+    /// Who leads it, as far as this node knows.
+    pub leader: Option<NodeId>,
+    /// The last entry of its log on this node.
+    pub last_log_index: u64,
+    /// The last entry that this node has applied.
+    pub applied_index: u64,
+}

@@ -1,0 +1,184 @@
+//! Tickets keep their form, their limits, and refuse everything else.
+
+use super::*;
+use proptest::prelude::*;
+
+fn ticket() -> JoinTicket {
+    JoinTicket::new(
+        Cluster { id: 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10, name: "lab".into() },
+        vec![Peer {
+            endpoint: [7; 32],
+            addresses: vec![
+                "127.0.0.1:4681".parse().expect("an address"),
+                "[::1]:4681".parse().expect("an address"),
+            ],
+        }],
+        Invitation {
+            id: 5,
+            role: Role::Learner,
+            expires_s: 1_800_000_000,
+            uses: 3,
+            issuer: [9; 32],
+        },
+        Signature([0xab; 64]),
+    )
+    .expect("the parts are within the limits")
+}
+
+/// The format of version 1, byte for byte: tickets that people hold must stay readable.
+#[test]
+fn the_first_version_keeps_its_bytes() {
+    let hex: String = ticket().encode_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let expected = [
+        "00",                                     // version 1
+        "909eb8e8c0e1828589909cb0d080c1818202",   // the cluster's id, a varint
+        "036c6162",                               // its name
+        "01",                                     // one peer
+        &"07".repeat(32),                         // its key
+        "02",                                     // two addresses
+        "007f000001c924",                         // v4, 127.0.0.1, 4681
+        "0100000000000000000000000000000001c924", // v6, ::1, 4681
+        "0501",                                   // the invitation's id; learner
+        "80a4a7da0603",                           // when it ends; three uses
+        &"09".repeat(32),                         // its issuer's key
+        &"ab".repeat(64),                         // the signature
+    ];
+    assert_eq!(hex, expected.concat());
+}
+
+#[test]
+fn a_ticket_is_one_string_and_back() {
+    let text = ticket().to_string();
+    assert!(text.starts_with("aspen"));
+    assert_eq!(text.parse::<JoinTicket>().expect("its own string"), ticket());
+    assert_eq!(format!(" {text}\n").parse::<JoinTicket>().expect("as pasted"), ticket());
+}
+
+#[test]
+fn the_largest_ticket_fits_its_limit() {
+    let addresses = vec!["[ffff::ffff]:65535".parse().expect("an address"); PEER_ADDRESSES_MAX];
+    let largest = JoinTicket::new(
+        Cluster { id: u128::MAX, name: "n".repeat(CLUSTER_NAME_BYTES_MAX) },
+        vec![Peer { endpoint: [0xff; 32], addresses }; PEERS_MAX],
+        Invitation {
+            id: u128::MAX,
+            role: Role::Voter,
+            expires_s: u64::MAX,
+            uses: u32::MAX,
+            issuer: [0xff; 32],
+        },
+        Signature([0xff; 64]),
+    )
+    .expect("the parts are at the limits");
+    assert!(largest.encode_bytes().len() <= TICKET_BYTES_MAX);
+    assert_eq!(largest.to_string().parse::<JoinTicket>().expect("its own string"), largest);
+}
+
+/// Parts past a limit are refused where a ticket is made and where its bytes are read.
+#[test]
+fn parts_past_a_limit_are_refused() {
+    let too_much: [(&str, fn(&mut JoinTicket)); 7] = [
+        ("no name", |ticket| ticket.cluster.name.clear()),
+        ("a long name", |ticket| ticket.cluster.name = "n".repeat(CLUSTER_NAME_BYTES_MAX + 1)),
+        ("a terminal's escape", |ticket| ticket.cluster.name = "\u{1b}[2J".into()),
+        ("no peer", |ticket| ticket.peers.clear()),
+        ("many peers", |ticket| ticket.peers = vec![ticket.peers[0].clone(); PEERS_MAX + 1]),
+        ("many addresses", |ticket| {
+            let address = ticket.peers[0].addresses[0];
+            ticket.peers[0].addresses = vec![address; PEER_ADDRESSES_MAX + 1];
+        }),
+        ("no uses", |ticket| ticket.invitation.uses = 0),
+    ];
+    for (what, break_it) in too_much {
+        let mut broken = ticket();
+        break_it(&mut broken);
+        assert!(JoinTicket::decode_bytes(&broken.encode_bytes()).is_err(), "{what}");
+        let JoinTicket { cluster, peers, invitation, signature } = broken;
+        assert!(JoinTicket::new(cluster, peers, invitation, signature).is_err(), "{what}");
+    }
+}
+
+#[test]
+fn a_list_that_claims_to_be_long_is_refused_before_it_is_read() {
+    let mut bytes = encode(&(0_u8, ticket().cluster));
+    bytes.extend([0xff, 0xff, 0xff, 0xff, 0x0f]); // four thousand million peers
+    assert!(JoinTicket::decode_bytes(&bytes).is_err());
+}
+
+#[test]
+fn another_encoding_of_the_same_ticket_is_refused() {
+    let bytes = ticket().encode_bytes();
+    let mut longer = bytes.clone();
+    longer.push(0);
+    assert!(JoinTicket::decode_bytes(&longer).is_err());
+    // The version as a varint of two bytes.
+    let mut wide = vec![0x80];
+    wide.extend(&bytes);
+    assert!(JoinTicket::decode_bytes(&wide).is_err());
+}
+
+#[test]
+fn strings_that_are_no_tickets_are_refused() {
+    let text = ticket().to_string();
+    let other_kind = text.replacen("aspen", "endpoint", 1);
+    let cut = &text[..text.len() - 1];
+    let long = format!("aspen{}", "a".repeat(TICKET_CHARS_MAX));
+    for text in ["", "aspen", "aspen!", &other_kind, cut, &long] {
+        assert!(text.parse::<JoinTicket>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_ticket_does_not_show_its_signature() {
+    assert!(!format!("{:?}", ticket()).contains("ab, "));
+    assert!(format!("{:?}", ticket()).contains("Signature(..)"));
+}
+
+fn tickets() -> impl Strategy<Value = JoinTicket> {
+    let addresses = proptest::collection::vec(any::<SocketAddr>(), 0..=PEER_ADDRESSES_MAX);
+    let peer = (any::<[u8; 32]>(), addresses).prop_map(|(endpoint, addresses)| Peer {
+        endpoint,
+        // Flow and scope have no meaning on another machine and are no part of a ticket.
+        addresses: addresses.iter().map(|a| SocketAddr::new(a.ip(), a.port())).collect(),
+    });
+    let role = prop_oneof![Just(Role::Voter), Just(Role::Learner)];
+    let invitation = (any::<u128>(), role, any::<u64>(), 1..=u32::MAX, any::<[u8; 32]>()).prop_map(
+        |(id, role, expires_s, uses, issuer)| Invitation { id, role, expires_s, uses, issuer },
+    );
+    (
+        (any::<u128>(), "[a-zA-Zäé -]{1,32}"),
+        proptest::collection::vec(peer, 1..=PEERS_MAX),
+        invitation,
+        any::<[[u8; 32]; 2]>(),
+    )
+        .prop_map(|((id, name), peers, invitation, halves)| {
+            let mut signature = [0; 64];
+            signature[..32].copy_from_slice(&halves[0]);
+            signature[32..].copy_from_slice(&halves[1]);
+            JoinTicket::new(Cluster { id, name }, peers, invitation, Signature(signature))
+                .expect("the parts are within the limits")
+        })
+}
+
+proptest! {
+    #[test]
+    fn any_ticket_survives_its_string(ticket in tickets()) {
+        prop_assert_eq!(ticket.to_string().parse::<JoinTicket>().expect("its own string"), ticket);
+    }
+
+    #[test]
+    fn any_bytes_are_a_ticket_in_its_one_form_or_refused(
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        at in any::<prop::sample::Index>(),
+        with in any::<u8>(),
+    ) {
+        let mut changed = ticket().encode_bytes();
+        let at = at.index(changed.len());
+        changed[at] = with;
+        for bytes in [bytes, changed] {
+            if let Ok(ticket) = JoinTicket::decode_bytes(&bytes) {
+                prop_assert_eq!(ticket.encode_bytes(), bytes);
+            }
+        }
+    }
+}
