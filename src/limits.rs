@@ -119,7 +119,7 @@ pub const LOG_QUEUE_OPS_MAX: usize = 8_192;
 pub const LOG_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most groups in one log: each segment begins with what the log knows of every group. Past it
 /// the operation that would begin another group is refused.
-pub const LOG_GROUPS_MAX: usize = 32 * 1024;
+pub const LOG_GROUPS_MAX: usize = 16 * 1024;
 /// Most bytes of recent entries kept in memory for replication and apply; older ones are read
 /// from disk.
 pub const LOG_CACHE_BYTES_MAX: usize = 8 * 1024 * 1024;

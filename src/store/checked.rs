@@ -10,9 +10,13 @@
 //! ```
 //!
 //! A checksum of 0 means that the block was never written and is zeros; a block whose CRC32 is 0
-//! has 1 instead. Block 0 is redb's header: redb rewrites it in place, guards it by checksums of
-//! its own, and expects it torn after a crash, so it is not checked. Its checksum's place holds
-//! the mark and version of this layout.
+//! has 1 instead.
+//!
+//! Block 0 is redb's header, which redb rewrites in place: after a crash it may be of any version
+//! since the last sync, and so must its checksum be. Both therefore stand in one sector of 512
+//! bytes, which a disk writes whole or not at all: 508 bytes, of which redb uses 320, and their
+//! CRC32. The rest of block 0 is zeros and can't be written. Block 0's place among the checksums
+//! holds the mark and version of this layout.
 //!
 //! Checksums are kept in memory (4 bytes a block) and written before each sync of the file. What
 //! was not synced may be lost or torn in a crash, data and checksum apart from each other, so
@@ -38,6 +42,8 @@ const BLOCK: u64 = 4096;
 const GROUP_BLOCKS: u64 = BLOCK / 4;
 /// The bytes of a group: its checksums and its blocks.
 const GROUP: u64 = BLOCK + GROUP_BLOCKS * BLOCK;
+/// What block 0 can hold: a sector without its checksum.
+const HEADER: usize = 508;
 /// Mark and version, in the place of block 0's checksum.
 const MARK: u32 = u32::from_le_bytes(*b"ACF1");
 
@@ -196,7 +202,6 @@ impl CheckedFile {
         let group = sums.groups.get((block / GROUP_BLOCKS) as usize).and_then(Option::as_ref);
         let known = group.map(|group| group[(block % GROUP_BLOCKS) as usize]);
         let whole = match known {
-            _ if block == 0 => true,
             Some(0) => bytes.iter().all(|byte| *byte == 0),
             Some(known) => known == sum(bytes),
             None => return Err(io::Error::other("checksums are loaded before blocks are read")),
@@ -214,7 +219,39 @@ impl CheckedFile {
         self.check(sums, block, bytes)
     }
 
+    /// Reads block 0 and checks it: its sector, then zeros.
+    fn read_header(&self) -> io::Result<[u8; BLOCK as usize]> {
+        let mut bytes = [0; BLOCK as usize];
+        let (header, crc) = bytes[..HEADER + 4].split_at_mut(HEADER);
+        let mut sector = [0; HEADER + 4];
+        self.file.read_at(&mut sector, physical(0))?;
+        header.copy_from_slice(&sector[..HEADER]);
+        crc.copy_from_slice(&sum(header).to_le_bytes());
+        if *crc != sector[HEADER..] && sector.iter().any(|byte| *byte != 0) {
+            return Err(self.damaged(physical(0)));
+        }
+        crc.fill(0);
+        Ok(bytes)
+    }
+
+    fn write_header(&self, sums: &Sums, skip: usize, data: &[u8]) -> io::Result<()> {
+        let beyond = data.iter().skip(HEADER.saturating_sub(skip)).any(|byte| *byte != 0);
+        if beyond || sums.len < BLOCK {
+            let text = "the first block holds a header of up to 508 bytes, in a file of a block";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let mut block = self.read_header()?;
+        block[skip..skip + data.len()].copy_from_slice(data);
+        let crc = sum(&block[..HEADER]).to_le_bytes();
+        block[HEADER..HEADER + 4].copy_from_slice(&crc);
+        self.file.write_at(&block[..HEADER + 4], physical(0))
+    }
+
     fn read_run(&self, sums: &Sums, run: &Run, out: &mut [u8]) -> io::Result<()> {
+        if run.block == 0 {
+            out.copy_from_slice(&self.read_header()?[run.skip..run.skip + run.bytes]);
+            return Ok(());
+        }
         if run.skip != 0 || run.bytes < BLOCK as usize {
             let mut bytes = [0; BLOCK as usize];
             self.read_block(sums, run.block, &mut bytes)?;
@@ -229,6 +266,9 @@ impl CheckedFile {
     }
 
     fn write_run(&self, sums: &mut Sums, run: &Run, data: &[u8]) -> io::Result<()> {
+        if run.block == 0 {
+            return self.write_header(sums, run.skip, data);
+        }
         let at = (run.block / GROUP_BLOCKS) as usize;
         let within = (run.block % GROUP_BLOCKS) as usize;
         let begin = physical(run.block) + run.skip as u64;
@@ -238,26 +278,22 @@ impl CheckedFile {
             self.read_block(sums, run.block, &mut bytes)?;
             bytes[run.skip..run.skip + run.bytes].copy_from_slice(data);
             self.file.write_at(data, begin)?;
-            if run.block != 0 {
-                self.group(sums, at)?[within] = sum(&bytes);
-                sums.dirty.insert(at);
-            }
+            self.group(sums, at)?[within] = sum(&bytes);
         } else {
             self.file.write_at(data, begin)?;
             let group = self.group(sums, at)?;
-            for (bytes, block) in data.chunks_exact(BLOCK as usize).zip(run.block..) {
-                if block != 0 {
-                    group[(block % GROUP_BLOCKS) as usize] = sum(bytes);
-                }
+            for (bytes, known) in data.chunks_exact(BLOCK as usize).zip(&mut group[within..]) {
+                *known = sum(bytes);
             }
-            sums.dirty.insert(at);
         }
+        sums.dirty.insert(at);
         sums.len = sums.len.max(run.block * BLOCK + (run.skip + run.bytes) as u64);
         Ok(())
     }
 }
 
-/// Cuts a range into parts that are part of one block, or whole blocks of one group.
+/// Cuts a range into parts that are part of one block, or whole blocks of one group. Block 0 is a
+/// part of its own.
 fn runs(offset: u64, bytes: usize) -> impl Iterator<Item = Run> {
     let mut at = offset;
     let end = offset + bytes as u64;
@@ -267,7 +303,7 @@ fn runs(offset: u64, bytes: usize) -> impl Iterator<Item = Run> {
         }
         let (block, skip) = (at / BLOCK, at % BLOCK);
         let left = end - at;
-        let bytes = if skip != 0 || left < BLOCK {
+        let bytes = if block == 0 || skip != 0 || left < BLOCK {
             left.min(BLOCK - skip)
         } else {
             (left / BLOCK * BLOCK).min((GROUP_BLOCKS - block % GROUP_BLOCKS) * BLOCK)
@@ -318,10 +354,13 @@ impl StorageBackend for CheckedFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        if (1..BLOCK).contains(&len) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a file has a block or none"));
+        }
         let mut sums = self.write_sums();
         if len < sums.len {
             let rest = (len % BLOCK) as usize;
-            if rest != 0 && len > BLOCK {
+            if rest != 0 {
                 let block = len / BLOCK;
                 self.group(&mut sums, (block / GROUP_BLOCKS) as usize)?;
                 let mut bytes = [0; BLOCK as usize];

@@ -179,6 +179,18 @@ impl CrashDisk {
         CrashDisk::with(self.inner().state.image(random))
     }
 
+    /// Another disk, with only what is durable.
+    pub fn copy_of_durable(&self) -> CrashDisk {
+        let mut state = self.inner().state.clone();
+        for inode in &mut state.inodes {
+            inode.cached.clone_from(&inode.durable);
+            inode.dirty.clear();
+        }
+        state.names.clone_from(&state.durable_names);
+        state.renaming.clear();
+        CrashDisk::with(state)
+    }
+
     /// Crashes in place: what was not synced is lost or torn, and old handles fail.
     pub fn crash(&self, random: &Random) {
         let mut inner = self.inner();
@@ -215,6 +227,16 @@ impl CrashDisk {
         if let Some(byte) = inode.durable.get_mut(byte) {
             *byte ^= 1 << bit;
         }
+    }
+
+    /// Changes bytes of a file, on disk and in the cache.
+    pub fn put(&self, path: &Path, offset: usize, bytes: &[u8]) {
+        let mut inner = self.inner();
+        let at = inner.state.names[path];
+        let Inode { cached, durable, .. } = &mut inner.state.inodes[at];
+        cached[offset..offset + bytes.len()].copy_from_slice(bytes);
+        let end = durable.len().min(offset + bytes.len());
+        durable[offset..end].copy_from_slice(&bytes[..end - offset]);
     }
 
     /// Another disk with the same contents, all of it durable.
@@ -609,4 +631,41 @@ impl File for CrashFile {
         inner.done(Op::Sync(self.inode));
         Ok(())
     }
+}
+
+#[test]
+fn a_crash_keeps_what_was_synced_and_any_part_of_the_rest() {
+    let path = Path::new("dir/file");
+    let mut seen = BTreeSet::new();
+    for seed in 0..200 {
+        let disk = CrashDisk::new();
+        let file = disk.open(path, OpenMode::CreateNew).unwrap();
+        file.write_at(&[1; 3 * SECTOR], 0).unwrap();
+        file.sync_data().unwrap();
+        disk.sync_dir(Path::new("dir")).unwrap();
+        file.write_at(&[2; 2 * SECTOR], SECTOR as u64).unwrap();
+        disk.crash(&Random::from_seed(seed));
+        assert!(file.write_at(&[3], 0).is_err(), "the handle is of another epoch");
+        let bytes = disk.bytes(path);
+        let sectors: Vec<u8> = bytes.chunks(SECTOR).map(|sector| sector[0]).collect();
+        assert!(bytes.chunks(SECTOR).all(|sector| sector.iter().all(|b| *b == sector[0])));
+        seen.insert(sectors);
+    }
+    assert_eq!(seen.len(), 4, "{seen:?}");
+    assert!(seen.iter().all(|sectors| sectors[0] == 1), "{seen:?}");
+}
+
+#[test]
+fn a_name_is_durable_when_its_directory_was_synced() {
+    let [old, new] = ["dir/old", "dir/new"].map(Path::new);
+    let mut seen = BTreeSet::new();
+    for seed in 0..50 {
+        let disk = CrashDisk::new();
+        disk.open(old, OpenMode::CreateNew).unwrap();
+        disk.sync_dir(Path::new("dir")).unwrap();
+        disk.rename(old, new).unwrap();
+        disk.crash(&Random::from_seed(seed));
+        seen.insert((disk.exists(old).unwrap(), disk.exists(new).unwrap()));
+    }
+    assert_eq!(seen, BTreeSet::from([(true, false), (false, true)]));
 }

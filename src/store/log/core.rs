@@ -104,6 +104,8 @@ pub struct LogCore {
     batch: Batch,
     frame: Vec<u8>,
     placed: Vec<Placed>,
+    /// Whether frames were written that no later frame proves durable.
+    unproven: bool,
 }
 
 impl fmt::Debug for LogCore {
@@ -136,6 +138,7 @@ impl LogCore {
             batch: Batch::default(),
             frame: Vec::new(),
             placed: Vec::new(),
+            unproven: false,
         }
     }
 
@@ -152,7 +155,7 @@ impl LogCore {
             return Poll::Pending;
         }
         if state.queue.is_empty() && state.committed.is_empty() {
-            return Poll::Ready(false);
+            return Poll::Ready(self.unproven);
         }
         std::mem::swap(&mut self.batch.ops, &mut state.queue);
         self.batch.committed.extend(std::mem::take(&mut state.committed));
@@ -161,7 +164,17 @@ impl LogCore {
     }
 
     /// Writes the batch that was taken. After an error only [`LogCore::fail`] may be called.
+    ///
+    /// The last batch of a log that is closed is an empty frame: it proves all before it durable,
+    /// so that damage in there can't pass for a torn end when the log is opened again.
     pub fn write(&mut self) -> io::Result<()> {
+        if self.batch.ops.is_empty() && self.batch.committed.is_empty() {
+            self.make_room(0)?;
+            self.write_frame()?;
+            self.unproven = false;
+            return Ok(());
+        }
+        self.unproven = true;
         let ops = std::mem::take(&mut self.batch.ops);
         let written = self.write_ops(&ops);
         self.batch.ops = ops;
@@ -364,7 +377,10 @@ impl LogCore {
         let groups = self.written.values().cloned().collect();
         self.end.has_head = true;
         self.frame.resize(FRAME_HEADER_BYTES, 0);
-        format::put(&mut self.frame, GroupId(0), &Record::Head(Head { segments, tainted, groups }));
+        // Twice: it stands for all of the log's past, and damage to it would concern every group.
+        let head = Record::Head(Head { segments, tainted, groups });
+        format::put(&mut self.frame, GroupId(0), &head);
+        format::put(&mut self.frame, GroupId(0), &head);
         if !self.fits(self.frame.len()) {
             return Err(io::Error::other("the marks of all groups are larger than a segment"));
         }

@@ -37,7 +37,7 @@
 //! | 4 truncate | 0 | the last entry that stays, `Option<EntryId>` |
 //! | 5 purge | 0 | the last entry that goes, [`EntryId`] |
 //! | 6 remove | 0 | nothing |
-//! | 7 head | 0 | [`Head`]; first record of a segment; group 0 and meant for none |
+//! | 7 head | 0 | [`Head`]; twice in a segment's first frame; group 0 and meant for none |
 //! | 8 drop | 0 | the segments that are deleted now, a list of u32; meant for no group |
 
 use serde::de::DeserializeOwned;

@@ -479,7 +479,7 @@ fn read_span(group: GroupId, span: &mut Span, entries: &mut Vec<LogEntry>) -> Re
 /// at its end.
 fn check_entry(group: GroupId, id: EntryId, record: &[u8]) -> Result<usize, &'static str> {
     let header =
-        RecordHeader::decode(record).ok_or("the checksum of the record's head is wrong")?;
+        RecordHeader::decode_healed(record).ok_or("the checksum of the record's head is wrong")?;
     if header.group != group || header.index != id.index {
         return Err("another record stands in the entry's place");
     }

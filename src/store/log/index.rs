@@ -90,7 +90,7 @@ fn refused(text: String) -> io::Error {
 impl Group {
     /// The index after the last entry.
     pub(super) fn end(&self) -> u64 {
-        self.first + self.slots.len() as u64
+        self.first.saturating_add(self.slots.len() as u64)
     }
 
     pub(super) fn first(&self) -> u64 {

@@ -88,7 +88,8 @@ pub fn open(
     if segments.is_empty() {
         let header = SegmentHeader { segment: 1, log: options.new_log, first_sequence: 1 };
         let file = core::create_segment(&*disk, dir, &header, options.segment_bytes)?;
-        segments.push(Segment { number: 1, bytes: file.len()?, file, header: Ok(header) });
+        let bytes = file.len()?;
+        segments.push(Segment { number: 1, file, bytes, header: Ok(header), damaged: false });
     }
     for segment in &segments {
         if let Err(HeaderError::Version(version)) = segment.header {
@@ -130,6 +131,8 @@ struct Segment {
     file: Arc<dyn File>,
     bytes: u64,
     header: Result<SegmentHeader, HeaderError>,
+    /// Whether the header was read around damage, or could not be read.
+    damaged: bool,
 }
 
 /// The segments of a directory in order. A file that was being made is removed.
@@ -146,18 +149,17 @@ fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Segment>> {
             continue;
         };
         let file = disk.open(&dir.join(name), OpenMode::Existing)?;
-        let bytes = file.len()?;
+        // What lies beyond is not ours: positions have four bytes.
+        let bytes = file.len()?.min(u64::from(u32::MAX));
         let mut sector = [0; SECTOR];
-        let header = if bytes < SECTOR as u64 {
-            Err(HeaderError::Damaged)
-        } else {
+        if bytes >= SECTOR as u64 {
             file.read_at(&mut sector, 0)?;
-            SegmentHeader::decode_healed(&sector)
-        };
-        let header = header.and_then(|header| {
+        }
+        let header = SegmentHeader::decode_healed(&sector).and_then(|header| {
             if header.segment == number { Ok(header) } else { Err(HeaderError::Damaged) }
         });
-        segments.push(Segment { number, file, bytes, header });
+        let damaged = SegmentHeader::decode(&sector) != header || header.is_err();
+        segments.push(Segment { number, file, bytes, header, damaged });
     }
     segments.sort_by_key(|segment| segment.number);
     Ok(segments)
@@ -187,8 +189,8 @@ struct Later {
     first: Option<(u64, FrameHeader)>,
     /// The last sequence that any of them proves durable.
     synced: u64,
-    /// Whether there is anything at all.
-    zero: bool,
+    /// How many bits are set.
+    ones: u64,
 }
 
 impl Walk {
@@ -198,9 +200,9 @@ impl Walk {
             .filter(|next| segment.number.checked_add(1) == Some(next.number))
             .and_then(|next| next.header.ok());
         self.replay.begin_segment(segment.number);
-        match &segment.header {
-            Ok(header) => self.expected = Some(header.first_sequence),
-            Err(_) => self.replay.healed += 1,
+        self.replay.healed += u64::from(segment.damaged);
+        if let Ok(header) = &segment.header {
+            self.expected = Some(header.first_sequence);
         }
         let mut window = Window::new(&segment.file, segment.bytes);
         let mut offset = SECTOR as u64;
@@ -219,16 +221,20 @@ impl Walk {
                     offset += header.frame_bytes();
                 }
                 None => {
-                    let nothing = is_zero(sector);
+                    let bits = ones(sector);
                     let later = self.later(segment, &mut window, offset)?;
                     let expected = self.expected.unwrap_or(1);
                     let proven = !is_last || later.synced >= expected;
-                    if nothing && !proven {
+                    // Far fewer bits than a header has: it is a flip in space not yet used.
+                    if bits <= 1 && !proven {
                         break;
                     }
-                    let ends_here = later.zero
-                        && next_header.is_none_or(|header| header.first_sequence == expected);
-                    if nothing && ends_here {
+                    let complete = match next_header {
+                        Some(next) => next.first_sequence == expected && later.first.is_none(),
+                        None => bits + later.ones <= 1,
+                    };
+                    if complete {
+                        self.replay.healed += u64::from(bits + later.ones > 0);
                         break;
                     }
                     self.taint(segment.number, offset, "no frame can be read");
@@ -301,13 +307,13 @@ impl Walk {
 
     /// Looks for frames in the sectors after an offset.
     fn later(&self, segment: &Segment, window: &mut Window, after: u64) -> io::Result<Later> {
-        let mut later = Later { first: None, synced: 0, zero: true };
+        let mut later = Later { first: None, synced: 0, ones: 0 };
         let mut offset = after + SECTOR as u64;
         while offset + SECTOR as u64 <= segment.bytes {
             let bytes = WINDOW_BYTES.min((segment.bytes - offset) / SECTOR as u64 * SECTOR as u64);
             let chunk = window.get(offset, bytes)?;
             if !is_zero(chunk) {
-                later.zero = false;
+                later.ones += ones(chunk);
                 for (sector, at) in chunk.chunks(SECTOR).zip((offset..).step_by(SECTOR)) {
                     let header = FrameHeader::decode(sector)
                         .filter(|header| self.belongs(header, segment.number, at));
@@ -321,6 +327,11 @@ impl Walk {
         }
         Ok(later)
     }
+}
+
+/// How many bits are set.
+fn ones(bytes: &[u8]) -> u64 {
+    bytes.iter().map(|byte| u64::from(byte.count_ones())).sum()
 }
 
 /// Cuts the torn end, makes what was accepted durable, and puts the core together.
@@ -379,7 +390,7 @@ fn finish(
         has_head: offset > SECTOR as u64,
         sealed: !ended_clean || replay.has_new_damage(),
     };
-    let groups_max = (options.segment_bytes / 4 / GROUP_HEAD_BYTES_MAX).max(1) as usize;
+    let groups_max = (options.segment_bytes / 8 / GROUP_HEAD_BYTES_MAX).max(1) as usize;
     let shared = Shared::new(replay.index, &options, groups_max.min(LOG_GROUPS_MAX));
     let core = LogCore::new(disk, dir.to_owned(), options, Arc::new(shared), end, written);
     Ok((core, recovery))

@@ -4,7 +4,8 @@
 //! It reads no file. Rules: an entry that can't be read, or that should be there and is not, is a
 //! missing place in its group; what is missing and neither purged nor taken back by the end is
 //! the group's damage. Any other record that can't be read damages its group until a head tells
-//! its marks again. A head before which nothing was lost says nothing new and may be lost itself.
+//! its marks again. A head stands twice and one of them is enough; where nothing was lost before
+//! it, it says nothing new and none is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,9 +77,13 @@ pub(super) struct Replay {
     pub(super) healed: u64,
     /// The segments that should exist.
     segments: BTreeSet<u32>,
+    /// Whether segments may have been dropped without a record of it that can be read.
+    drop_lost: bool,
     last_segment: Option<u32>,
     /// Whether the marks are those that a head would tell now.
     exact: bool,
+    /// Why a head can't be read, until its second copy is.
+    head_lost: Option<String>,
     /// Damage of marks, until a head tells them again.
     marks_damage: BTreeMap<GroupId, Corrupt>,
     /// Why an entry is missing, where it is known.
@@ -94,8 +99,10 @@ impl Replay {
             index,
             healed: 0,
             segments: BTreeSet::new(),
+            drop_lost: false,
             last_segment: None,
             exact: false,
+            head_lost: None,
             marks_damage: BTreeMap::new(),
             missing: BTreeMap::new(),
             known_damage: BTreeSet::new(),
@@ -139,6 +146,12 @@ impl Replay {
         self.healed += parsed.healed;
         for Item { offset, header, record } in parsed.items {
             let offset = body_offset + offset;
+            if header.kind != kind::HEAD {
+                self.no_head_comes();
+            }
+            if header.is_of_group() && header.kind != kind::REMOVE {
+                self.meet(header.group);
+            }
             match record {
                 Ok(record) => {
                     let place = Place { segment, offset, body_bytes: header.body_bytes };
@@ -156,15 +169,35 @@ impl Replay {
         }
     }
 
+    /// A group that is first met after something was lost may have lost its beginning.
+    fn meet(&mut self, group: GroupId) {
+        if let Some(what) = &self.index.tainted
+            && !self.index.groups.contains_key(&group)
+        {
+            let what = what.clone();
+            self.damage(group, None, what);
+        }
+    }
+
+    /// What a head should have told is not told.
+    fn no_head_comes(&mut self) {
+        if let Some(what) = self.head_lost.take() {
+            self.taint(what);
+        }
+    }
+
     fn unreadable(&mut self, header: &RecordHeader, what: String) {
         match header.kind {
             kind::HEAD if self.exact => self.healed += 1,
-            kind::DROP => self.healed += 1,
-            kind::HEAD => self.taint(what),
+            kind::DROP => {
+                self.healed += 1;
+                self.drop_lost = true;
+            }
+            kind::HEAD => self.head_lost = Some(what),
             kind::ENTRY => {
                 let (group, index) = (header.group, header.index);
                 let end = self.index.groups.get(&group).map_or(0, |known| known.end());
-                if index < end || !self.pad(group, index + 1) {
+                if index < end || !self.pad(group, index.saturating_add(1)) {
                     self.damage(group, Some(index), what);
                 } else {
                     self.missing.insert((group, index), what);
@@ -256,7 +289,9 @@ impl Replay {
     }
 
     fn head(&mut self, head: Head) {
+        self.healed += u64::from(self.head_lost.take().is_some());
         self.segments = head.segments.into_iter().collect();
+        self.drop_lost = false;
         self.known_taint = head.tainted.is_some();
         self.index.tainted = None;
         let listed: BTreeSet<GroupId> = head.groups.iter().map(|known| known.group).collect();
@@ -291,7 +326,10 @@ impl Replay {
 
     /// Ends the replay: what is still missing is damage.
     pub(super) fn end(&mut self, present: &BTreeSet<u32>) {
-        if let Some(number) = self.segments.difference(present).next() {
+        self.no_head_comes();
+        if let Some(number) = self.segments.difference(present).next()
+            && !self.drop_lost
+        {
             self.taint(format!("log segment {number:08x} is missing"));
         }
         for (group, corrupt) in std::mem::take(&mut self.marks_damage) {

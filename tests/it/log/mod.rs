@@ -2,6 +2,9 @@
 
 mod basics;
 mod crashes;
+mod damage;
+mod errors;
+mod formats;
 mod rig;
 
 use aspen::store::log::{Done, EntryId, LogEntry, Options};
@@ -10,7 +13,7 @@ use tokio::sync::oneshot;
 /// A small log, so that rolls and deletions happen all the time.
 pub(crate) fn small() -> Options {
     Options {
-        segment_bytes: 16 * 1024,
+        segment_bytes: 24 * 1024,
         frame_bytes_max: 4 * 1024,
         cache_bytes_max: 2 * 1024,
         ..Options::new(7)

@@ -285,21 +285,21 @@ impl Rig {
         let vote =
             Vote { term: self.below(1000), node: self.below(3), committed: self.below(2) == 0 };
         let handle = self.log.group(group).unwrap();
-        self.wait(Box::pin(async move { handle.save_vote(vote).await }));
+        self.wait(self.steps.len() + 1, Box::pin(async move { handle.save_vote(vote).await }));
         self.issue(vec![Step::Vote(group, vote)]);
     }
 
     fn remove(&mut self, group: GroupId) {
         let log = self.log.clone();
-        self.wait(Box::pin(async move { log.remove_group(group).await }));
+        self.wait(self.steps.len() + 1, Box::pin(async move { log.remove_group(group).await }));
         self.issue(vec![Step::Remove(group)]);
     }
 
     /// Queues an operation that answers when it is durable.
-    fn wait(&mut self, mut waiting: Waiting) {
+    fn wait(&mut self, end: usize, mut waiting: Waiting) {
         let mut cx = Context::from_waker(Waker::noop());
         if waiting.as_mut().poll(&mut cx).is_pending() {
-            self.waiting.push((self.steps.len() + 1, waiting));
+            self.waiting.push((end, waiting));
         }
     }
 
@@ -352,11 +352,13 @@ impl Rig {
 
     /// Closes the log and opens it again on the same disk.
     pub(crate) fn reopen(&mut self) -> Recovery {
+        let log = self.log.clone();
+        self.wait(self.steps.len(), Box::pin(async move { log.shutdown().await }));
         self.drive().unwrap();
         let (log, core, recovery) = open_on(&self.disk, super::small()).unwrap();
-        // Old handles go first: they close their log, not this one.
         self.core = core;
         self.log = log;
+        self.collect();
         recovery
     }
 
@@ -380,14 +382,16 @@ pub(crate) fn matching(
     let mut model = Model::default();
     steps[..least].iter().for_each(|step| model.apply(step));
     let mut first_difference = None;
-    for count in least..=most {
+    let mut rest = steps[least..most].iter();
+    let mut count = least;
+    loop {
         match model.compare(log, random) {
             Ok(()) => return Ok(count),
             Err(difference) => first_difference.get_or_insert(difference),
         };
-        if count < most {
-            model.apply(&steps[count]);
-        }
+        let Some(step) = rest.next() else { break };
+        model.apply(step);
+        count += 1;
     }
     Err(format!(
         "no state between {least} and {most} steps: {}",
