@@ -2,6 +2,7 @@
 
 mod answers;
 mod config;
+mod http;
 mod kill;
 mod readme;
 mod running;
