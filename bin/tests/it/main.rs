@@ -2,7 +2,9 @@
 
 mod answers;
 mod config;
+mod journey;
 mod kill;
+mod node;
 mod readme;
 mod running;
 mod support;

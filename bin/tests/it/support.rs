@@ -1,10 +1,20 @@
-//! Running the command and saying what it did.
+//! Running the command, and nodes, and saying what they did.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything here may take on a machine with other work to do.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// How long to wait between two looks at what is waited for.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -55,4 +65,193 @@ impl Run {
 /// Writes a file.
 pub(crate) fn write_file(path: &Path, text: &str) {
     File::create(path).and_then(|mut file| file.write_all(text.as_bytes())).expect("written");
+}
+
+/// Lines of a process's output, with a deadline for each.
+#[derive(Debug)]
+struct Lines(Receiver<String>);
+
+impl Lines {
+    fn of(output: ChildStdout) -> Self {
+        let (lines, receiver) = sync_channel(64);
+        aspen::seams::spawn_thread("output".to_owned(), move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if lines.send(line).is_err() {
+                    break;
+                }
+            }
+        })
+        .expect("a thread");
+        Lines(receiver)
+    }
+
+    #[track_caller]
+    fn next(&self) -> String {
+        self.0.recv_timeout(DEADLINE).expect("a line in time")
+    }
+}
+
+/// A process that goes on until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Following {
+    child: Child,
+    lines: Lines,
+}
+
+impl Following {
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the command runs");
+        let lines = Lines::of(child.stdout.take().expect("it is piped"));
+        Following { child, lines }
+    }
+
+    /// Its next line.
+    #[track_caller]
+    pub(crate) fn line(&mut self) -> String {
+        self.lines.next()
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A node on a port of its own; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Node {
+    process: Following,
+    told: String,
+    url: String,
+    log: PathBuf,
+}
+
+impl Node {
+    /// Starts a node with its data and log in this directory, and waits until it serves.
+    #[track_caller]
+    pub(crate) fn start(dir: &Path, flags: &[&str]) -> Self {
+        Node::start_with(dir, |command| {
+            command.args(["--http", "127.0.0.1:0", "--log", "info"]).args(flags);
+        })
+    }
+
+    /// The same, configured by the caller.
+    #[track_caller]
+    pub(crate) fn start_with(dir: &Path, configure: impl FnOnce(&mut Command)) -> Self {
+        let mut node = Node::spawn(dir, |command| configure(command.arg("--json")));
+        node.told = node.next_line();
+        node.url = node.ready()["http"].as_str().unwrap_or_default().to_owned();
+        node
+    }
+
+    /// Starts a node that speaks to people.
+    #[track_caller]
+    pub(crate) fn start_for_people(dir: &Path, flags: &[&str]) -> Self {
+        let mut node = Node::spawn(dir, |command| {
+            command.args(["--http", "127.0.0.1:0"]).args(flags);
+        });
+        while !node.told.contains("stop ") {
+            let line = node.next_line();
+            node.told.push_str(&line);
+            node.told.push('\n');
+        }
+        node
+    }
+
+    fn spawn(dir: &Path, configure: impl FnOnce(&mut Command)) -> Self {
+        let log = dir.join("log.txt");
+        let mut command = aspen(["start", "--reach", "loopback", "--data-dir"]);
+        command.arg(dir.join("data")).stderr(File::create(&log).expect("a log"));
+        configure(&mut command);
+        let process = Following::spawn(&mut command);
+        Node { process, told: String::new(), url: String::new(), log }
+    }
+
+    #[track_caller]
+    fn next_line(&self) -> String {
+        let line = self.process.lines.0.recv_timeout(DEADLINE);
+        line.unwrap_or_else(|_| panic!("the node does not serve; its log:\n{}", self.log()))
+    }
+
+    /// The line with which it said that it serves.
+    #[track_caller]
+    pub(crate) fn ready(&self) -> Value {
+        serde_json::from_str(&self.told).expect("JSON")
+    }
+
+    /// What it told a person.
+    pub(crate) fn told(&self) -> &str {
+        &self.told
+    }
+
+    /// Where it serves HTTP.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The same as an address and port.
+    pub(crate) fn address(&self) -> &str {
+        self.url.strip_prefix("http://").expect("a URL")
+    }
+
+    /// A client command for this node.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = aspen(arguments);
+        command.env("ASPEN_NODE", &self.url);
+        command
+    }
+
+    /// Runs a client command for this node.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+        run(&mut self.command(arguments))
+    }
+
+    /// Runs a client command that must go well, and gives what it printed.
+    #[track_caller]
+    pub(crate) fn printed(&self, arguments: &[&str]) -> String {
+        self.run(arguments).printed()
+    }
+
+    /// A client command that goes on.
+    pub(crate) fn following(&self, arguments: &[&str]) -> Following {
+        Following::spawn(self.command(arguments).stderr(Stdio::null()))
+    }
+
+    /// Sends it a signal by name.
+    #[track_caller]
+    pub(crate) fn signal(&self, name: &str) {
+        let process = self.process.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &process]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Waits for its end and gives its exit code.
+    #[track_caller]
+    pub(crate) fn code(&mut self) -> i32 {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.process.child.try_wait().expect("a child") {
+                return status.code().expect("it ended by itself");
+            }
+            assert!(Instant::now() < deadline, "the node does not end; its log:\n{}", self.log());
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Waits until its log has this text.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "{text:?} is not in its log:\n{}", self.log());
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
 }
