@@ -21,7 +21,7 @@
 //!
 //! # The map
 //!
-//! Each layer uses those below it and none above; `tests/it/walls.rs` keeps it so.
+//! Each layer uses those below it and none above; `tests/it/walls` keeps it so.
 //!
 //! | where | what |
 //! |---|---|
@@ -57,3 +57,8 @@ pub use error::{Error, Result};
 pub use net::Reach;
 pub use node::{KvService, KvServiceBuilder, StorageBackend};
 pub use types::{Consistency, Key, LeaseId, NodeId, Record, Revision, Value};
+
+/// The examples of the README are compiled and run with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,9 +1,9 @@
 //! The HTTP door as the node knows it: an address that is taken once and served until the end.
 
-use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
@@ -16,21 +16,32 @@ const NAME: &str = "http";
 #[derive(Debug)]
 pub struct HttpDoor {
     wanted: SocketAddr,
-    /// Kept open for as long as the node runs, so that a restarted door has its address.
-    listener: OnceLock<TcpListener>,
+    taken: OnceLock<SocketAddr>,
+    listener: Arc<Held>,
+}
+
+/// The listening socket, kept from a failure to the next run so that the door has its address
+/// again; closed once the door is told to stop, so that nobody waits for an answer any more.
+#[derive(Debug, Default)]
+struct Held(Mutex<Option<TcpListener>>);
+
+impl Held {
+    fn set(&self, listener: Option<TcpListener>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = listener;
+    }
+
+    fn share(&self) -> Result<TcpListener, String> {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(listener) => listener.try_clone().map_err(|error| error.to_string()),
+            None => Err("the door is not open".into()),
+        }
+    }
 }
 
 impl HttpDoor {
     /// A door at an address; port 0 takes a free one.
     pub fn new(address: SocketAddr) -> Self {
-        HttpDoor { wanted: address, listener: OnceLock::new() }
-    }
-
-    fn listener(&self) -> io::Result<tokio::net::TcpListener> {
-        let Some(listener) = self.listener.get() else {
-            return Err(io::Error::new(io::ErrorKind::NotConnected, "the door is not open"));
-        };
-        tokio::net::TcpListener::from_std(listener.try_clone()?)
+        HttpDoor { wanted: address, taken: OnceLock::new(), listener: Arc::default() }
     }
 }
 
@@ -41,22 +52,24 @@ impl Door for HttpDoor {
 
     fn open(&self) -> Result<(), String> {
         let address = self.wanted;
-        let listener = TcpListener::bind(address).and_then(|listener| {
+        let bound = TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
-            Ok(listener)
+            Ok((listener.local_addr()?, listener))
         });
-        match listener {
-            Ok(listener) => self.listener.set(listener).map_err(|_| "it is open already".into()),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(format!(
+        let (taken, listener) = bound.map_err(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => format!(
                 "the HTTP address {address} is taken; stop what listens there or choose another \
                  one with --http (port 0 takes a free one)"
-            )),
-            Err(error) => Err(format!("can't listen for HTTP on {address}: {error}")),
-        }
+            ),
+            _ => format!("can't listen for HTTP on {address}: {error}"),
+        })?;
+        self.taken.set(taken).map_err(|_| "the HTTP door is open already".to_owned())?;
+        self.listener.set(Some(listener));
+        Ok(())
     }
 
     fn address(&self) -> Option<SocketAddr> {
-        self.listener.get()?.local_addr().ok()
+        self.taken.get().copied()
     }
 
     fn serve(
@@ -64,13 +77,15 @@ impl Door for HttpDoor {
         context: DoorContext,
         stop: CancellationToken,
     ) -> BoxFuture<'static, Result<(), String>> {
-        match self.listener() {
-            Ok(listener) => Box::pin(async move {
-                serve(listener, context, stop.cancelled()).await;
-                Ok(())
-            }),
-            Err(error) => Box::pin(async move { Err(error.to_string()) }),
+        let held = self.listener.clone();
+        async move {
+            let listener = tokio::net::TcpListener::from_std(held.share()?)
+                .map_err(|error| error.to_string())?;
+            let stopped = stop.cancelled_owned().inspect(|()| held.set(None));
+            serve(listener, context, stopped).await;
+            Ok(())
         }
+        .boxed()
     }
 }
 

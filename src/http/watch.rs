@@ -80,11 +80,6 @@ fn events(
 }
 
 fn batch_events(batch: &WatchBatch) -> Vec<Event> {
-    if batch.events.is_empty() {
-        // Nothing changed up to here; a client that connects again need not look further back.
-        let form = ProgressForm { revision: batch.revision };
-        return vec![event("progress", batch.revision, &form)];
-    }
     let of_revision = |changes: &[WatchEvent]| {
         let revision = changes[0].revision;
         let form = RevisionForm { revision, events: changes.iter().map(ChangeForm::of).collect() };
@@ -103,11 +98,6 @@ fn last_event(error: Error) -> Event {
     let problem = Problem::from(error);
     let name = if problem.is(&problem::COMPACTED) { "compacted" } else { "error" };
     Event::default().event(name).data(problem.to_json())
-}
-
-#[derive(Serialize)]
-struct ProgressForm {
-    revision: Revision,
 }
 
 #[derive(Serialize)]

@@ -53,24 +53,16 @@ impl<'a, T: ReadTables + ?Sized> View<'a, T> {
         View { tables, counters: draft.counters, draft: Some(draft) }
     }
 
-    /// The revision of the newest change that this view shows.
-    pub(crate) fn revision(&self) -> Revision {
-        match self.draft {
-            Some(draft) if !draft.changes().is_empty() => draft.revision(),
-            _ => self.counters.revision,
-        }
-    }
-
-    /// Where a read that asks for a revision looks, or why it can't.
+    /// Where a read that asks for a revision looks, or why it can't. What a command has written
+    /// so far has no revision yet: it is seen by reads that ask for none.
     pub(crate) fn at(&self, asked: Option<Revision>) -> Result<At, Refusal> {
-        let present = self.revision();
+        let Counters { revision: present, compacted, .. } = self.counters;
+        let changed = self.draft.is_some_and(|draft| !draft.changes().is_empty());
         match asked {
             None => Ok(At::Present),
             Some(asked) if asked > present => Err(Refusal::FutureRevision { asked, present }),
-            Some(asked) if asked == present => Ok(At::Present),
-            Some(asked) if asked < self.counters.compacted => {
-                Err(Refusal::Compacted { asked, compacted: self.counters.compacted })
-            }
+            Some(asked) if asked < compacted => Err(Refusal::Compacted { asked, compacted }),
+            Some(asked) if asked == present && !changed => Ok(At::Present),
             Some(asked) => Ok(At::Revision(asked)),
         }
     }

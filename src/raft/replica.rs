@@ -150,7 +150,7 @@ impl Replica {
         let failure = |error| table_failure(group, error);
         let state =
             seams::blocking(move || State::open(disk, &dir, group)).await.map_err(failure)?;
-        check(&log, &state)?;
+        check(&log, &state, found_with.is_some())?;
         let hub = Arc::new(Hub::new(&state).map_err(failure)?);
         let leases = Arc::new(LeaseClock::new(&state).map_err(failure)?);
         let checkpoint_due = Arc::new(Notify::new());
@@ -247,8 +247,17 @@ impl Replica {
             .clone()
             .try_acquire_owned()
             .map_err(|_| Error::Busy { what: "the number of watches", retry_after_ms: 1_000 })?;
-        if request.from.is_none() {
-            self.freshen(Consistency::Linearizable).await?;
+        match request.from {
+            None => self.freshen(Consistency::Linearizable).await?,
+            // Memory may still have what was compacted; a watch that asks for it is refused all
+            // the same, or whether it is would be chance.
+            Some(from) => {
+                let failure = |error| table_failure(inner.group, error);
+                let view = inner.state.view().map_err(failure)?;
+                machine::history(&view, from, from, &request.range, 1)
+                    .map_err(failure)?
+                    .map_err(Error::Refused)?;
+            }
         }
         let published = inner.hub.follow();
         let next = request.from.unwrap_or_else(|| inner.hub.revision() + 1).max(1);
@@ -359,9 +368,13 @@ impl Replica {
 }
 
 /// What must hold between log and state before a replica may run.
-fn check(log: &GroupLog, state: &State) -> Result<()> {
+fn check(log: &GroupLog, state: &State, is_new: bool) -> Result<()> {
     let group = state.group();
     let (applied, marks) = (state.applied_id(), log.marks());
+    if !is_new && applied.is_none() && marks.vote.is_none() {
+        let what = "its log and its state are lost".into();
+        return Err(Corrupt { group, index: None, what }.into());
+    }
     let corrupt = |index, what: String| Err(Corrupt { group, index: Some(index), what }.into());
     if let Some(purged) = marks.purged
         && applied.is_none_or(|applied| applied.index < purged.index)

@@ -257,8 +257,7 @@ fn open_database(
 ) -> Result<Database, TableError> {
     let path = dir.join(name);
     let file = disk.open(&path, mode).map_err(|error| io_error(&path, &error))?;
-    let checked = CheckedFile::open(file, path.display().to_string())
-        .map_err(|error| io_error(&path, &error))?;
+    let checked = CheckedFile::new(file, &path).map_err(|error| open_error(&path, error))?;
     redb::Builder::new()
         .set_cache_size(STATE_CACHE_BYTES)
         .create_with_backend(checked)
@@ -313,6 +312,13 @@ fn applied_row(
     }
 }
 
+fn open_error(path: &Path, error: std::io::Error) -> TableError {
+    match error.kind() {
+        std::io::ErrorKind::InvalidData => TableError::corrupt(error.to_string()),
+        _ => io_error(path, &error),
+    }
+}
+
 fn io_error(path: &Path, error: &std::io::Error) -> TableError {
     TableError::io(format!("{}: {error}", path.display()))
 }
@@ -321,12 +327,10 @@ fn io_error(path: &Path, error: &std::io::Error) -> TableError {
 fn storage_error(error: impl Into<redb::Error>) -> TableError {
     match error.into() {
         redb::Error::Corrupted(what) => TableError::corrupt(what),
-        redb::Error::Io(error) => {
-            match error.get_ref().and_then(|e| e.downcast_ref::<DamagedBlock>()) {
-                Some(damage) => TableError::corrupt(damage.to_string()),
-                None => TableError::io(error.to_string()),
-            }
-        }
+        redb::Error::Io(error) => match DamagedBlock::of(&error) {
+            Some(damage) => TableError::corrupt(damage.to_string()),
+            None => TableError::io(error.to_string()),
+        },
         error => TableError::io(error.to_string()),
     }
 }

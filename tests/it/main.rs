@@ -1,6 +1,12 @@
 //! What the library promises, tried from outside: one program, a module for each subject.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "modules of a test program are used by each other")]
+
+mod crash_disk;
 mod docs;
+mod http;
 mod log;
 mod machine;
+mod node;
 mod walls;

@@ -8,9 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::EntryId;
 use super::format::{self, Head, RECORD_HEADER_BYTES, Record, RecordHeader, kind};
 use super::index::{Index, Place};
+use super::{EntryId, GroupMarks};
 use crate::error::Corrupt;
 use crate::types::GroupId;
 
@@ -269,6 +269,12 @@ impl Replay {
         self.marks_damage.clear();
         self.known_damage.clear();
         for known in head.groups {
+            let purged = |marks: &GroupMarks| marks.purged.map(|purged| purged.index);
+            let present = self.index.groups.get(&known.group);
+            if present.is_some_and(|group| purged(&group.marks) > purged(&known.marks)) {
+                // It was removed and began anew in a segment that is gone.
+                self.index.remove(known.group);
+            }
             if let Some(purged) = known.marks.purged {
                 self.index.purge(known.group, purged);
             }

@@ -1,6 +1,8 @@
 //! The shared log.
 
 mod basics;
+mod crashes;
+mod rig;
 
 use aspen::store::log::{Done, EntryId, LogEntry, Options};
 use tokio::sync::oneshot;

@@ -172,7 +172,7 @@ impl Model {
         let present = self.revision();
         let body = match query {
             Query::Get(key) => AnswerBody::Record(self.state().get(key).cloned()),
-            Query::Range(range) => AnswerBody::Range(self.range(self.state(), present, range)?),
+            Query::Range(range) => AnswerBody::Range(self.range(self.state(), range)?),
             Query::Leases { after, limit } => AnswerBody::Leases(
                 self.leases
                     .keys()
@@ -206,14 +206,14 @@ impl Model {
         LeaseInfo { id, ttl_ms: self.leases[&id], keys }
     }
 
-    /// A page of a range, where `state` is what is seen at the revision `present`.
-    fn range(&self, state: &State, present: Revision, range: &Range) -> Result<Page, Refusal> {
+    /// A page of a range, where `state` is what is seen without asking for a revision.
+    fn range(&self, state: &State, range: &Range) -> Result<Page, Refusal> {
+        let present = self.revision();
         let state = match range.revision {
             None => state,
             Some(asked) if asked > present => {
                 return Err(Refusal::FutureRevision { asked, present });
             }
-            Some(asked) if asked == present => state,
             Some(asked) if asked < self.compacted => {
                 return Err(Refusal::Compacted { asked, compacted: self.compacted });
             }
@@ -416,11 +416,7 @@ impl Work<'_> {
                 Op::Put(put) => self.put(put)?,
                 Op::Delete(delete) => self.delete(delete),
                 Op::Txn(txn) => self.txn(txn)?,
-                Op::Range(range) => {
-                    let wrote = !self.events.is_empty();
-                    let present = self.model.revision() + u64::from(wrote);
-                    AnswerBody::Range(self.model.range(&self.state, present, range)?)
-                }
+                Op::Range(range) => AnswerBody::Range(self.model.range(&self.state, range)?),
             });
         }
         Ok(AnswerBody::Txn { succeeded, answers })

@@ -1,0 +1,153 @@
+//! What the door bears: bodies, slow clients, and its own end.
+
+use super::{Node, PATIENCE};
+use aspen::limits::VALUE_BYTES_MAX;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// An open connection to a node.
+struct Line(TcpStream);
+
+impl Line {
+    async fn open(node: &Node) -> Line {
+        Line(TcpStream::connect(node.address).await.unwrap())
+    }
+
+    async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Reads until the answer holds this text.
+    async fn until(&mut self, text: &str) -> String {
+        let mut answer = String::new();
+        while !answer.contains(text) {
+            let mut buffer = [0; 4096];
+            let read = tokio::time::timeout(PATIENCE, self.0.read(&mut buffer));
+            let len = read.await.expect("an answer comes in time").unwrap();
+            assert_ne!(len, 0, "the connection ended after {answer:?}, without {text:?}");
+            answer += std::str::from_utf8(&buffer[..len]).unwrap();
+        }
+        answer
+    }
+
+    /// Reads to the end of the connection.
+    async fn rest(mut self) -> String {
+        let mut answer = Vec::new();
+        self.0.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_before_it_is_sent() {
+    let node = Node::start().await;
+    let mut line = Line::open(&node).await;
+    let len = VALUE_BYTES_MAX + 1;
+    let head = format!("PUT /v1/kv/k HTTP/1.1\r\nHost: n\r\nContent-Length: {len}\r\n");
+    line.send(format!("{head}Expect: 100-continue\r\n\r\n")).await;
+    let answer = line.until("value-too-long").await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    // Nor does a client that sends at once, and much more than that, have to be read out.
+    let mut line = Line::open(&node).await;
+    line.send("PUT /v1/kv/k HTTP/1.1\r\nHost: n\r\nContent-Length: 1000000000000\r\n\r\nabc").await;
+    assert!(line.until("value-too-long").await.starts_with("HTTP/1.1 413"));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_without_a_length_is_read_up_to_the_limit() {
+    let node = Node::start().await;
+    let chunk = [&b"100000\r\n"[..], &vec![b'x'; 0x10_0000], b"\r\n"].concat();
+    let head = "PUT /v1/kv/k HTTP/1.1\r\nHost: n\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut line = Line::open(&node).await;
+    line.send(head).await;
+    for _ in 0..4 {
+        line.send(&chunk).await;
+    }
+    line.send("0\r\n\r\n").await;
+    assert!(line.until("\r\n\r\n").await.starts_with("HTTP/1.1 201"));
+    assert_eq!(node.get("/v1/kv/k").await.body.len(), VALUE_BYTES_MAX);
+    line.send(head).await;
+    for _ in 0..5 {
+        line.send(&chunk).await;
+    }
+    line.send("0\r\n\r\n").await;
+    assert!(line.until("value-too-long").await.starts_with("HTTP/1.1 413"));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_body_does_not_cost_the_connection() {
+    let node = Node::start().await;
+    let mut line = Line::open(&node).await;
+    let body = "x".repeat(1_000_000);
+    line.send(format!("PUT /v1/kv/ HTTP/1.1\r\nHost: n\r\nContent-Length: 1000000\r\n\r\n{body}"))
+        .await;
+    assert!(line.until("key-empty").await.starts_with("HTTP/1.1 400"));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_no_head_is_cut() {
+    let node = Node::start().await;
+    // With the clock paused, time passes as soon as everybody waits.
+    tokio::time::pause();
+    for sent in ["", "GET /livez HTTP/1.1\r\nHos"] {
+        let mut line = Line::open(&node).await;
+        line.send(sent).await;
+        let answer = line.rest().await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+    tokio::time::resume();
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_no_body_is_told_and_cut() {
+    let node = Node::start().await;
+    tokio::time::pause();
+    let mut line = Line::open(&node).await;
+    line.send("PUT /v1/kv/k HTTP/1.1\r\nHost: n\r\nContent-Length: 10\r\n\r\nabc").await;
+    let answer = line.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("body-timeout"), "{answer}");
+    tokio::time::resume();
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_finished_before_the_node_stops() {
+    let node = Node::start().await;
+    let mut line = Line::open(&node).await;
+    line.send(
+        "PUT /v1/kv/k HTTP/1.1\r\nHost: n\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n",
+    )
+    .await;
+    // The request is under way once its body is asked for.
+    line.until("100 Continue").await;
+    let address = node.address;
+    let finish = async {
+        // Nobody else gets in once the stop has begun.
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        line.send("abc").await;
+        line.rest().await
+    };
+    let ((), answer) = tokio::join!(node.stop(), finish);
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_stalls_does_not_hold_up_the_stop() {
+    let node = Node::start().await;
+    let mut line = Line::open(&node).await;
+    line.send(
+        "PUT /v1/kv/k HTTP/1.1\r\nHost: n\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n",
+    )
+    .await;
+    line.until("100 Continue").await;
+    let before = tokio::time::Instant::now();
+    node.stop().await;
+    assert!(before.elapsed() < aspen::limits::SHUTDOWN_MAX);
+}

@@ -1,0 +1,138 @@
+//! Listings: bounds, order, pages and cursors.
+
+use super::Node;
+use serde_json::{Value as Json, json};
+
+/// The keys of a listing.
+fn keys(listing: &Json) -> Vec<&str> {
+    listing["records"].as_array().unwrap().iter().map(|r| r["key"].as_str().unwrap()).collect()
+}
+
+async fn filled() -> Node {
+    let node = Node::start().await;
+    for key in ["a", "a/1", "a/2", "a/3", "b", "c"] {
+        node.write(key, &format!("v {key}")).await;
+    }
+    node
+}
+
+#[tokio::test]
+async fn a_listing_has_bounds_an_order_and_a_revision() {
+    let node = filled().await;
+    let list = async |query: &str| node.get(&format!("/v1/kv{query}")).await.json();
+    assert_eq!(keys(&list("").await), ["a", "a/1", "a/2", "a/3", "b", "c"]);
+    assert_eq!(keys(&list("?prefix=").await).len(), 6);
+    assert_eq!(keys(&list("?prefix=a/").await), ["a/1", "a/2", "a/3"]);
+    assert_eq!(keys(&list("?start=a/2&end=c").await), ["a/2", "a/3", "b"]);
+    assert_eq!(keys(&list("?start=b").await), ["b", "c"]);
+    assert_eq!(keys(&list("?end=a/1").await), ["a"]);
+    assert_eq!(keys(&list("?start=b&end=b").await), [""; 0]);
+    assert_eq!(keys(&list("?prefix=a/&order=desc").await), ["a/3", "a/2", "a/1"]);
+    assert_eq!(keys(&list("?prefix=a/&order=asc&limit=1000000").await).len(), 3);
+
+    let listing = list("?prefix=b").await;
+    let revision = listing["revision"].as_u64().unwrap();
+    let record = json!({
+        "key": "b", "value": "v b", "create_revision": revision - 1, "mod_revision": revision - 1,
+        "version": 1, "lease": null
+    });
+    let expected = json!({"revision": revision, "count": 1, "more": false, "records": [record]});
+    assert_eq!(listing, expected);
+    assert_eq!(node.get("/v1/kv").await.revision(), revision);
+
+    let past = list(&format!("?revision={}", revision - 3)).await;
+    assert_eq!(keys(&past), ["a", "a/1", "a/2"]);
+    assert_eq!(past["revision"], revision - 3);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_listing_of_keys_or_of_their_number() {
+    let node = filled().await;
+    let listing = node.get("/v1/kv?prefix=a/&keys_only&limit=1").await.json();
+    let record = listing["records"][0].as_object().unwrap();
+    assert_eq!(record["key"], "a/1");
+    assert!(!record.contains_key("value"));
+    assert_eq!((&listing["count"], &listing["more"]), (&json!(3), &json!(true)));
+
+    let count = node.get("/v1/kv?prefix=a&count_only=true").await.json();
+    assert_eq!(count["count"], 4);
+    assert_eq!(count["records"], json!([]));
+    assert!(count.get("cursor").is_none());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn pages_are_of_one_revision_whatever_is_written_meanwhile() {
+    let node = filled().await;
+    for order in ["asc", "desc"] {
+        let mut seen = Vec::new();
+        let mut query = format!("/v1/kv?limit=2&order={order}");
+        let revision = node.get(&query).await.json()["revision"].clone();
+        loop {
+            let page = node.get(&query).await.json();
+            assert_eq!(page["revision"], revision);
+            seen.extend(keys(&page).into_iter().map(str::to_owned));
+            let Some(cursor) = page.get("cursor") else {
+                assert_eq!(page["more"], false);
+                break;
+            };
+            assert_eq!(page["more"], true);
+            query = format!("/v1/kv?limit=2&order={order}&cursor={}", cursor.as_str().unwrap());
+            node.write(&format!("a/2/{}", seen.len()), "new").await;
+            node.delete("/v1/kv/a/3").await;
+        }
+        let mut expected = vec!["a", "a/1", "a/2", "a/3", "b", "c"];
+        if order == "desc" {
+            // What the first round wrote is there in the second, and what it deleted is not.
+            expected = vec!["c", "b", "a/2/4", "a/2/2", "a/2", "a/1", "a"];
+        }
+        assert_eq!(seen, expected);
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_cursor_continues_its_own_listing_only() {
+    let node = filled().await;
+    let page = node.get("/v1/kv?prefix=a&limit=1").await.json();
+    let cursor = page["cursor"].as_str().unwrap();
+    for query in [
+        "?prefix=b&cursor=",
+        "?prefix=a&order=desc&cursor=",
+        "?prefix=a&revision=1&cursor=",
+        "?prefix=a&cursor=A",
+        "?prefix=a&cursor=%00",
+    ] {
+        let reply = node.get(&format!("/v1/kv{query}{cursor}")).await;
+        reply.problem(400, "bad-cursor");
+    }
+    node.get("/v1/kv?cursor=").await.problem(400, "bad-cursor");
+    // Compaction ends a listing that is under way.
+    let last = node.write("z", "").await;
+    node.post("/v1/compact", format!(r#"{{"revision": {last}}}"#)).await;
+    let reply = node.get(&format!("/v1/kv?prefix=a&cursor={cursor}")).await;
+    reply.problem(410, "compacted");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_listing_that_makes_no_sense_is_refused() {
+    let node = Node::start().await;
+    for (query, name) in [
+        ("?limit=0", "bad-query"),
+        ("?limit=ten", "bad-query"),
+        ("?order=up", "bad-query"),
+        ("?prefix=a&start=b", "bad-query"),
+        ("?keys_only&count_only", "bad-query"),
+        ("?keys=1", "bad-query"),
+        ("?prefix=%f", "bad-query"),
+        ("?revision=99", "future-revision"),
+        ("?start=b&end=a", "range-backward"),
+    ] {
+        node.get(&format!("/v1/kv{query}")).await.problem(400, name);
+    }
+    let long = "k".repeat(10_000);
+    node.get(&format!("/v1/kv?start={long}")).await.problem(400, "key-too-long");
+    node.stop().await;
+}

@@ -1,0 +1,98 @@
+//! Damaged and missing files: named, stopped, never served.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use aspen::error::Error;
+
+use super::{builder, start, temp_dir};
+
+async fn filled(dir: &Path) {
+    let service = start(dir).await;
+    let kv = service.client();
+    for n in 0..200 {
+        kv.put(format!("key/{n:04}"), vec![b'x'; 500]).await.expect("put");
+    }
+    service.shutdown().await.expect("shutdown");
+}
+
+/// Flips one bit in the middle of every 4 KiB block after the first of a file.
+fn damage(path: &Path) {
+    let mut bytes = fs::read(path).expect("the file");
+    for block in bytes.chunks_mut(4096).skip(1) {
+        let middle = block.len() / 2;
+        block[middle] ^= 1;
+    }
+    fs::write(path, bytes).expect("the file");
+}
+
+fn segment(dir: &Path) -> PathBuf {
+    let mut segments: Vec<PathBuf> = fs::read_dir(dir.join("log"))
+        .expect("the log's directory")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    segments.sort();
+    segments.remove(0)
+}
+
+/// The node runs, says which group is damaged, and serves nothing of it.
+async fn is_reported(dir: &Path) {
+    let service = builder(dir).start().await.expect("the node itself starts");
+    let error = service.client().get("key/0001").await.expect_err("nothing may be served");
+    let Error::Corrupt(corrupt) = &error else { panic!("{error}") };
+    assert_eq!(corrupt.group.0, 1, "{error}");
+    let error = service.client().put("key/0001", "new").await.expect_err("nor written");
+    assert!(matches!(error, Error::Corrupt(_)), "{error}");
+    let health = service.health();
+    assert!(!health.ready, "{health:?}");
+    let part = health.parts.iter().find(|part| part.name == "group 1").expect("the group's part");
+    assert!(part.reason.as_ref().is_some_and(|why| why.contains("damaged")), "{part:?}");
+    service.shutdown().await.expect("shutdown");
+}
+
+#[tokio::test]
+async fn damage_in_the_log_is_named_and_stops_the_group() {
+    let dir = temp_dir();
+    filled(dir.path()).await;
+    let path = segment(dir.path());
+    let mut bytes = fs::read(&path).expect("the segment");
+    let place = bytes.windows(8).position(|w| w == b"key/0100").expect("the entry is in the log");
+    bytes[place] ^= 1;
+    fs::write(&path, bytes).expect("the segment");
+    is_reported(dir.path()).await;
+}
+
+#[tokio::test]
+async fn damage_in_the_state_is_named_and_stops_the_group() {
+    let dir = temp_dir();
+    filled(dir.path()).await;
+    damage(&dir.path().join("groups/1/state.redb"));
+    is_reported(dir.path()).await;
+}
+
+#[tokio::test]
+async fn a_lost_log_is_noticed() {
+    let dir = temp_dir();
+    filled(dir.path()).await;
+    fs::remove_dir_all(dir.path().join("log")).expect("remove");
+    is_reported(dir.path()).await;
+}
+
+#[tokio::test]
+async fn a_lost_state_is_rebuilt_from_the_log_that_has_all_of_it() {
+    let dir = temp_dir();
+    filled(dir.path()).await;
+    fs::remove_dir_all(dir.path().join("groups")).expect("remove");
+    let service = start(dir.path()).await;
+    assert_eq!(service.client().range(..).count_only().await.expect("range").count, 200);
+    service.shutdown().await.expect("shutdown");
+}
+
+#[tokio::test]
+async fn a_group_that_was_there_is_never_founded_anew() {
+    let dir = temp_dir();
+    filled(dir.path()).await;
+    fs::remove_dir_all(dir.path().join("log")).expect("remove");
+    fs::remove_dir_all(dir.path().join("groups")).expect("remove");
+    is_reported(dir.path()).await;
+}
