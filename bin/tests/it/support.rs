@@ -2,9 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use serde_json::Value;
 /// How long anything here may take on a machine with other work to do.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How long to wait between two looks at what is waited for.
-const LOOK: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(2);
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -36,14 +36,48 @@ pub(crate) fn aspen<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> 
     command
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end, which must come in time.
+#[track_caller]
 pub(crate) fn run(command: &mut Command) -> Run {
-    let Output { status, stdout, stderr } = command.output().expect("the command runs");
-    Run {
-        code: status.code().expect("the command ends by itself"),
-        stdout: String::from_utf8(stdout).expect("text"),
-        stderr: String::from_utf8(stderr).expect("text"),
+    // Files and not pipes: nobody need read along.
+    let (mut stdout, mut stderr) = (temporary(), temporary());
+    command.stdout(stdout.try_clone().expect("a file"));
+    command.stderr(stderr.try_clone().expect("a file"));
+    let mut child = command.spawn().expect("the command runs");
+    let mut ended = None;
+    until(|| {
+        ended = child.try_wait().expect("a child");
+        ended.is_some()
+    });
+    let Some(status) = ended else {
+        let _ = child.kill();
+        let _ = child.wait();
+        panic!("{command:?} does not end; it printed:\n{}", text(&mut stdout));
+    };
+    let code = status.code().expect("the command ends by itself");
+    Run { code, stdout: text(&mut stdout), stderr: text(&mut stderr) }
+}
+
+fn temporary() -> File {
+    tempfile::tempfile().expect("a file")
+}
+
+fn text(file: &mut File) -> String {
+    let mut bytes = Vec::new();
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("a file can be read");
+    String::from_utf8(bytes).expect("text")
+}
+
+/// Looks until something is so, or the deadline has passed.
+fn until(mut is_so: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_so() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(LOOK);
     }
+    true
 }
 
 impl Run {
@@ -231,24 +265,20 @@ impl Node {
     /// Waits for its end and gives its exit code.
     #[track_caller]
     pub(crate) fn code(&mut self) -> i32 {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            if let Some(status) = self.process.child.try_wait().expect("a child") {
-                return status.code().expect("it ended by itself");
-            }
-            assert!(Instant::now() < deadline, "the node does not end; its log:\n{}", self.log());
-            thread::sleep(LOOK);
-        }
+        let mut ended = None;
+        let in_time = until(|| {
+            ended = self.process.child.try_wait().expect("a child");
+            ended.is_some()
+        });
+        assert!(in_time, "the node does not end; its log:\n{}", self.log());
+        ended.and_then(|status| status.code()).expect("it ended by itself")
     }
 
     /// Waits until its log has this text.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, text: &str) {
-        let deadline = Instant::now() + DEADLINE;
-        while !self.log().contains(text) {
-            assert!(Instant::now() < deadline, "{text:?} is not in its log:\n{}", self.log());
-            thread::sleep(LOOK);
-        }
+        let in_time = until(|| self.log().contains(text));
+        assert!(in_time, "{text:?} is not in its log:\n{}", self.log());
     }
 
     fn log(&self) -> String {
