@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use aspen::{KvService, KvServiceBuilder};
+use aspen::{KvService, KvServiceBuilder, StorageBackend};
 use serde::Serialize;
 
 use crate::config::{self, Config};
@@ -43,8 +43,8 @@ async fn live(config: &Config, json: bool) -> Result<(), Failure> {
         }
         started = builder(config).start() => started.map_err(Failure::refused)?,
     };
-    if let Err(failure) = announce(&service, json) {
-        tracing::warn!(?failure, "nobody reads what the node prints; it serves all the same");
+    if announce(&service, config, json).is_err() {
+        tracing::warn!("nobody reads what the node prints; it serves all the same");
     }
     tokio::select! {
         asked = signals.next() => tracing::info!(signal = asked.name(), "stopping"),
@@ -90,13 +90,17 @@ struct Ready<'a> {
     endpoint_id: &'a str,
     cluster_id: String,
     http: Option<String>,
-    data_dir: &'a Path,
+    /// None if the node keeps its data in memory.
+    data_dir: Option<&'a Path>,
 }
 
 /// Prints what comes next, now that the node serves.
-fn announce(service: &KvService, json: bool) -> Result<(), Failure> {
+fn announce(service: &KvService, config: &Config, json: bool) -> Result<(), Failure> {
     let node = service.node();
-    let data_dir = service.data_dir();
+    let data_dir = match config.storage {
+        StorageBackend::Redb => Some(std::path::absolute(service.data_dir())?),
+        StorageBackend::Memory => None,
+    };
     let http = service.http().map(|address| format!("http://{address}"));
     if json {
         return output::json_line(&Ready {
@@ -105,16 +109,20 @@ fn announce(service: &KvService, json: bool) -> Result<(), Failure> {
             endpoint_id: &node.endpoint_id,
             cluster_id: node.cluster_id.to_string(),
             http,
-            data_dir,
+            data_dir: data_dir.as_deref(),
         });
     }
+    let data = data_dir.map_or_else(
+        || "in memory, gone when the node stops".to_owned(),
+        |dir| dir.display().to_string(),
+    );
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let mut rows = vec![
         row("cluster", format!("{} ({})", node.cluster_name, node.cluster_id)),
         row("node", node.node_id.to_string()),
         row("endpoint", node.endpoint_id.clone()),
         row("http", http.clone().unwrap_or_else(|| "off".to_owned())),
-        row("data", data_dir.display().to_string()),
+        row("data", data),
     ];
     if let Some(url) = http {
         // The default address needs no naming.

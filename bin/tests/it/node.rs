@@ -2,12 +2,14 @@
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::time::Instant;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::support::{Node, aspen, run, write_file};
 
 /// How long an orderly stop may take, and a little for the process around it.
-const STOP_MAX: std::time::Duration = std::time::Duration::from_secs(6);
+const STOP_MAX: Duration = Duration::from_secs(6);
 
 #[test]
 fn a_ready_node_says_where_it_is() {
@@ -109,7 +111,8 @@ fn a_person_is_told_what_to_do_next() {
     assert_eq!(id, "node      1");
     assert!(endpoint.starts_with("endpoint  "), "{told}");
     let url = http.strip_prefix("http      ").expect("a URL");
-    assert!(data.ends_with("/data"), "{told}");
+    let kept = std::path::absolute(dir.path().join("data")).expect("a path");
+    assert_eq!(data, format!("data      {}", kept.display()));
     assert_eq!(next, format!("try       aspen --node {url} put greeting hello"));
     assert_eq!(stop, "stop      Ctrl-C");
     let done = run(&mut aspen(["--node", url, "put", "greeting", "hello"]));
@@ -127,5 +130,6 @@ fn settings_of_the_file_reach_the_node() {
     });
     assert_eq!(node.address(), free.to_string());
     assert!(node.printed(&["status"]).contains("lab ("));
+    assert!(node.ready()["data_dir"].is_null(), "nothing is kept: {}", node.told());
     node.wait_for_log("{\"timestamp\":");
 }
