@@ -79,7 +79,8 @@ pub trait ReadTables {
     /// The row under exactly this key.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, TableError>;
 
-    /// Visits the rows between two bounds, ascending, or descending if `reverse`.
+    /// Visits the rows between two bounds, ascending, or descending if `reverse`; none if the
+    /// start is beyond the end (see [`is_empty_range`]).
     fn scan(
         &self,
         table: Table,

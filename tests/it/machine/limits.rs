@@ -5,10 +5,11 @@ use std::ops::Bound;
 use aspen::error::Refusal;
 use aspen::limits::*;
 use aspen::machine::ops::*;
-use aspen::machine::tables::MemTables;
+use aspen::machine::tables::{MemTables, Table};
 use aspen::machine::{apply, history, query};
 use aspen::types::{Key, LeaseId, Value};
 
+use super::against_model::rows;
 use super::dice::Dice;
 use super::model::Model;
 
@@ -166,4 +167,56 @@ fn leases_that_hold_too_much_for_one_command_end_in_several() {
     assert_eq!((second.leases.ended.len(), second.events.len()), (1, each));
     let refused = applied(Action::LeaseRevoke { id: ids[0] }).outcome;
     assert_eq!(refused, Err(Refusal::LeaseNotFound { id: ids[0] }));
+}
+
+#[test]
+fn a_long_compaction_goes_step_by_step_and_leaves_nothing_behind() {
+    let mut both = Both::default();
+    // Each transaction changes so many keys that steps end within a revision.
+    let many = 1_000;
+    let write = |both: &mut Both, keys: std::ops::Range<u64>| {
+        let puts = keys.map(|number| Op::Put(Put::new(key(number), Value::default())));
+        both.apply(Action::Txn(Txn { then: puts.collect(), ..Txn::default() })).unwrap();
+    };
+    let delete = |both: &mut Both, from: u64, to: u64| {
+        let range = KeyRange {
+            start: Bound::Included(key(from).into_bytes()),
+            end: Bound::Excluded(key(to).into_bytes()),
+        };
+        both.apply(Action::Delete(Delete { range, prev: false })).unwrap();
+    };
+    for round in 0..7 {
+        write(&mut both, 0..many);
+        delete(&mut both, round * 100, round * 100 + 250);
+    }
+    for revision in [both.model.revision() - 1, both.model.revision()] {
+        let command = Command { session: None, action: Action::Compact { revision } };
+        both.model.apply(0, &command);
+        let mut action = Action::Compact { revision };
+        let mut steps = 0;
+        loop {
+            both.index += 1;
+            let command = Command { session: None, action };
+            let applied = apply(&mut both.tables, both.index, &command).unwrap();
+            let Ok(Answer { body: AnswerBody::Compacted { pending, .. }, .. }) = applied.outcome
+            else {
+                panic!("{applied:?}");
+            };
+            let at = Range { revision: Some(revision), ..Range::of(KeyRange::all()) };
+            both.query(Query::Range(at)).unwrap();
+            if !pending {
+                break;
+            }
+            steps += 1;
+            write(&mut both, steps..steps + 10);
+            delete(&mut both, many - 10 * steps, many);
+            action = Action::CompactStep;
+        }
+        let kept = both.model.kept_changes();
+        assert_eq!(rows(&both.tables, Table::History).len(), kept, "after {steps} steps");
+        let pointing =
+            rows(&both.tables, Table::Keys).len() + rows(&both.tables, Table::Past).len();
+        assert_eq!(pointing, kept, "after {steps} steps");
+        assert_eq!(steps > 1, revision == 13, "the first takes many steps, the second one");
+    }
 }

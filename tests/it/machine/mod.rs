@@ -1,6 +1,7 @@
 //! The machine from outside: against a model, by scripts, on damaged rows, and its formats.
 
 mod against_model;
+mod cost;
 mod damage;
 mod dice;
 mod format;
