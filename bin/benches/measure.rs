@@ -189,10 +189,10 @@ async fn busy(node: &Node, client: u64, until: Instant) -> Result<u64> {
 
 /// An answer that says that it was done.
 fn done(answer: std::result::Result<Answer, http::Broken>) -> Result<()> {
-    let answer = answer.map_err(|broken| format!("no answer: {broken:?}"))?;
+    let answer = answer.map_err(|broken| format!("no answer: {broken}"))?;
     match answer.status.is_success() {
         true => Ok(()),
-        false => Err(format!("the node answered {answer:?}").into()),
+        false => Err(format!("the node answered {answer}").into()),
     }
 }
 

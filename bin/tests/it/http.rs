@@ -3,6 +3,8 @@
 //! It tells a request that was never sent from one whose fate is unknown, which is what the tests
 //! that end nodes need to know.
 
+use std::fmt;
+
 use aspen::seams::Tasks;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -20,7 +22,6 @@ pub(crate) struct Http {
 }
 
 /// What a node answered.
-#[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -28,7 +29,6 @@ pub(crate) struct Answer {
 }
 
 /// Why there is no answer.
-#[derive(Debug)]
 pub(crate) enum Broken {
     /// There was no connection, so that nothing was sent.
     NotSent(String),
@@ -79,9 +79,18 @@ impl Http {
     }
 }
 
-impl Answer {
-    /// A header that is a number.
-    pub(crate) fn number(&self, name: &str) -> Option<u64> {
-        self.headers.get(name)?.to_str().ok()?.parse().ok()
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Answer { status, headers, body } = self;
+        write!(f, "{status} {headers:?} {}", body.escape_ascii())
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broken::NotSent(why) => write!(f, "it was not sent: {why}"),
+            Broken::Unknown(why) => write!(f, "its fate is unknown: {why}"),
+        }
     }
 }

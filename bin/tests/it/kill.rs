@@ -16,7 +16,7 @@ use hyper::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 use hyper::{Method, StatusCode};
 use tokio::time::sleep;
 
-use crate::http::{Broken, Http};
+use crate::http::{Answer, Broken, Http};
 use crate::running::Node;
 
 const CLIENTS: usize = 8;
@@ -247,26 +247,31 @@ async fn write(
         Err(Broken::Unknown(_)) => return Fate::Unknown,
     };
     match answer.status {
-        StatusCode::OK | StatusCode::CREATED => match answer.number("aspen-revision") {
+        StatusCode::OK | StatusCode::CREATED => match number_of(&answer, "aspen-revision") {
             Some(revision) => Fate::Done { revision },
-            None => panic!("a write's answer has no revision: {answer:?}"),
+            None => panic!("a write's answer has no revision: {answer}"),
         },
         StatusCode::PRECONDITION_FAILED => Fate::Refused,
         StatusCode::GATEWAY_TIMEOUT => Fate::Unknown,
-        _ => panic!("a write was answered {answer:?}"),
+        _ => panic!("a write was answered {answer}"),
     }
 }
 
 async fn read(http: &mut Http, path: &str) -> Result<Stored, String> {
     let answer = http.send(Method::GET, path, None, "").await;
-    let answer = answer.map_err(|broken| format!("{path}: {broken:?}"))?;
+    let answer = answer.map_err(|broken| format!("{path}: {broken}"))?;
     match answer.status {
         StatusCode::NOT_FOUND => Ok(Stored::default()),
         StatusCode::OK => {
-            let version = answer.number("aspen-version").ok_or("no version was answered")?;
+            let version = number_of(&answer, "aspen-version").ok_or("no version was answered")?;
             let value = String::from_utf8_lossy(&answer.body).into_owned();
             Ok(Stored { value, version })
         }
-        _ => Err(format!("{path} was answered {answer:?}")),
+        _ => Err(format!("{path} was answered {answer}")),
     }
+}
+
+/// A header that is a number.
+fn number_of(answer: &Answer, name: &str) -> Option<u64> {
+    answer.headers.get(name)?.to_str().ok()?.parse().ok()
 }
