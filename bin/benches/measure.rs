@@ -5,13 +5,16 @@
 //! the last one. `cargo measure idle`, `start` or `load` measures one of the three. Memory and
 //! processor time are those that Linux reports in `/proc`.
 
+#[path = "../tests/it/http.rs"]
+mod http;
 #[path = "../tests/it/running.rs"]
 mod running;
 
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
-use reqwest::Client;
+use http::{Answer, Http};
+use hyper::Method;
 use running::Node;
 use tokio::time::{Instant, sleep};
 
@@ -148,16 +151,14 @@ fn value(number: u64) -> String {
 /// Writes the keys 0 to `count` in transactions.
 async fn fill(node: &Node, count: u64) -> Result<()> {
     let clients = (0..LOAD_CLIENTS).map(async |client| {
-        let http = Client::builder().no_proxy().build()?;
+        let mut http = Http::to(&node.url);
         let mut first = client * LOAD_BATCH;
         while first < count {
             let puts: Vec<_> = (first..count.min(first + LOAD_BATCH))
                 .map(|n| serde_json::json!({ "put": { "key": key(n), "value": value(n) } }))
                 .collect();
             let body = serde_json::json!({ "then": puts }).to_string();
-            let url = format!("{}/v1/txn", node.url);
-            let answer = http.post(url).header("content-type", "application/json").body(body);
-            answer.send().await?.error_for_status()?;
+            done(http.send(Method::POST, "/v1/txn", None, body).await)?;
             first += LOAD_CLIENTS * LOAD_BATCH;
         }
         Result::Ok(())
@@ -168,20 +169,31 @@ async fn fill(node: &Node, count: u64) -> Result<()> {
 
 /// Reads and writes keys all over the range; answers how many operations were done.
 async fn busy(node: &Node, client: u64, until: Instant) -> Result<u64> {
-    let http = Client::builder().no_proxy().build()?;
-    let mut done = 0;
+    let mut http = Http::to(&node.url);
+    let mut count = 0;
     let mut place = client;
     while Instant::now() < until {
         // A full cycle through the keys in an order that looks random.
         place = (place.wrapping_mul(6_364_136_223_846_793_005)).wrapping_add(1);
         let number = (place >> 33) % BUSY_KEYS;
-        let url = format!("{}/v1/kv/{}", node.url, key(number));
-        let request = if done % 2 == 0 { http.get(url) } else { http.put(url).body(value(done)) };
-        let answer = request.send().await?.error_for_status()?;
-        answer.bytes().await?;
-        done += 1;
+        let path = format!("/v1/kv/{}", key(number));
+        let answer = match count % 2 {
+            0 => http.send(Method::GET, &path, None, "").await,
+            _ => http.send(Method::PUT, &path, None, value(count)).await,
+        };
+        done(answer)?;
+        count += 1;
     }
-    Ok(done)
+    Ok(count)
+}
+
+/// An answer that says that it was done.
+fn done(answer: std::result::Result<Answer, http::Broken>) -> Result<()> {
+    let answer = answer.map_err(|broken| format!("no answer: {broken}"))?;
+    match answer.status.is_success() {
+        true => Ok(()),
+        false => Err(format!("the node answered {answer}").into()),
+    }
 }
 
 /// The processor time that a process has used, in seconds.

@@ -140,7 +140,7 @@ pub(crate) struct PutArgs {
     /// The key.
     pub(crate) key: String,
     /// The value; `-`, or nothing at all, reads it from standard input.
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_negative_numbers = true)]
     pub(crate) value: Option<String>,
     /// Read the value from a file.
     #[arg(long, value_name = "FILE", conflicts_with = "value")]
@@ -351,7 +351,6 @@ fn setting_arg(setting: &'static Setting) -> Arg {
         .long(setting.name)
         .value_name(setting.value_name)
         .action(ArgAction::Set)
-        .allow_hyphen_values(true)
         .help(format!("{} [env: {variable}]{default}", setting.help))
 }
 

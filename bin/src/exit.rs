@@ -11,16 +11,33 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// It was done.
-    Done = 0,
+    Done,
     /// It was refused, or what was asked for is not there. Nothing changed.
-    Refused = 1,
+    Refused,
     /// The arguments, the environment or the configuration are wrong. Nothing was sent.
-    Usage = 2,
+    Usage,
     /// The node could not be reached, or can't serve at the moment. Nothing changed; trying again
     /// may help.
-    Unreachable = 3,
+    Unreachable,
     /// A write was sent and its answer is missing: it may or may not have been done.
-    Unknown = 4,
+    Unknown,
+    /// A signal with this number ended a node that was stopping already.
+    Signal(u8),
+}
+
+impl Exit {
+    /// The process's exit code.
+    fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Refused => 1,
+            Exit::Usage => 2,
+            Exit::Unreachable => 3,
+            Exit::Unknown => 4,
+            // As shells tell of a process that a signal ended.
+            Exit::Signal(number) => 128 + number,
+        }
+    }
 }
 
 /// Why a run did not end well, as one sentence for a person.
@@ -57,7 +74,7 @@ impl Failure {
         if let Some(sentence) = self.sentence {
             eprintln!("aspen: {sentence}");
         }
-        ExitCode::from(self.exit as u8)
+        ExitCode::from(self.exit.code())
     }
 
     /// The kind.

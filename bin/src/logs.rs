@@ -35,9 +35,10 @@ pub(crate) fn start(config: &Config) {
 }
 
 /// A level alone is about Aspen; the libraries below it speak up only when something is wrong.
+/// openraft warns of what is normal, such as a message that an election has overtaken.
 fn filter(text: &str) -> String {
     match LevelFilter::from_str(text) {
-        Ok(level) if level > LevelFilter::WARN => format!("warn,aspen={level}"),
+        Ok(level) if level > LevelFilter::WARN => format!("warn,openraft=error,aspen={level}"),
         _ => text.to_owned(),
     }
 }
@@ -58,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_level_alone_leaves_the_libraries_quiet() {
-        assert_eq!(filter("debug"), "warn,aspen=debug");
+        assert_eq!(filter("debug"), "warn,openraft=error,aspen=debug");
         assert_eq!(filter("error"), "error");
         assert_eq!(filter("aspen=debug"), "aspen=debug");
     }

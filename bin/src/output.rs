@@ -7,6 +7,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use data_encoding::BASE64;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
@@ -21,8 +22,10 @@ pub(crate) fn line(text: &str) -> Result<(), Failure> {
 }
 
 /// Prints one JSON object as a line.
-pub(crate) fn json_line(object: &Value) -> Result<(), Failure> {
-    line(&object.to_string())
+pub(crate) fn json_line(object: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(object)
+        .map_err(|error| Failure::refused(format!("the output is no JSON: {error}")))?;
+    line(&text)
 }
 
 /// Prints a value as it is; a person's terminal gets a line end after it.

@@ -21,11 +21,11 @@ pub(crate) enum Asked {
 }
 
 impl Asked {
-    /// The exit code of a process that the signal ends: 128 and its number, as shells have it.
-    pub(crate) fn exit_code(self) -> u8 {
+    /// Its number.
+    pub(crate) fn number(self) -> u8 {
         match self {
-            Asked::Terminate => 128 + 15,
-            Asked::Interrupt => 128 + 2,
+            Asked::Terminate => 15,
+            Asked::Interrupt => 2,
         }
     }
 

@@ -62,6 +62,7 @@ pub(super) async fn read(
     }
 }
 
+#[derive(Debug, PartialEq, Eq)]
 enum Fault {
     TooLarge,
     Full,
@@ -170,5 +171,64 @@ impl Drop for Lingering {
             // Past the time the connection is cut, which is all there is to do.
             let _ = timeout(HTTP_LINGER_MAX, dropping).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use futures_util::stream;
+
+    use super::*;
+
+    /// Gathers frames with a limit of 10 bytes, while this many may be held by all.
+    async fn gathered(frames: Vec<io::Result<Bytes>>, bodies: usize) -> Result<Held, Fault> {
+        let bodies = Arc::new(Semaphore::new(bodies));
+        let mut stream = Body::from_stream(stream::iter(frames)).into_data_stream();
+        gather(&bodies, &mut stream, 10, 0).await
+    }
+
+    fn frame(text: &'static str) -> io::Result<Bytes> {
+        Ok(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[tokio::test]
+    async fn frames_are_joined() {
+        assert_eq!(gathered(vec![], 0).await.unwrap().bytes, "");
+        assert_eq!(gathered(vec![frame("abc")], 10).await.unwrap().bytes, "abc");
+        let frames = vec![frame("abc"), frame(""), frame("d"), frame("efghij")];
+        assert_eq!(gathered(frames, 10).await.unwrap().bytes, "abcdefghij");
+    }
+
+    #[tokio::test]
+    async fn a_limit_is_met_at_the_first_byte_too_many() {
+        let fault = |frames, bodies| async move { gathered(frames, bodies).await.unwrap_err() };
+        assert_eq!(fault(vec![frame("0123456789"), frame("0")], 99).await, Fault::TooLarge);
+        assert_eq!(fault(vec![frame("abc"), frame("d")], 3).await, Fault::Full);
+        let broken = Err(io::ErrorKind::UnexpectedEof.into());
+        assert_eq!(fault(vec![frame("abc"), broken], 99).await, Fault::Broken);
+    }
+
+    #[tokio::test]
+    async fn a_body_has_its_share_until_it_is_dropped() {
+        let bodies = Arc::new(Semaphore::new(10));
+        let mut stream = Body::from("abc").into_data_stream();
+        let held = gather(&bodies, &mut stream, 10, 3).await.unwrap();
+        assert_eq!(bodies.available_permits(), 7);
+        drop(held);
+        assert_eq!(bodies.available_permits(), 10);
+    }
+
+    #[tokio::test]
+    async fn a_large_frame_is_taken_as_it_is_and_a_small_one_leaves_its_buffer() {
+        for (len, same) in [(COPIED_BYTES_MAX, false), (COPIED_BYTES_MAX + 1, true)] {
+            let buffer = Bytes::from(vec![7; len]);
+            let mut stream = Body::from(buffer.clone()).into_data_stream();
+            let bodies = Arc::new(Semaphore::new(len));
+            let held = gather(&bodies, &mut stream, len, len as u64).await.unwrap();
+            assert_eq!(held.bytes, buffer);
+            assert_eq!(held.bytes.as_ptr() == buffer.as_ptr(), same);
+        }
     }
 }

@@ -3,7 +3,8 @@
 //! [`HttpDoor`] is the door as the node knows it; `docs/http.md` is the contract that this folder
 //! keeps.
 //!
-//! - `door`: its address and life. `serve`: connections, and their bounds and end. `body`: request bodies, and theirs.
+//! - `door`: its address and life. `serve`: connections, and their bounds and end. `body`: request
+//!   bodies, and theirs.
 //! - `decode`, `etag`, `json`, `cursor`: the forms that endpoints share, read and written.
 //! - `problem`: every error that a client can see, in one table.
 //! - `kv`, `range`, `txn`, `watch`, `leases`, `node`: the endpoints.

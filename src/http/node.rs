@@ -58,14 +58,20 @@ fn health_response(report: &HealthReport, well: bool) -> Response<Body> {
     json::answer(status, &form)
 }
 
+fn readiness_of(report: &HealthReport) -> Response<Body> {
+    health_response(report, report.ready)
+}
+
+fn health_of(report: &HealthReport) -> Response<Body> {
+    health_response(report, report.state() != PartState::Unhealthy)
+}
+
 pub(super) async fn readyz(State(app): State<App>) -> Response<Body> {
-    let report = app.door.health.borrow().clone();
-    health_response(&report, report.ready)
+    readiness_of(&app.door.health.borrow())
 }
 
 pub(super) async fn health(State(app): State<App>) -> Response<Body> {
-    let report = app.door.health.borrow().clone();
-    health_response(&report, report.state() != PartState::Unhealthy)
+    health_of(&app.door.health.borrow())
 }
 
 #[derive(Serialize)]
@@ -167,4 +173,38 @@ pub(super) async fn compact(
     };
     let form = CompactedForm { revision: present, compacted, pending };
     Ok(json::answer_at(StatusCode::OK, present, &form))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::Part;
+    use futures_util::FutureExt;
+
+    /// The status of an answer and its document.
+    fn sent(response: Response<Body>) -> (StatusCode, serde_json::Value) {
+        let status = response.status();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).now_or_never().unwrap();
+        (status, serde_json::from_slice(&body.unwrap()).unwrap())
+    }
+
+    #[test]
+    fn an_unwell_node_says_which_part_and_why() {
+        let mut report = HealthReport { ready: true, parts: vec![Part::healthy("store")] };
+        report.parts.push(Part::degraded("disk", "12 % of the disk is free"));
+        let expected = serde_json::json!({"state": "degraded", "ready": true, "parts": [
+            {"name": "store", "state": "healthy", "reason": null},
+            {"name": "disk", "state": "degraded", "reason": "12 % of the disk is free"}
+        ]});
+        assert_eq!(sent(health_of(&report)), (StatusCode::OK, expected.clone()));
+        assert_eq!(sent(readiness_of(&report)), (StatusCode::OK, expected));
+
+        report.parts[0] = Part::unhealthy("store", "it can't be written");
+        assert_eq!(sent(health_of(&report)).0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(sent(readiness_of(&report)).0, StatusCode::OK);
+        report.ready = false;
+        let (status, document) = sent(readiness_of(&report));
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!((&document["ready"], &document["state"]), (&false.into(), &"unhealthy".into()));
+    }
 }

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::header::{self, HeaderValue};
 use axum::http::{HeaderName, Response, StatusCode};
 use axum::response::IntoResponse;
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::error::{Error, Invalid, Refusal};
 use crate::types::Revision;
@@ -87,6 +87,36 @@ kinds! {
 /// takes about this long.
 const RETRY_UNAVAILABLE_MS: u64 = 1_000;
 
+/// The same when something is full that empties with every answer.
+const RETRY_FULL_MS: u64 = 100;
+
+/// A number beside a problem's sentence, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Member {
+    /// How long to wait before the next try; also `Retry-After`, in seconds.
+    RetryAfterMs,
+    /// The shard's revision; also `Aspen-Revision`.
+    Revision,
+    /// The key's or the shard's present revision, by kind.
+    Present,
+    /// The last compacted revision.
+    Compacted,
+    /// The limit that was exceeded.
+    Limit,
+}
+
+impl Member {
+    fn name(self) -> &'static str {
+        match self {
+            Member::RetryAfterMs => "retry_after_ms",
+            Member::Revision => "revision",
+            Member::Present => "present",
+            Member::Compacted => "compacted",
+            Member::Limit => "limit",
+        }
+    }
+}
+
 /// A problem on its way to a client.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -94,37 +124,24 @@ pub struct Problem {
     detail: String,
     /// Where in the body's JSON it is, as `then[0].put`.
     at: Option<String>,
-    /// How long to wait before the next try, also as `Retry-After`.
-    retry_after_ms: Option<u64>,
-    /// The shard's revision, also as `Aspen-Revision`.
-    revision: Option<Revision>,
-    /// The key's or shard's present revision, by kind.
-    present: Option<Revision>,
-    /// The last compacted revision.
-    compacted: Option<Revision>,
-    /// The limit that was exceeded.
-    limit: Option<u64>,
+    members: Vec<(Member, u64)>,
 }
 
 impl Problem {
     /// A problem of a kind, and the sentence that says what to do.
     pub(super) fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
-        Problem {
-            kind,
-            detail: detail.into(),
-            at: None,
-            retry_after_ms: None,
-            revision: None,
-            present: None,
-            compacted: None,
-            limit: None,
-        }
+        Problem { kind, detail: detail.into(), at: None, members: Vec::new() }
+    }
+
+    fn with(mut self, member: Member, number: u64) -> Self {
+        self.members.push((member, number));
+        self
     }
 
     /// There is no such key at this revision of the shard.
     pub(super) fn key_not_found(revision: Revision) -> Self {
         let detail = "the key does not exist; check its spelling and escapes";
-        Problem { revision: Some(revision), ..Problem::new(&KEY_NOT_FOUND, detail) }
+        Problem::new(&KEY_NOT_FOUND, detail).with(Member::Revision, revision)
     }
 
     /// A condition header does not hold: the key's present revision is 0 if it does not exist.
@@ -133,23 +150,22 @@ impl Problem {
             0 => "the key does not exist; drop the condition to create it".to_owned(),
             _ => format!("the key is at revision {present}; read it again before you decide"),
         };
-        Problem {
-            present: Some(present),
-            revision: Some(revision),
-            ..Problem::new(&CONDITION_FAILED, detail)
-        }
+        Problem::new(&CONDITION_FAILED, detail)
+            .with(Member::Present, present)
+            .with(Member::Revision, revision)
     }
 
     /// More requests are under way than the door holds bodies for.
     pub(super) fn bodies_full() -> Self {
-        let error = Error::Busy { what: "memory for request bodies", retry_after_ms: 100 };
+        let error =
+            Error::Busy { what: "memory for request bodies", retry_after_ms: RETRY_FULL_MS };
         Problem::from(error)
     }
 
     /// A body is over this limit.
     pub(super) fn too_large(kind: &'static Kind, limit: usize) -> Self {
         let detail = format!("the body has more than {limit} bytes, which is the limit; send less");
-        Problem { limit: Some(limit as u64), ..Problem::new(kind, detail) }
+        Problem::new(kind, detail).with(Member::Limit, limit as u64)
     }
 
     /// The client answered something else than it was asked.
@@ -182,44 +198,27 @@ impl Problem {
         &self.detail
     }
 
-    /// The document's bytes.
+    /// The document.
     pub(super) fn to_json(&self) -> String {
-        let document = Document {
-            kind: format!("{TYPE_PREFIX}{}", self.kind.name),
-            title: self.kind.title,
-            status: self.kind.status,
-            detail: &self.detail,
-            at: self.at.as_deref(),
-            retry_after_ms: self.retry_after_ms,
-            revision: self.revision,
-            present: self.present,
-            compacted: self.compacted,
-            limit: self.limit,
-        };
-        serde_json::to_string(&document).expect("a struct of strings and numbers is always JSON")
+        serde_json::to_string(self).expect("a map of strings and numbers is always JSON")
     }
 }
 
-/// A problem as it is written.
-#[derive(Serialize)]
-struct Document<'a> {
-    #[serde(rename = "type")]
-    kind: String,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    at: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    revision: Option<Revision>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    present: Option<Revision>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    compacted: Option<Revision>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<u64>,
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", &format_args!("{TYPE_PREFIX}{}", self.kind.name))?;
+        map.serialize_entry("title", self.kind.title)?;
+        map.serialize_entry("status", &self.kind.status)?;
+        map.serialize_entry("detail", &self.detail)?;
+        if let Some(at) = &self.at {
+            map.serialize_entry("at", at)?;
+        }
+        for (member, number) in &self.members {
+            map.serialize_entry(member.name(), number)?;
+        }
+        map.end()
+    }
 }
 
 impl IntoResponse for Problem {
@@ -233,11 +232,16 @@ impl IntoResponse for Problem {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(retry_after_ms) = self.retry_after_ms {
-            headers.insert(header::RETRY_AFTER, retry_after_ms.div_ceil(1_000).into());
-        }
-        if let Some(revision) = self.revision {
-            headers.insert(ASPEN_REVISION, revision.into());
+        for (member, number) in self.members {
+            match member {
+                Member::RetryAfterMs => {
+                    headers.insert(header::RETRY_AFTER, number.div_ceil(1_000).into());
+                }
+                Member::Revision => {
+                    headers.insert(ASPEN_REVISION, number.into());
+                }
+                Member::Present | Member::Compacted | Member::Limit => {}
+            }
         }
         response
     }
@@ -250,13 +254,12 @@ impl From<Error> for Problem {
             Error::Invalid(invalid) => invalid.into(),
             Error::Refused(refusal) => refusal.into(),
             Error::Busy { retry_after_ms, .. } => {
-                Problem { retry_after_ms: Some(retry_after_ms), ..Problem::new(&BUSY, detail) }
+                Problem::new(&BUSY, detail).with(Member::RetryAfterMs, retry_after_ms)
             }
             Error::NoSpace { .. } => Problem::new(&NO_SPACE, detail),
-            Error::Unavailable { .. } => Problem {
-                retry_after_ms: Some(RETRY_UNAVAILABLE_MS),
-                ..Problem::new(&UNAVAILABLE, detail)
-            },
+            Error::Unavailable { .. } => {
+                Problem::new(&UNAVAILABLE, detail).with(Member::RetryAfterMs, RETRY_UNAVAILABLE_MS)
+            }
             Error::OutcomeUnknown { .. } => Problem::new(&OUTCOME_UNKNOWN, detail),
             Error::Corrupt(_) => Problem::new(&CORRUPT, detail),
             Error::Fatal(_) => Problem::new(&FATAL, detail),
@@ -267,22 +270,22 @@ impl From<Error> for Problem {
 impl From<Invalid> for Problem {
     fn from(invalid: Invalid) -> Self {
         use crate::limits::*;
-        let (kind, limit) = match invalid {
-            Invalid::KeyEmpty => (&KEY_EMPTY, None),
-            Invalid::KeyTooLong { .. } => (&KEY_TOO_LONG, Some(KEY_BYTES_MAX)),
-            Invalid::ValueTooLong { .. } => (&VALUE_TOO_LONG, Some(VALUE_BYTES_MAX)),
-            Invalid::TxnTooManyOps { .. } => (&TXN_TOO_MANY_OPS, Some(TXN_OPS_MAX)),
-            Invalid::TxnTooLarge { .. } => (&TXN_TOO_LARGE, Some(TXN_BYTES_MAX)),
-            Invalid::TxnTooDeep { .. } => (&TXN_TOO_DEEP, Some(TXN_DEPTH_MAX)),
-            Invalid::TxnDuplicateKey { .. } => (&TXN_DUPLICATE_KEY, None),
-            Invalid::RangeBackward => (&RANGE_BACKWARD, None),
-            Invalid::LeaseTtl { .. } => (&LEASE_TTL, None),
+        let problem = |kind| Problem::new(kind, invalid.to_string());
+        let over = |kind, limit: usize| problem(kind).with(Member::Limit, limit as u64);
+        match invalid {
+            Invalid::KeyEmpty => problem(&KEY_EMPTY),
+            Invalid::KeyTooLong { .. } => over(&KEY_TOO_LONG, KEY_BYTES_MAX),
+            Invalid::ValueTooLong { .. } => over(&VALUE_TOO_LONG, VALUE_BYTES_MAX),
+            Invalid::TxnTooManyOps { .. } => over(&TXN_TOO_MANY_OPS, TXN_OPS_MAX),
+            Invalid::TxnTooLarge { .. } => over(&TXN_TOO_LARGE, TXN_BYTES_MAX),
+            Invalid::TxnTooDeep { .. } => over(&TXN_TOO_DEEP, TXN_DEPTH_MAX),
+            Invalid::TxnDuplicateKey { .. } => problem(&TXN_DUPLICATE_KEY),
+            Invalid::RangeBackward => problem(&RANGE_BACKWARD),
+            Invalid::LeaseTtl { .. } => problem(&LEASE_TTL),
             Invalid::LeaseId | Invalid::ClusterId | Invalid::Consistency | Invalid::Other(_) => {
-                (&INVALID, None)
+                problem(&INVALID)
             }
-        };
-        let limit = limit.map(|limit| limit as u64);
-        Problem { limit, ..Problem::new(kind, invalid.to_string()) }
+        }
     }
 }
 
@@ -290,43 +293,34 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         use crate::limits::*;
         let problem = |kind| Problem::new(kind, refusal.to_string());
+        let over = |kind, limit: u64| problem(kind).with(Member::Limit, limit);
         match refusal {
             Refusal::FutureRevision { present, .. } => {
-                Problem { present: Some(present), ..problem(&FUTURE_REVISION) }
+                problem(&FUTURE_REVISION).with(Member::Present, present)
             }
             Refusal::Compacted { compacted, .. } => {
-                Problem { compacted: Some(compacted), ..problem(&COMPACTED) }
+                problem(&COMPACTED).with(Member::Compacted, compacted)
             }
             Refusal::LeaseNotFound { .. } => problem(&LEASE_NOT_FOUND),
             Refusal::LeaseExists { .. } => problem(&LEASE_EXISTS),
-            Refusal::TooManyLeases => {
-                Problem { limit: Some(LEASES_MAX), ..problem(&TOO_MANY_LEASES) }
-            }
-            Refusal::LeaseTooManyKeys { .. } => {
-                Problem { limit: Some(LEASE_KEYS_MAX), ..problem(&LEASE_FULL) }
-            }
+            Refusal::TooManyLeases => over(&TOO_MANY_LEASES, LEASES_MAX),
+            Refusal::LeaseTooManyKeys { .. } => over(&LEASE_FULL, LEASE_KEYS_MAX),
             Refusal::KeyNotFound => problem(&KEY_NOT_FOUND),
             Refusal::ConditionFailed { mod_revision } => {
-                Problem { present: Some(mod_revision), ..problem(&CONDITION_FAILED) }
+                problem(&CONDITION_FAILED).with(Member::Present, mod_revision)
             }
             // The door's own session is the client's business; a request that meets its end
             // learns only that its fate is unknown.
             Refusal::SessionExpired => problem(&OUTCOME_UNKNOWN),
-            Refusal::SessionFull => Problem { retry_after_ms: Some(100), ..problem(&BUSY) },
+            Refusal::SessionFull => problem(&BUSY).with(Member::RetryAfterMs, RETRY_FULL_MS),
             Refusal::AnswerAcknowledged => problem(&ALREADY_DONE),
             Refusal::AnswerForgotten { revision } => {
-                Problem { revision: Some(revision), ..problem(&ALREADY_DONE) }
+                problem(&ALREADY_DONE).with(Member::Revision, revision)
             }
-            Refusal::AnswerTooLarge => {
-                Problem { limit: Some(TXN_ANSWER_BYTES_MAX as u64), ..problem(&ANSWER_TOO_LARGE) }
-            }
+            Refusal::AnswerTooLarge => over(&ANSWER_TOO_LARGE, TXN_ANSWER_BYTES_MAX as u64),
             Refusal::DeleteTooLarge => problem(&DELETE_TOO_LARGE),
-            Refusal::KeptTooLarge => {
-                Problem { limit: Some(TXN_BYTES_MAX as u64), ..problem(&TXN_TOO_LARGE) }
-            }
-            Refusal::NameTooLong { .. } => {
-                Problem { limit: Some(KEY_BYTES_MAX as u64), ..problem(&KEY_TOO_LONG) }
-            }
+            Refusal::KeptTooLarge => over(&TXN_TOO_LARGE, TXN_BYTES_MAX as u64),
+            Refusal::NameTooLong { .. } => over(&KEY_TOO_LONG, KEY_BYTES_MAX as u64),
             Refusal::NotHolder { .. } => problem(&NOT_HOLDER),
         }
     }
@@ -341,3 +335,7 @@ pub(super) async fn path_not_found() -> Problem {
 pub(super) async fn method_not_allowed() -> Problem {
     Problem::new(&METHOD_NOT_ALLOWED, "this path takes only the methods that Allow names")
 }
+
+#[cfg(test)]
+#[path = "problem_tests.rs"]
+mod tests;

@@ -44,9 +44,13 @@ pub(super) async fn watch(State(app): State<App>, request: Request) -> Result<Re
     };
     let request = WatchRequest { range, from, prev: params.flag("prev")? };
     let changes = app.door.client.watch_as(request).await?;
-    let events = events(changes).take_until(app.closing.clone().cancelled_owned());
-    let keep_alive = KeepAlive::new().interval(HTTP_HEARTBEAT);
-    Ok(Sse::new(events).keep_alive(keep_alive).into_response())
+    Ok(respond(events(changes).take_until(app.closing.clone().cancelled_owned())))
+}
+
+/// Sends events as they come, and a comment when none has come for long.
+fn respond(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
+    let heartbeat = KeepAlive::new().interval(HTTP_HEARTBEAT);
+    Sse::new(events).keep_alive(heartbeat).into_response()
 }
 
 fn last_seen(headers: &HeaderMap) -> Result<Option<Revision>, Problem> {
@@ -124,6 +128,64 @@ impl<'a> ChangeForm<'a> {
             key: Blob(change.key.as_bytes()),
             record: change.record.as_ref().map(RecordForm::of),
             prev: change.prev.as_ref().map(RecordForm::of),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Refusal;
+    use crate::types::{GroupId, Record, Value};
+
+    fn change(revision: Revision, key: &str, value: Option<&str>) -> WatchEvent {
+        let record =
+            value.map(|value| Record::new(Value::try_from(value).unwrap(), 1, revision, 1, None));
+        WatchEvent { revision, key: Key::try_from(key).unwrap(), record, prev: None }
+    }
+
+    /// What a client reads, to the end of the stream.
+    async fn read(batches: Vec<Result<WatchBatch, Error>>) -> String {
+        let response = respond(events(stream::iter(batches)));
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_revision_is_one_event_however_batches_are_cut() {
+        let record =
+            r#"{"value":"x","create_revision":1,"mod_revision":7,"version":1,"lease":null}"#;
+        let events = vec![change(7, "a", Some("x")), change(7, "b", None), change(8, "a\n", None)];
+        let read = read(vec![Ok(WatchBatch { revision: 8, events })]).await;
+        let first = format!(
+            "id: 7\nevent: change\ndata: {{\"revision\":7,\"events\":[\
+             {{\"type\":\"put\",\"key\":\"a\",\"record\":{record}}},\
+             {{\"type\":\"delete\",\"key\":\"b\"}}]}}\n\n"
+        );
+        let second = "id: 8\nevent: change\n\
+             data: {\"revision\":8,\"events\":[{\"type\":\"delete\",\"key\":\"a\\n\"}]}\n\n";
+        assert_eq!(read, first + second);
+    }
+
+    #[tokio::test]
+    async fn an_error_is_the_last_event() {
+        let batch = WatchBatch { revision: 7, events: vec![change(7, "a", None)] };
+        let gone = Error::Refused(Refusal::Compacted { asked: 2, compacted: 5 });
+        let read_on = read(vec![Err(gone), Ok(batch)]).await;
+        assert!(read_on.starts_with("event: compacted\ndata: {\"type\":\"urn:aspen:problem:"));
+        assert!(read_on.contains("\"compacted\":5") && !read_on.contains("change"));
+
+        let down = Error::Unavailable { group: GroupId(1), reason: "it is stopped".into() };
+        assert!(read(vec![Err(down)]).await.starts_with("event: error\ndata: {"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_watch_sends_a_comment_now_and_then() {
+        let mut body = respond(stream::pending()).into_body().into_data_stream();
+        for _ in 0..3 {
+            let before = tokio::time::Instant::now();
+            assert_eq!(body.next().await.unwrap().unwrap(), ":\n\n");
+            assert_eq!(before.elapsed(), HTTP_HEARTBEAT);
         }
     }
 }

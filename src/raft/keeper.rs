@@ -80,10 +80,9 @@ impl Keeper {
         if ids.is_empty() {
             return;
         }
-        let action = Action::LeaseExpire { ids: ids.clone() };
-        if !self.propose(action).await {
-            self.leases.retry_due(&ids);
-        }
+        self.propose(Action::LeaseExpire { ids: ids.clone() }).await;
+        // One command ends only as many leases as it may delete keys: the rest come again.
+        self.leases.retry_due(&ids);
     }
 
     /// Removes more of what a compaction left. The answer says if there is still more, and the

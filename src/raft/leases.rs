@@ -208,7 +208,8 @@ impl LeaseClock {
         ids
     }
 
-    /// The end of these leases could not be proposed: try again at once while this replica leads.
+    /// Those of these leases that still live did not end yet: try again at once while this replica
+    /// leads.
     pub(super) fn retry_due(&self, ids: &[LeaseId]) {
         let now = Instant::now();
         let mut timers = self.timers();

@@ -263,7 +263,7 @@ impl Replica {
         let next = request.from.unwrap_or_else(|| inner.hub.revision() + 1).max(1);
         Ok(GroupWatch {
             hub: inner.hub.clone(),
-            state: inner.state.clone(),
+            state: inner.state.downgrade(),
             published,
             stopped: inner.stopped.clone(),
             request,

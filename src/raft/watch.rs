@@ -10,7 +10,7 @@ use super::machine::table_failure;
 use crate::error::{Error, Result};
 use crate::machine;
 use crate::machine::ops::KeyRange;
-use crate::store::state::State;
+use crate::store::state::{State, WeakState};
 use crate::types::{Key, Record, Revision};
 
 /// What to watch.
@@ -50,7 +50,8 @@ pub struct WatchEvent {
 #[derive(Debug)]
 pub struct GroupWatch {
     pub(super) hub: Arc<Hub>,
-    pub(super) state: State,
+    /// Weak: a watcher that is not looked after must not keep a stopped group's files open.
+    pub(super) state: WeakState,
     pub(super) published: watch::Receiver<Revision>,
     pub(super) stopped: CancellationToken,
     pub(super) request: WatchRequest,
@@ -70,7 +71,8 @@ impl GroupWatch {
         loop {
             let last = *self.published.borrow_and_update();
             while self.next <= last {
-                let batch = self.read(last)?;
+                let Some(state) = self.state.upgrade() else { return Ok(None) };
+                let batch = self.read(&state, last)?;
                 if !batch.events.is_empty() {
                     return Ok(Some(batch));
                 }
@@ -88,16 +90,16 @@ impl GroupWatch {
     }
 
     /// Takes a step towards the last published revision.
-    fn read(&mut self, last: Revision) -> Result<WatchBatch> {
-        let group = self.state.group();
+    fn read(&mut self, state: &State, last: Revision) -> Result<WatchBatch> {
+        let group = state.group();
         let failure = |error| table_failure(group, error);
         let page = self
             .hub
-            .read(&self.state, &self.request.range, self.next, last)
+            .read(state, &self.request.range, self.next, last)
             .map_err(failure)?
             .map_err(Error::Refused)?;
         let view = if self.request.prev && !page.events.is_empty() {
-            Some(self.state.view().map_err(failure)?)
+            Some(state.view().map_err(failure)?)
         } else {
             None
         };

@@ -12,7 +12,7 @@ use std::cell::OnceCell;
 use std::fmt;
 use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use redb::{
@@ -29,6 +29,7 @@ use crate::types::GroupId;
 
 /// The state file's own version; one more for each change of the tables' meaning.
 const FORMAT: u8 = 1;
+const LOCK_FILE: &str = "lock";
 const STATE_FILE: &str = "state.redb";
 const STATE_FILE_NEW: &str = "state.redb.new";
 
@@ -70,11 +71,34 @@ pub struct State {
     inner: Arc<Inner>,
 }
 
+/// A state that may be closed meanwhile: for those who look at it now and then, and must not
+/// keep its files open in between.
+#[derive(Clone)]
+pub struct WeakState {
+    inner: Weak<Inner>,
+}
+
+impl fmt::Debug for WeakState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakState")
+    }
+}
+
+impl WeakState {
+    /// The state, unless it is closed.
+    pub fn upgrade(&self) -> Option<State> {
+        self.inner.upgrade().map(|inner| State { inner })
+    }
+}
+
 struct Inner {
     group: GroupId,
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     open: Mutex<Open>,
+    /// A replica that failed may take a moment to let go of its files; until then the next one
+    /// can't open them.
+    _lock: Box<dyn fmt::Debug + Send + Sync>,
 }
 
 /// The open file; replaced as a whole when a snapshot is installed.
@@ -95,6 +119,8 @@ impl State {
     /// Opens or creates the state of a group in its directory, and sweeps what a crash left there.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, group: GroupId) -> Result<State, TableError> {
         disk.create_dir_all(dir).map_err(|error| io_error(dir, &error))?;
+        let lock_path = dir.join(LOCK_FILE);
+        let lock = disk.lock(&lock_path).map_err(|error| io_error(&lock_path, &error))?;
         sweep(disk.as_ref(), dir, group)?;
         let path = dir.join(STATE_FILE);
         let is_new = !disk.exists(&path).map_err(|error| io_error(&path, &error))?;
@@ -109,7 +135,8 @@ impl State {
         let applied = read_applied(&database)?;
         let durable = applied.id;
         let open = Mutex::new(Open { database: Arc::new(database), applied, durable });
-        Ok(State { inner: Arc::new(Inner { group, disk, dir: dir.to_owned(), open }) })
+        let inner = Inner { group, disk, dir: dir.to_owned(), open, _lock: lock };
+        Ok(State { inner: Arc::new(inner) })
     }
 
     fn opened(&self) -> MutexGuard<'_, Open> {
@@ -118,6 +145,11 @@ impl State {
 
     fn database(&self) -> Arc<Database> {
         self.opened().database.clone()
+    }
+
+    /// A handle that does not keep the state open.
+    pub fn downgrade(&self) -> WeakState {
+        WeakState { inner: Arc::downgrade(&self.inner) }
     }
 
     /// The group whose state this is.
@@ -182,7 +214,7 @@ impl State {
     /// A consistent view of everything applied so far; later writes don't change it.
     pub fn view(&self) -> Result<StateView, TableError> {
         let transaction = self.database().begin_read().map_err(storage_error)?;
-        Ok(StateView { transaction, tables: Default::default() })
+        Ok(StateView { transaction, tables: Default::default(), _state: self.clone() })
     }
 
     /// Opens an empty database under another name, to be filled and then put in this one's place.
@@ -419,6 +451,8 @@ impl WriteTables for StateWriter<'_> {
 pub struct StateView {
     transaction: redb::ReadTransaction,
     tables: [OnceCell<Option<OpenReadTable>>; Table::ALL.len()],
+    /// Keeps the files from being opened anew while they are read.
+    _state: State,
 }
 
 impl StateView {

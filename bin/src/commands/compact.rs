@@ -1,7 +1,7 @@
 //! `compact`: gives up history that nobody needs any more.
 
 use hyper::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::{Node, Request};
 use crate::exit::Failure;
@@ -13,7 +13,7 @@ pub(crate) async fn run(node: Node, revision: u64, json: bool) -> Result<(), Fai
         Request::write(Method::POST, "/v1/compact").json(&json!({ "revision": revision }));
     let answer = node.ask(request).await?;
     if json {
-        return output::json_line(&answer.json()?);
+        return output::json_line(&answer.json::<Value>()?);
     }
     output::line(&format!("compacted; history begins at revision {revision}"))
 }

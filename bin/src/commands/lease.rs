@@ -37,7 +37,7 @@ pub(crate) async fn run(node: Node, command: LeaseCmd, json: bool) -> Result<(),
         LeaseCmd::Revoke { id } => {
             let answer = node.ask(Request::write(Method::DELETE, &path(id))).await?;
             if json {
-                return output::json_line(&answer.json()?);
+                return output::json_line(&answer.json::<Value>()?);
             }
             output::line(&format!("revoked {id}"))
         }
@@ -62,7 +62,7 @@ async fn grant(node: &Node, ttl: Duration, id: Option<LeaseId>, json: bool) -> R
     }
     let answer = node.ask(Request::write(Method::POST, "/v1/leases").json(&body)).await?;
     if json {
-        return output::json_line(&answer.json()?);
+        return output::json_line(&answer.json::<Value>()?);
     }
     // The id alone, so that a script can take it: `id=$(aspen lease grant 30s)`.
     output::line(&answer.json::<Lease>()?.id)
@@ -81,7 +81,7 @@ async fn keep_alive(node: &Node, id: LeaseId, once: bool, json: bool) -> Result<
                 let ttl = Duration::from_millis(lease.ttl_ms);
                 ends = sent.checked_add(ttl);
                 if json {
-                    output::json_line(&answer.json()?)?;
+                    output::json_line(&answer.json::<Value>()?)?;
                 } else if !std::mem::replace(&mut told, true) {
                     output::line(&format!("{id} lives for another {}", text(lease.ttl_ms)))?;
                 }
@@ -134,7 +134,7 @@ async fn show(node: &Node, id: LeaseId, json: bool) -> Result<(), Failure> {
     let request = Request::read(Method::GET, &path(id)).flag("keys", true);
     let answer = node.ask(request).await?;
     if json {
-        return output::json_line(&answer.json()?);
+        return output::json_line(&answer.json::<Value>()?);
     }
     let lease: Lease = answer.json()?;
     let row = |name: &str, value: String| vec![name.to_owned(), value];

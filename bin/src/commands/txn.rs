@@ -2,6 +2,7 @@
 
 use aspen::limits::HTTP_JSON_BYTES_MAX;
 use hyper::Method;
+use serde_json::Value;
 
 use crate::args::TxnArgs;
 use crate::client::{Node, Request};
@@ -20,5 +21,5 @@ pub(crate) async fn run(node: Node, args: TxnArgs) -> Result<(), Failure> {
         .header("content-type", "application/json")
         .body(body);
     let answer = node.ask(request).await?;
-    output::json_line(&answer.json()?)
+    output::json_line(&answer.json::<Value>()?)
 }

@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
-pub(crate) use settings::{Config, LogFormat, Reach, SETTINGS, Scope, Setting, Storage};
+pub(crate) use settings::{Config, LogFormat, SETTINGS, Scope, Setting};
 
 use crate::exit::Failure;
 use crate::input;
@@ -128,6 +128,11 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// What a setting is when nobody says otherwise; nothing if that is left to the node.
+pub(crate) fn default_of(name: &str) -> &'static str {
+    SETTINGS.iter().find(|setting| setting.name == name).and_then(|s| s.default).unwrap_or_default()
 }
 
 /// All problems become one failure, a line each.

@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aspen::{Reach, StorageBackend};
+
 use crate::input;
 use crate::logs;
 
@@ -49,28 +51,6 @@ impl Setting {
     }
 }
 
-/// How far a node reaches for others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// This machine only.
-    Loopback,
-    /// The local network.
-    #[default]
-    Lan,
-    /// Anywhere.
-    Internet,
-}
-
-/// What a node keeps its data in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Storage {
-    /// Files, durable.
-    #[default]
-    Redb,
-    /// Memory, gone with the process.
-    Memory,
-}
-
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum LogFormat {
@@ -97,7 +77,7 @@ pub(crate) struct Config {
     /// Where it serves HTTP; `None` is off.
     pub(crate) http: Option<SocketAddr>,
     /// What it keeps its data in.
-    pub(crate) storage: Storage,
+    pub(crate) storage: StorageBackend,
     /// What it logs.
     pub(crate) log: String,
     /// How it logs.
@@ -267,7 +247,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
 
 const REACHES: &[(&str, Reach)] =
     &[("loopback", Reach::Loopback), ("lan", Reach::Lan), ("internet", Reach::Internet)];
-const STORAGES: &[(&str, Storage)] = &[("redb", Storage::Redb), ("memory", Storage::Memory)];
+const STORAGES: &[(&str, StorageBackend)] =
+    &[("redb", StorageBackend::Redb), ("memory", StorageBackend::Memory)];
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Option<T> {

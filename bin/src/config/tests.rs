@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use aspen::Reach;
+
 use super::*;
 
 fn setting(name: &str) -> &'static Setting {

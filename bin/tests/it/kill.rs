@@ -12,9 +12,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use reqwest::{Client, Response, StatusCode};
+use hyper::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
+use hyper::{Method, StatusCode};
 use tokio::time::sleep;
 
+use crate::http::{Answer, Broken, Http};
 use crate::running::Node;
 
 const CLIENTS: usize = 8;
@@ -103,7 +105,6 @@ impl Dice {
 struct Writer {
     id: usize,
     dice: Dice,
-    http: Client,
     /// Numbers its values, so that each is written once.
     count: u64,
     keys: Vec<KeyState>,
@@ -148,7 +149,6 @@ impl Writer {
         Writer {
             id,
             dice: Dice(seed),
-            http: Client::builder().no_proxy().build().expect("a plain client"),
             count: 0,
             keys: vec![KeyState::default(); KEYS_OF_A_CLIENT],
             written: Vec::new(),
@@ -156,42 +156,38 @@ impl Writer {
         }
     }
 
-    fn url(&self, node: &str, key: usize) -> String {
-        format!("{node}/v1/kv/kill/{}/{key}", self.id)
+    fn path(&self, key: usize) -> String {
+        format!("/v1/kv/kill/{}/{key}", self.id)
     }
 
     /// Writes until the node does not answer.
     async fn write_until_gone(&mut self, node: &str) {
         self.written.clear();
         self.refused = 0;
+        let mut http = Http::to(node);
         loop {
             let key = self.dice.below(KEYS_OF_A_CLIENT as u64) as usize;
             self.count += 1;
             let value = format!("{}-{}", self.id, self.count);
-            let url = self.url(node, key);
+            let path = self.path(key);
             let present = self.keys[key].present.clone();
             let exists = present.version > 0;
             // Each write with the condition it has, and whether that condition holds.
-            let (request, holds) = match self.dice.below(10) {
-                0 => (self.http.delete(url), true),
-                1..=3 => {
-                    (self.http.put(url).header("If-None-Match", "*").body(value.clone()), !exists)
-                }
-                4 => (
-                    // No key is ever at this revision.
-                    self.http.put(url).header("If-Match", "\"9000000000\"").body(value.clone()),
-                    false,
-                ),
-                5 => (self.http.put(url).header("If-Match", "*").body(value.clone()), exists),
-                _ => (self.http.put(url).body(value.clone()), true),
+            let (method, condition, holds) = match self.dice.below(10) {
+                0 => (Method::DELETE, None, true),
+                1..=3 => (Method::PUT, Some((IF_NONE_MATCH, "*")), !exists),
+                // No key is ever at this revision.
+                4 => (Method::PUT, Some((IF_MATCH, "\"9000000000\"")), false),
+                5 => (Method::PUT, Some((IF_MATCH, "*")), exists),
+                _ => (Method::PUT, None, true),
             };
-            let request = request.build().expect("the request is well-formed");
-            let deleting = request.method() == reqwest::Method::DELETE;
+            let deleting = method == Method::DELETE;
             let after = match deleting {
                 true => Stored::default(),
                 false => Stored { value: value.clone(), version: present.version + 1 },
             };
-            match send(&self.http, request).await {
+            let body = if deleting { String::new() } else { value.clone() };
+            match write(&mut http, method, &path, condition, body).await {
                 Fate::Done { revision } => {
                     assert!(holds, "a write was done whose condition does not hold: {value}");
                     self.keys[key].present = after;
@@ -216,59 +212,66 @@ impl Writer {
 
     /// Compares what is there with what must be, and takes what is there for the next round.
     async fn look(&mut self, node: &str) -> Result<(), String> {
+        let mut http = Http::to(node);
         for (at, key) in self.keys.iter().enumerate() {
-            let found = read(&self.http, &self.url(node, at)).await?;
+            let found = read(&mut http, &self.path(at)).await?;
             if found != key.present && key.maybe.as_ref() != Some(&found) {
                 return Err(format!("client {} key {at}: {found:?} where {key:?}", self.id));
             }
         }
         for written in &self.written {
-            let url = format!("{}?revision={}", self.url(node, written.key), written.revision);
-            let found = read(&self.http, &url).await?;
+            let path = format!("{}?revision={}", self.path(written.key), written.revision);
+            let found = read(&mut http, &path).await?;
             if found.value != written.value {
                 return Err(format!("client {}: {found:?} where {written:?}", self.id));
             }
         }
         for at in 0..self.keys.len() {
-            let present = read(&self.http, &self.url(node, at)).await?;
+            let present = read(&mut http, &self.path(at)).await?;
             self.keys[at] = KeyState { present, maybe: None };
         }
         Ok(())
     }
 }
 
-async fn send(http: &Client, request: reqwest::Request) -> Fate {
-    let response = match http.execute(request).await {
-        Ok(response) => response,
-        Err(error) if error.is_connect() => return Fate::NotDone,
-        Err(_) => return Fate::Unknown,
+async fn write(
+    http: &mut Http,
+    method: Method,
+    path: &str,
+    condition: Option<(HeaderName, &str)>,
+    body: String,
+) -> Fate {
+    let answer = match http.send(method, path, condition, body).await {
+        Ok(answer) => answer,
+        Err(Broken::NotSent(_)) => return Fate::NotDone,
+        Err(Broken::Unknown(_)) => return Fate::Unknown,
     };
-    match response.status() {
-        StatusCode::OK | StatusCode::CREATED => match header(&response, "aspen-revision") {
+    match answer.status {
+        StatusCode::OK | StatusCode::CREATED => match number_of(&answer, "aspen-revision") {
             Some(revision) => Fate::Done { revision },
-            None => panic!("a write's answer has no revision: {response:?}"),
+            None => panic!("a write's answer has no revision: {answer}"),
         },
         StatusCode::PRECONDITION_FAILED => Fate::Refused,
         StatusCode::GATEWAY_TIMEOUT => Fate::Unknown,
-        // Not admitted, and so without effect: the node is on its way down.
-        StatusCode::SERVICE_UNAVAILABLE => Fate::NotDone,
-        status => panic!("a write was answered {status}"),
+        _ => panic!("a write was answered {answer}"),
     }
 }
 
-async fn read(http: &Client, url: &str) -> Result<Stored, String> {
-    let response = http.get(url).send().await.map_err(|error| format!("{url}: {error}"))?;
-    match response.status() {
+async fn read(http: &mut Http, path: &str) -> Result<Stored, String> {
+    let answer = http.send(Method::GET, path, None, "").await;
+    let answer = answer.map_err(|broken| format!("{path}: {broken}"))?;
+    match answer.status {
         StatusCode::NOT_FOUND => Ok(Stored::default()),
         StatusCode::OK => {
-            let version = header(&response, "aspen-version").ok_or("no version was answered")?;
-            let value = response.text().await.map_err(|error| format!("{url}: {error}"))?;
+            let version = number_of(&answer, "aspen-version").ok_or("no version was answered")?;
+            let value = String::from_utf8_lossy(&answer.body).into_owned();
             Ok(Stored { value, version })
         }
-        status => Err(format!("{url} was answered {status}")),
+        _ => Err(format!("{path} was answered {answer}")),
     }
 }
 
-fn header(response: &Response, name: &str) -> Option<u64> {
-    response.headers().get(name)?.to_str().ok()?.parse().ok()
+/// A header that is a number.
+fn number_of(answer: &Answer, name: &str) -> Option<u64> {
+    answer.headers.get(name)?.to_str().ok()?.parse().ok()
 }

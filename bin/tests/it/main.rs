@@ -2,7 +2,10 @@
 
 mod answers;
 mod config;
+mod http;
+mod journey;
 mod kill;
+mod node;
 mod readme;
 mod running;
 mod support;

@@ -1,10 +1,21 @@
-//! Running the command and saying what it did.
+//! Running the command, and nodes, and saying what they did.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+/// How long anything here may take on a machine with other work to do.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// How long to wait between two looks at what is waited for.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -26,14 +37,48 @@ pub(crate) fn aspen<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> 
     command
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end, which must come in time.
+#[track_caller]
 pub(crate) fn run(command: &mut Command) -> Run {
-    let Output { status, stdout, stderr } = command.output().expect("the command runs");
-    Run {
-        code: status.code().expect("the command ends by itself"),
-        stdout: String::from_utf8(stdout).expect("text"),
-        stderr: String::from_utf8(stderr).expect("text"),
+    // Files and not pipes: nobody need read along.
+    let (mut stdout, mut stderr) = (temporary(), temporary());
+    command.stdout(stdout.try_clone().expect("a file"));
+    command.stderr(stderr.try_clone().expect("a file"));
+    let mut child = command.spawn().expect("the command runs");
+    let mut ended = None;
+    until(|| {
+        ended = child.try_wait().expect("a child");
+        ended.is_some()
+    });
+    let Some(status) = ended else {
+        let _ = child.kill();
+        let _ = child.wait();
+        panic!("{command:?} does not end; it printed:\n{}", text(&mut stdout));
+    };
+    let code = status.code().expect("the command ends by itself");
+    Run { code, stdout: text(&mut stdout), stderr: text(&mut stderr) }
+}
+
+fn temporary() -> File {
+    tempfile::tempfile().expect("a file")
+}
+
+fn text(file: &mut File) -> String {
+    let mut bytes = Vec::new();
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("a file can be read");
+    String::from_utf8(bytes).expect("text")
+}
+
+/// Looks until something is so, or the deadline has passed.
+fn until(mut is_so: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_so() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(LOOK);
     }
+    true
 }
 
 impl Run {
@@ -55,4 +100,189 @@ impl Run {
 /// Writes a file.
 pub(crate) fn write_file(path: &Path, text: &str) {
     File::create(path).and_then(|mut file| file.write_all(text.as_bytes())).expect("written");
+}
+
+/// Lines of a process's output, with a deadline for each.
+#[derive(Debug)]
+struct Lines(Receiver<String>);
+
+impl Lines {
+    fn of(output: ChildStdout) -> Self {
+        let (lines, receiver) = sync_channel(64);
+        aspen::seams::spawn_thread("output".to_owned(), move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if lines.send(line).is_err() {
+                    break;
+                }
+            }
+        })
+        .expect("a thread");
+        Lines(receiver)
+    }
+
+    #[track_caller]
+    fn next(&self) -> String {
+        self.0.recv_timeout(DEADLINE).expect("a line in time")
+    }
+}
+
+/// A process that goes on until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Following {
+    child: Child,
+    lines: Lines,
+}
+
+impl Following {
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the command runs");
+        let lines = Lines::of(child.stdout.take().expect("it is piped"));
+        Following { child, lines }
+    }
+
+    /// Its next line.
+    #[track_caller]
+    pub(crate) fn line(&mut self) -> String {
+        self.lines.next()
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A node on a port of its own; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Node {
+    process: Following,
+    told: String,
+    url: String,
+    log: PathBuf,
+}
+
+impl Node {
+    /// Starts a node with its data and log in this directory, and waits until it serves.
+    #[track_caller]
+    pub(crate) fn start(dir: &Path, flags: &[&str]) -> Self {
+        Node::start_with(dir, |command| {
+            command.args(["--http", "127.0.0.1:0", "--log", "info"]).args(flags);
+        })
+    }
+
+    /// The same, configured by the caller.
+    #[track_caller]
+    pub(crate) fn start_with(dir: &Path, configure: impl FnOnce(&mut Command)) -> Self {
+        let mut node = Node::spawn(dir, |command| configure(command.arg("--json")));
+        node.told = node.next_line();
+        node.url = node.ready()["http"].as_str().unwrap_or_default().to_owned();
+        node
+    }
+
+    /// Starts a node that speaks to people.
+    #[track_caller]
+    pub(crate) fn start_for_people(dir: &Path, flags: &[&str]) -> Self {
+        let mut node = Node::spawn(dir, |command| {
+            command.args(["--http", "127.0.0.1:0"]).args(flags);
+        });
+        while !node.told.contains("stop ") {
+            let line = node.next_line();
+            node.told.push_str(&line);
+            node.told.push('\n');
+        }
+        node
+    }
+
+    fn spawn(dir: &Path, configure: impl FnOnce(&mut Command)) -> Self {
+        let log = dir.join("log.txt");
+        let mut command = aspen(["start", "--reach", "loopback", "--data-dir"]);
+        command.arg(dir.join("data")).stderr(File::create(&log).expect("a log"));
+        configure(&mut command);
+        let process = Following::spawn(&mut command);
+        Node { process, told: String::new(), url: String::new(), log }
+    }
+
+    #[track_caller]
+    fn next_line(&self) -> String {
+        let line = self.process.lines.0.recv_timeout(DEADLINE);
+        line.unwrap_or_else(|_| panic!("the node does not serve; its log:\n{}", self.log()))
+    }
+
+    /// The line with which it said that it serves.
+    #[track_caller]
+    pub(crate) fn ready(&self) -> Value {
+        serde_json::from_str(&self.told).expect("JSON")
+    }
+
+    /// What it told a person.
+    pub(crate) fn told(&self) -> &str {
+        &self.told
+    }
+
+    /// Where it serves HTTP.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The same as an address and port.
+    pub(crate) fn address(&self) -> &str {
+        self.url.strip_prefix("http://").expect("a URL")
+    }
+
+    /// A client command for this node.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = aspen(arguments);
+        command.env("ASPEN_NODE", &self.url);
+        command
+    }
+
+    /// Runs a client command for this node.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+        run(&mut self.command(arguments))
+    }
+
+    /// Runs a client command that must go well, and gives what it printed.
+    #[track_caller]
+    pub(crate) fn printed(&self, arguments: &[&str]) -> String {
+        self.run(arguments).printed()
+    }
+
+    /// A client command that goes on.
+    pub(crate) fn following(&self, arguments: &[&str]) -> Following {
+        Following::spawn(self.command(arguments).stderr(Stdio::null()))
+    }
+
+    /// Sends it a signal by name.
+    #[track_caller]
+    pub(crate) fn signal(&self, name: &str) {
+        let process = self.process.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &process]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Waits for its end and gives its exit code.
+    #[track_caller]
+    pub(crate) fn code(&mut self) -> i32 {
+        let mut ended = None;
+        let in_time = until(|| {
+            ended = self.process.child.try_wait().expect("a child");
+            ended.is_some()
+        });
+        assert!(in_time, "the node does not end; its log:\n{}", self.log());
+        ended.and_then(|status| status.code()).expect("it ended by itself")
+    }
+
+    /// Waits until its log has this text.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        let in_time = until(|| self.log().contains(text));
+        assert!(in_time, "{text:?} is not in its log:\n{}", self.log());
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
 }

@@ -27,6 +27,11 @@ fn wrong_arguments_are_one_sentence_that_says_where_to_look() {
              `aspen start --help`",
         ),
         (
+            &["put", "k", "--if-absnt"],
+            "unexpected argument '--if-absnt' found; a similar argument exists: '--if-absent'; see \
+             `aspen put --help`",
+        ),
+        (
             &["del", "a", "--prefix", "b"],
             "the argument '[KEY]' cannot be used with '--prefix <PREFIX>'; see `aspen del --help`",
         ),

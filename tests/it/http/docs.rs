@@ -1,6 +1,7 @@
 //! `docs/http.md` against the code.
 
 use aspen::http::KINDS;
+use aspen::limits::*;
 
 const DOCS: &str = include_str!("../../../docs/http.md");
 
@@ -12,4 +13,26 @@ fn the_documented_problems_are_the_problems() {
         .map(|kind| format!("| `{}` | {} | {} |\n", kind.name, kind.status, kind.title))
         .collect();
     assert!(DOCS.contains(&table), "the table in docs/http.md should be\n\n{table}");
+}
+
+#[test]
+fn the_documented_limits_are_the_limits() {
+    let mib = |bytes: usize| format!("{} MiB", bytes >> 20);
+    for line in [
+        format!("| key | {KEY_BYTES_MAX} bytes |"),
+        format!("| value | {} |", mib(VALUE_BYTES_MAX)),
+        format!("| JSON body | {} |", mib(HTTP_JSON_BYTES_MAX)),
+        format!("all clients together | {} |", mib(HTTP_BODIES_BYTES_MAX)),
+        format!("| request head | {} KiB |", HTTP_HEAD_BYTES_MAX >> 10),
+        format!("between requests on a connection | {} s |", HTTP_HEAD_MAX.as_secs()),
+        format!("| time to send a body | {} s |", HTTP_BODY_MAX.as_secs()),
+        format!("| connections | {HTTP_CONNECTIONS_MAX} |"),
+        format!("| stop of the node | {} s ", HTTP_DRAIN_MAX.as_secs()),
+        format!("at most {RANGE_RECORDS_MAX})"),
+        format!("A page also ends at {}.", mib(RANGE_BYTES_MAX)),
+        format!("A comment is sent every {} s ", HTTP_HEARTBEAT.as_secs()),
+        format!("{HTTP_LEASES_PAGE_MAX} leases at most"),
+    ] {
+        assert!(DOCS.contains(&line), "docs/http.md should say {line:?}");
+    }
 }

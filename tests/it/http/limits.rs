@@ -84,6 +84,8 @@ async fn a_refused_body_does_not_cost_the_connection() {
     line.send(format!("PUT /v1/kv/ HTTP/1.1\r\nHost: n\r\nContent-Length: 1000000\r\n\r\n{body}"))
         .await;
     assert!(line.until("key-empty").await.starts_with("HTTP/1.1 400"));
+    line.send("GET /livez HTTP/1.1\r\nHost: n\r\n\r\n").await;
+    assert!(line.until("alive").await.starts_with("HTTP/1.1 200"));
     node.stop().await;
 }
 

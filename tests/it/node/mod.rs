@@ -1,6 +1,8 @@
 //! One node, embedded: what a program that uses the library sees, with restarts in between.
 
+mod crash;
 mod damage;
+mod disk;
 mod locks;
 mod store;
 mod watches;

@@ -1,19 +1,15 @@
 //! Writing, reading, restarting.
 
-use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aspen::client::{Compare, Op, OpAnswer};
 use aspen::error::{Error, Invalid, Refusal};
 use aspen::limits::{KEY_BYTES_MAX, TXN_OPS_MAX, VALUE_BYTES_MAX};
-use aspen::seams::Seams;
-use aspen::seams::disk::{Disk, File, OpenMode, Space};
 use aspen::{Consistency, KvClient, StorageBackend};
 use tokio::time::{Instant, sleep};
 
+use super::disk::TestDisk;
 use super::{builder, start, temp_dir};
 
 #[tokio::test]
@@ -228,58 +224,19 @@ fn log_bytes(dir: &Path) -> u64 {
     files.map(|file| file.and_then(|file| file.metadata()).map_or(0, |data| data.len())).sum()
 }
 
-/// A disk whose free space is what the test says.
-#[derive(Debug)]
-struct Filling {
-    disk: Arc<dyn Disk>,
-    free_percent: Arc<AtomicU64>,
-}
-
-impl Disk for Filling {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        self.disk.open(path, mode)
-    }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.disk.create_dir_all(path)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.disk.list(dir)
-    }
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.disk.exists(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.disk.sync_dir(dir)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn std::fmt::Debug + Send + Sync>> {
-        self.disk.lock(path)
-    }
-    fn space(&self, _path: &Path) -> io::Result<Space> {
-        Ok(Space { total: 100, free: self.free_percent.load(Ordering::Relaxed) })
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_refuses_writes_and_nothing_else() {
-    let free_percent = Arc::new(AtomicU64::new(50));
-    let mut seams = Seams::in_memory();
-    seams.disk = Arc::new(Filling { disk: seams.disk, free_percent: free_percent.clone() });
+    let disk = TestDisk::new();
     let service = builder(Path::new("node"))
         .with_storage(StorageBackend::Memory)
-        .with_seams(seams)
+        .with_seams(disk.seams())
         .start()
         .await
         .expect("start");
     let kv = service.client();
     kv.put("a", "1").await.expect("there is room");
     kv.put("b", "1").await.expect("there is room");
-    free_percent.store(4, Ordering::Relaxed);
+    disk.set_free_percent(4);
     until(async || matches!(kv.put("c", "1").await, Err(Error::NoSpace { free_percent: 4, .. })))
         .await;
     assert!(kv.get("a").await.expect("reads go on").is_some());
@@ -287,7 +244,7 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
     kv.compact(2).await.expect("compaction goes on");
     let report = service.health();
     assert!(report.ready, "a full disk is not an unready node: {report:?}");
-    free_percent.store(30, Ordering::Relaxed);
+    disk.set_free_percent(30);
     until(async || kv.put("c", "1").await.is_ok()).await;
     service.shutdown().await.expect("shutdown");
 }

@@ -78,8 +78,7 @@ async fn a_watch_from_compacted_history_is_told_so() {
     let service = start(dir.path()).await;
     let kv = service.client();
     kv.compact(8).await.expect("compact");
-    let mut watch = kv.watch("k").from(3).await.expect("watch");
-    let error = watch.next().await.expect_err("revision 3 is gone");
+    let error = kv.watch("k").from(3).await.expect_err("revision 3 is gone");
     assert_eq!(error, Error::Refused(Refusal::Compacted { asked: 3, compacted: 8 }));
     let mut watch = kv.watch("k").from(9).await.expect("watch");
     assert_eq!(watch.next().await.expect("events").events[0].revision, 9);

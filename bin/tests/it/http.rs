@@ -1,0 +1,96 @@
+//! A client as small as can be: one kept-open HTTP/1.1 connection to a node.
+//!
+//! It tells a request that was never sent from one whose fate is unknown, which is what the tests
+//! that end nodes need to know.
+
+use std::fmt;
+
+use aspen::seams::Tasks;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{HeaderMap, HeaderName};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// A connection to one node, made when it is first needed.
+pub(crate) struct Http {
+    authority: String,
+    sender: Option<SendRequest<Full<Bytes>>>,
+    connections: Tasks,
+}
+
+/// What a node answered.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// Why there is no answer.
+pub(crate) enum Broken {
+    /// There was no connection, so that nothing was sent.
+    NotSent(String),
+    /// The connection ended after the request began to go out.
+    Unknown(String),
+}
+
+impl Http {
+    /// For a node's `http://host:port`.
+    pub(crate) fn to(url: &str) -> Self {
+        let authority = url.strip_prefix("http://").expect("a node's address is http").to_owned();
+        Http { authority, sender: None, connections: Tasks::new() }
+    }
+
+    /// Sends a request and reads all of the answer.
+    pub(crate) async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        header: Option<(HeaderName, &str)>,
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, Broken> {
+        let mut request =
+            Request::builder().method(method).uri(path).header("host", &self.authority);
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(body.into())).expect("the request is well-formed");
+        let mut sender = match self.sender.take() {
+            Some(sender) if !sender.is_closed() => sender,
+            _ => self.connect().await.map_err(|error| Broken::NotSent(error.to_string()))?,
+        };
+        let unknown = |error: hyper::Error| Broken::Unknown(error.to_string());
+        let (parts, body) = sender.send_request(request).await.map_err(unknown)?.into_parts();
+        let body = body.collect().await.map_err(unknown)?.to_bytes();
+        self.sender = Some(sender);
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Box<dyn std::error::Error>> {
+        let stream = TcpStream::connect(&self.authority).await?;
+        stream.set_nodelay(true)?;
+        let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
+        // A connection that breaks is seen by the request that waits for it.
+        self.connections.spawn(async { drop(connection.await) });
+        sender.ready().await?;
+        Ok(sender)
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Answer { status, headers, body } = self;
+        write!(f, "{status} {headers:?} {}", body.escape_ascii())
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broken::NotSent(why) => write!(f, "it was not sent: {why}"),
+            Broken::Unknown(why) => write!(f, "its fate is unknown: {why}"),
+        }
+    }
+}

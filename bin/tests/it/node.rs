@@ -1,0 +1,135 @@
+//! A node's life: what it prints, what stops it from starting, and how it stops.
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::support::{Node, aspen, run, write_file};
+
+/// How long an orderly stop may take, and a little for the process around it.
+const STOP_MAX: Duration = Duration::from_secs(6);
+
+#[test]
+fn a_ready_node_says_where_it_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path(), &["--node-id", "3", "--name", "lab"]);
+    let ready = node.ready();
+    assert!(node.told().starts_with("{\"event\":\"ready\",\"node_id\":3,"), "{}", node.told());
+    assert_eq!(ready["node_id"], 3);
+    assert!(ready["http"].as_str().expect("a URL").starts_with("http://127.0.0.1:"), "{ready}");
+    assert_eq!(ready["cluster_id"].as_str().expect("an id").len(), 32, "{ready}");
+    assert!(!ready["endpoint_id"].as_str().expect("an id").is_empty(), "{ready}");
+    assert!(ready["data_dir"].as_str().expect("a path").ends_with("data"), "{ready}");
+    let status = node.printed(&["status"]);
+    assert!(status.contains("lab (") && status.contains("healthy, ready"), "{status}");
+}
+
+#[test]
+fn a_node_told_to_stop_ends_in_order_and_starts_again_with_its_data() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut identity = None;
+    for (round, signal) in ["TERM", "INT", "TERM"].into_iter().enumerate() {
+        let mut node = Node::start(dir.path(), &[]);
+        let ready = node.ready();
+        let same = (ready["endpoint_id"].clone(), ready["cluster_id"].clone());
+        assert_eq!(identity.get_or_insert_with(|| same.clone()), &same);
+        node.printed(&["put", &format!("round/{round}"), signal]);
+        let kept = node.printed(&["range", "round/", "--count"]);
+        assert_eq!(kept, format!("{}\n", round + 1));
+        let asked = Instant::now();
+        node.signal(signal);
+        assert_eq!(node.code(), 0);
+        assert!(asked.elapsed() < STOP_MAX, "it took {:?}", asked.elapsed());
+    }
+}
+
+#[test]
+fn a_second_signal_ends_a_stop_that_takes_its_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut node = Node::start(dir.path(), &[]);
+    // A request that never ends keeps an orderly stop waiting.
+    let mut slow = TcpStream::connect(node.address()).expect("connected");
+    let head = "PUT /v1/kv/k HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf";
+    slow.write_all(head.as_bytes()).expect("sent");
+    node.printed(&["status"]);
+    node.signal("INT");
+    node.wait_for_log("stopping");
+    node.signal("TERM");
+    assert_eq!(node.code(), 128 + 15);
+}
+
+#[test]
+fn what_stops_a_start_is_one_sentence() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path(), &[]);
+    let data = dir.path().join("data");
+    let start = |data: &std::path::Path, http: &str, more: &[&str]| {
+        let mut command = aspen(["start", "--reach", "loopback", "--log", "off", "--http", http]);
+        run(command.arg("--data-dir").arg(data).args(more))
+    };
+    start(&data, "off", &[]).failed_with(
+        1,
+        &format!(
+            "the data directory {} is in use by another node; stop that one or choose another \
+             directory",
+            data.display()
+        ),
+    );
+    let other = dir.path().join("other");
+    let taken = start(&other, node.address(), &[]);
+    assert_eq!(taken.code, 1, "{taken:?}");
+    assert!(taken.stderr.contains(node.address()), "{taken:?}");
+    assert_eq!(taken.stderr.lines().count(), 1, "{taken:?}");
+
+    let file = dir.path().join("file");
+    write_file(&file, "not a directory");
+    let blocked = start(&file.join("data"), "off", &[]);
+    assert_eq!(blocked.code, 1, "{blocked:?}");
+    assert!(blocked.stderr.contains("can't be used"), "{blocked:?}");
+    assert_eq!(blocked.stderr.lines().count(), 1, "{blocked:?}");
+
+    drop(node);
+    start(&data, "off", &["--node-id", "4"]).failed_with(
+        1,
+        &format!(
+            "the data directory {} belongs to node 1, not 4; use node 1 or another directory",
+            data.display()
+        ),
+    );
+}
+
+#[test]
+fn a_person_is_told_what_to_do_next() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start_for_people(dir.path(), &[]);
+    let told = node.told();
+    let lines: Vec<&str> = told.lines().collect();
+    let [cluster, id, endpoint, http, data, next, stop] = lines[..] else { panic!("{told}") };
+    assert!(cluster.starts_with("cluster   aspen ("), "{told}");
+    assert_eq!(id, "node      1");
+    assert!(endpoint.starts_with("endpoint  "), "{told}");
+    let url = http.strip_prefix("http      ").expect("a URL");
+    let kept = std::path::absolute(dir.path().join("data")).expect("a path");
+    assert_eq!(data, format!("data      {}", kept.display()));
+    assert_eq!(next, format!("try       aspen --node {url} put greeting hello"));
+    assert_eq!(stop, "stop      Ctrl-C");
+    let done = run(&mut aspen(["--node", url, "put", "greeting", "hello"]));
+    assert_eq!(done.printed(), "created at revision 1\n");
+}
+
+#[test]
+fn settings_of_the_file_reach_the_node() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    let file = dir.path().join("aspen.toml");
+    write_file(&file, &format!("storage = \"memory\"\nhttp = \"{free}\"\nname = \"lab\"\n"));
+    let node = Node::start_with(dir.path(), |command| {
+        command.arg("--config").arg(&file).args(["--log-format", "json"]).env("ASPEN_LOG", "info");
+    });
+    assert_eq!(node.address(), free.to_string());
+    assert!(node.printed(&["status"]).contains("lab ("));
+    assert!(node.ready()["data_dir"].is_null(), "nothing is kept: {}", node.told());
+    node.wait_for_log("{\"timestamp\":");
+}
