@@ -78,7 +78,7 @@ fn a_crash_takes_nothing_of_a_checkpoint() {
         while let Some(op) = replay.step() {
             let synced = matches!(op, Op::Sync(_) | Op::SyncDir(_) | Op::Rename(..));
             let at = replay.position();
-            if !synced && at % 9 != 0 {
+            if !synced && !at.is_multiple_of(9) {
                 continue;
             }
             let random = Random::from_seed((seed << 32) + at as u64);
