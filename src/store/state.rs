@@ -202,7 +202,7 @@ impl State {
     pub fn checkpoint(&self) -> Result<Option<EntryId>, TableError> {
         let database = self.database();
         let mut transaction = database.begin_write().map_err(storage_error)?;
-        transaction.set_durability(Durability::Immediate).map_err(storage_error)?;
+        make_durable(&mut transaction)?;
         // Writing the row again makes this a commit with content, which carries all before it.
         let applied = applied_for_write(&transaction)?;
         put_applied(&transaction, &applied)?;
@@ -308,9 +308,19 @@ fn put_applied(
 }
 
 fn write_applied(database: &Database, applied: &AppliedMark) -> Result<(), TableError> {
-    let transaction = database.begin_write().map_err(storage_error)?;
+    let mut transaction = database.begin_write().map_err(storage_error)?;
+    make_durable(&mut transaction)?;
     put_applied(&transaction, applied)?;
     transaction.commit().map_err(storage_error)
+}
+
+/// Asks for a commit that a crash can't take back, in the two phases that [`CheckedFile`] needs.
+/// Quick repair is two-phase and writes down which pages are free, so that opening after a crash
+/// does not read the whole file.
+fn make_durable(transaction: &mut redb::WriteTransaction) -> Result<(), TableError> {
+    transaction.set_durability(Durability::Immediate).map_err(storage_error)?;
+    transaction.set_quick_repair(true);
+    Ok(())
 }
 
 fn read_applied(database: &Database) -> Result<AppliedMark, TableError> {

@@ -16,6 +16,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::task::{Context, Poll};
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -106,6 +107,8 @@ pub struct LogCore {
     placed: Vec<Placed>,
     /// Whether frames were written that no later frame proves durable.
     unproven: bool,
+    /// The zeros of the next segment, if they are being made ahead.
+    next: Option<Receiver<io::Result<Arc<dyn File>>>>,
 }
 
 impl fmt::Debug for LogCore {
@@ -139,6 +142,7 @@ impl LogCore {
             frame: Vec::new(),
             placed: Vec::new(),
             unproven: false,
+            next: None,
         }
     }
 
@@ -387,6 +391,26 @@ impl LogCore {
         self.write_frame()
     }
 
+    /// Work for another thread once the segment is half full: the zeros of the next one.
+    pub(super) fn make_ahead(&mut self) -> Option<impl FnOnce() + Send + 'static> {
+        if self.next.is_some() || self.end.offset < self.end.file_bytes / 2 {
+            return None;
+        }
+        let (made, next) = sync_channel(1);
+        self.next = Some(next);
+        let (disk, dir) = (self.disk.clone(), self.dir.clone());
+        let bytes = self.options.segment_bytes;
+        // Nobody waits for the answer if the log has ended; its next start removes the file.
+        Some(move || drop(made.send(make_zeros(&*disk, &dir, bytes))))
+    }
+
+    /// Waits until the other thread has ended.
+    pub(super) fn await_ahead(&mut self) {
+        if let Some(next) = self.next.take() {
+            drop(next.recv());
+        }
+    }
+
     /// Makes all of this segment durable, then begins the next.
     fn begin_segment(&mut self) -> io::Result<()> {
         self.sync()?;
@@ -395,7 +419,13 @@ impl LogCore {
         })?;
         let header =
             SegmentHeader { segment: number, log: self.end.log, first_sequence: self.end.sequence };
-        let file = create_segment(&*self.disk, &self.dir, &header, self.options.segment_bytes)?;
+        let ahead = self.next.take().and_then(|next| next.recv().ok());
+        let zeros = match ahead {
+            Some(Ok(zeros)) => zeros,
+            // What failed ahead is tried again, and fails the log if it fails here.
+            _ => make_zeros(&*self.disk, &self.dir, self.options.segment_bytes)?,
+        };
+        let file = begin_file(&*self.disk, &self.dir, &header, zeros)?;
         self.shared.state().index.add_segment(number, file.clone());
         self.end.segment = number;
         self.end.file = file;
@@ -438,23 +468,33 @@ pub(super) fn segment_path(dir: &Path, number: u32) -> PathBuf {
 /// What a segment is called until it is whole.
 pub(super) const UNFINISHED: &str = "next.tmp";
 
-/// Makes a segment file: zeros and header made durable under a temporary name, then named, then
-/// the name made durable.
-pub(super) fn create_segment(
+/// Makes a segment file: zeros made durable under a temporary name, in steps, so that the syncs
+/// of the log don't wait long behind them.
+pub(super) fn make_zeros(disk: &dyn Disk, dir: &Path, bytes: u64) -> io::Result<Arc<dyn File>> {
+    let file = disk.open(&dir.join(UNFINISHED), OpenMode::Create)?;
+    file.set_len(0)?;
+    let mut from = 0;
+    while from < bytes {
+        let to = bytes.min(from + ZERO_BYTES as u64);
+        zero(&*file, from, to)?;
+        file.sync_data()?;
+        from = to;
+    }
+    Ok(file)
+}
+
+/// Makes zeros a segment: its header made durable, then its name.
+pub(super) fn begin_file(
     disk: &dyn Disk,
     dir: &Path,
     header: &SegmentHeader,
-    bytes: u64,
+    zeros: Arc<dyn File>,
 ) -> io::Result<Arc<dyn File>> {
-    let unfinished = dir.join(UNFINISHED);
-    let file = disk.open(&unfinished, OpenMode::Create)?;
-    file.set_len(0)?;
-    zero(&*file, 0, bytes)?;
-    file.write_at(&header.encode(), 0)?;
-    file.sync_data()?;
-    disk.rename(&unfinished, &segment_path(dir, header.segment))?;
+    zeros.write_at(&header.encode(), 0)?;
+    zeros.sync_data()?;
+    disk.rename(&dir.join(UNFINISHED), &segment_path(dir, header.segment))?;
     disk.sync_dir(dir)?;
-    Ok(file)
+    Ok(zeros)
 }
 
 /// Writes zeros from an offset up to another.

@@ -507,7 +507,7 @@ fn work(mut core: LogCore) {
     loop {
         match core.poll_batch(&mut cx) {
             Poll::Ready(true) => {}
-            Poll::Ready(false) => return,
+            Poll::Ready(false) => return core.await_ahead(),
             Poll::Pending => {
                 std::thread::park();
                 continue;
@@ -516,7 +516,11 @@ fn work(mut core: LogCore) {
         let result = core.write().and_then(|()| core.sync()).and_then(|()| core.finish());
         if let Err(error) = result {
             core.fail(&error);
-            return;
+            return core.await_ahead();
+        }
+        if let Some(make) = core.make_ahead() {
+            // Without a thread the writer makes the segment itself when it needs it.
+            drop(spawn_thread("aspen-log-next".to_owned(), make));
         }
     }
 }

@@ -87,7 +87,8 @@ pub fn open(
     let mut segments = list(&*disk, dir)?;
     if segments.is_empty() {
         let header = SegmentHeader { segment: 1, log: options.new_log, first_sequence: 1 };
-        let file = core::create_segment(&*disk, dir, &header, options.segment_bytes)?;
+        let zeros = core::make_zeros(&*disk, dir, options.segment_bytes)?;
+        let file = core::begin_file(&*disk, dir, &header, zeros)?;
         let bytes = file.len()?;
         segments.push(Segment { number: 1, file, bytes, header: Ok(header), damaged: false });
     }

@@ -123,3 +123,49 @@ async fn a_removed_group_begins_anew() {
     let log = Log::start(core).unwrap();
     assert_eq!(log.group(ONE).unwrap().read(0..9, 1 << 20).unwrap(), [entry(0, "d")]);
 }
+
+/// Many groups on a real disk, with segments made ahead by the driver's other thread.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_that_write_at_once_share_syncs_and_keep_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let disk = Arc::new(RealDisk);
+    let options =
+        Options { segment_bytes: 256 * 1024, frame_bytes_max: 64 * 1024, ..Options::new(5) };
+    let (core, _) = open(disk.clone(), &path, options).unwrap();
+    let log = Log::start(core).unwrap();
+    let mut writers = Vec::new();
+    for group in 0..8 {
+        let log = log.clone();
+        writers.push(async move {
+            let group = log.group(GroupId(group)).unwrap();
+            let mut flushes = Vec::new();
+            for index in 0..300 {
+                let (done, flushed) = done();
+                group.append(vec![entry(index, &"y".repeat(700))], done).await.unwrap();
+                flushes.push(flushed);
+                if index % 50 == 49 {
+                    let vote = Vote { term: index, node: 1, committed: false };
+                    group.save_vote(vote).await.unwrap();
+                    for flushed in flushes.drain(..) {
+                        // A vote is durable after all appends before it.
+                        flushed.await.unwrap().unwrap();
+                    }
+                    group.purge(entry(index - 20, "").id).await.unwrap();
+                }
+            }
+        });
+    }
+    futures_util::future::join_all(writers).await;
+    log.shutdown().await.unwrap();
+    let (core, recovery) = open(disk, &path, options).unwrap();
+    assert_eq!((recovery.entries, recovery.damaged), (8 * 20, vec![]));
+    assert!(recovery.segments < 4, "{} segments", recovery.segments);
+    let log = Log::start(core).unwrap();
+    for group in 0..8 {
+        let read = log.group(GroupId(group)).unwrap().read(0..1000, usize::MAX).unwrap();
+        let indexes: Vec<u64> = read.iter().map(|entry| entry.id.index).collect();
+        assert_eq!(indexes, (280..300).collect::<Vec<u64>>());
+    }
+    log.shutdown().await.unwrap();
+}
