@@ -1,7 +1,7 @@
 //! What can go wrong, sorted by what the caller should do about it.
 //!
 //! [`Invalid`] and [`Refusal`] are deterministic: the same request on the same state is refused
-//! again. The other kinds of [`Error`] depend on the moment. A text names groups, nodes, limits
+//! again. The other kinds of [`enum@Error`] depend on the moment. A text names groups, nodes, limits
 //! and lengths, and never a key's or a value's bytes.
 
 use serde::{Deserialize, Serialize};
@@ -159,7 +159,7 @@ pub enum Refusal {
         present: Revision,
     },
     /// A read, watch or compaction asked for history that is gone.
-    #[error("revision {asked} was compacted; history begins after revision {compacted}")]
+    #[error("revision {asked} was compacted; ask for one after {compacted}")]
     Compacted {
         /// What was asked for.
         asked: Revision,

@@ -32,14 +32,14 @@ use crate::types::GroupId;
 #[derive(Debug)]
 pub enum SnapshotData {
     /// Taken here.
-    Source(SnapshotSource),
+    Source(Box<SnapshotSource>),
     /// Taken elsewhere, received whole.
     Received(ReceivedSnapshot),
 }
 
 /// One group's state, as openraft wants it.
 #[derive(Debug)]
-pub struct Machine {
+pub(super) struct Machine {
     state: State,
     /// Held by whoever writes the state file, so that an apply waits for a checkpoint without
     /// blocking its thread.
@@ -237,13 +237,13 @@ fn take_snapshot(state: &State) -> Result<SnapshotOf<TypeConfig, SnapshotData>, 
     let last_membership = decode_membership(mark.membership_id, &mark.membership)
         .map_err(|error| TableError::corrupt(format!("the membership: {error}")))?;
     let meta = SnapshotMetaOf::<TypeConfig> { last_log_id: mark.id.map(log_id), last_membership };
-    Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot: SnapshotData::Source(source) })
+    Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot: SnapshotData::Source(Box::new(source)) })
 }
 
 /// "Builds" a snapshot: makes the state durable, so that the log before it can go. What is sent
 /// to a follower is read from the state when it is asked for.
 #[derive(Debug)]
-pub struct Checkpointer {
+pub(super) struct Checkpointer {
     state: State,
     writing: Arc<Mutex<()>>,
     load: Arc<Load>,

@@ -71,7 +71,7 @@ impl Proposals {
 
     /// Proposes a command and waits for what it comes to.
     pub(super) async fn propose(&self, command: Command) -> Result<Result<Outcome, NoAnswer>> {
-        let bytes = command.action.weight().max(1).min(PROPOSAL_BYTES_MAX) as u32;
+        let bytes = command.action.weight().clamp(1, PROPOSAL_BYTES_MAX) as u32;
         let permits = timeout(PROPOSE_ADMIT, async {
             let count = self.count.clone().acquire_owned().await;
             let bytes = self.bytes.clone().acquire_many_owned(bytes).await;

@@ -14,7 +14,7 @@ use crate::store::log::{EntryId, LogEntry, Vote};
 openraft::declare_raft_types!(
     /// What openraft is parameterised with. A group's members are bare numbers: who they are and
     /// where they live is the roster's business.
-    pub TypeConfig:
+    pub(super) TypeConfig:
         D = Proposal,
         R = Response,
         NodeId = u64,
@@ -24,7 +24,7 @@ openraft::declare_raft_types!(
 /// A command on its way through Raft. Its text shows nothing of keys or values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Proposal(pub Command);
+pub(super) struct Proposal(pub(super) Command);
 
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,7 +35,7 @@ impl fmt::Display for Proposal {
 /// What applying an entry answers: nothing for Raft's own entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Response(pub Option<Outcome>);
+pub(super) struct Response(pub(super) Option<Outcome>);
 
 type Payload = EntryPayload<Proposal, u64, EmptyNode>;
 

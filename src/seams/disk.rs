@@ -70,6 +70,7 @@ impl Space {
 }
 
 /// An open file.
+#[expect(clippy::len_without_is_empty, reason = "a length is IO here, not a property")]
 pub trait File: Debug + Send + Sync + 'static {
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;

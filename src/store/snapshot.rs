@@ -357,8 +357,11 @@ fn read_head(reader: &mut PartReader<'_>, group: GroupId) -> Result<AppliedMark,
         .map_err(|error| TableError::corrupt(format!("the snapshot's mark: {error}")))
 }
 
+/// A row, and the table and key it stands under.
+type Row = (Table, Vec<u8>, Vec<u8>);
+
 /// The next row, or `None` at the end of the rows.
-fn read_row(reader: &mut PartReader<'_>) -> Result<Option<(Table, Vec<u8>, Vec<u8>)>, TableError> {
+fn read_row(reader: &mut PartReader<'_>) -> Result<Option<Row>, TableError> {
     let number = reader.take(1)?[0];
     if number == END {
         return Ok(None);

@@ -77,7 +77,8 @@ fn the_largest_ticket_fits_its_limit() {
 /// Parts past a limit are refused where a ticket is made and where its bytes are read.
 #[test]
 fn parts_past_a_limit_are_refused() {
-    let too_much: [(&str, fn(&mut JoinTicket)); 7] = [
+    type Spoil = fn(&mut JoinTicket);
+    let too_much: [(&str, Spoil); 7] = [
         ("no name", |ticket| ticket.cluster.name.clear()),
         ("a long name", |ticket| ticket.cluster.name = "n".repeat(CLUSTER_NAME_BYTES_MAX + 1)),
         ("a terminal's escape", |ticket| ticket.cluster.name = "\u{1b}[2J".into()),

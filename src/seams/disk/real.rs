@@ -1,5 +1,7 @@
 //! Files of the operating system.
 
+#![expect(clippy::disallowed_methods, reason = "this is the seam")]
+
 use std::fmt::Debug;
 use std::fs;
 use std::io;

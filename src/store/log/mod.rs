@@ -15,7 +15,7 @@
 //!
 //! What it refuses: to skip a bad record, to overwrite one, to grow a queue, to guess.
 //!
-//! The map: [`format`] is the bytes; `index` is what is in memory; [`LogCore`] writes and syncs
+//! The map: [`mod@format`] is the bytes; `index` is what is in memory; [`LogCore`] writes and syncs
 //! and has no thread; `recovery`
 //! and `replay` open it again; [`Log`] and [`GroupLog`] are the handles, with
 //! the drivers that put a core to work.

@@ -24,7 +24,7 @@ async fn a_watch_shows_each_change_once_and_in_order() {
     let mut events = Vec::new();
     while events.len() < 202 {
         let batch = watch.next().await.expect("events");
-        assert_eq!(batch.revision >= batch.events[0].revision, true);
+        assert!(batch.revision >= batch.events[0].revision);
         events.extend(batch.events);
     }
     writer.await.expect("the writer");
