@@ -88,7 +88,8 @@ pub struct GroupMarks {
 pub struct Options {
     /// The size of new segment files.
     pub segment_bytes: u64,
-    /// The size of the first segment of a new log, so that it is made at once.
+    /// The size of the first segment of a new log, at most that of others: so that a new log is
+    /// made at once.
     pub first_segment_bytes: u64,
     /// Most bytes of one frame; an entry must fit in one.
     pub frame_bytes_max: usize,

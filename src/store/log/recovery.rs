@@ -87,7 +87,8 @@ pub fn open(
     let mut segments = list(&*disk, dir)?;
     if segments.is_empty() {
         let header = SegmentHeader { segment: 1, log: options.new_log, first_sequence: 1 };
-        let zeros = core::make_zeros(&*disk, dir, options.first_segment_bytes)?;
+        let zeros =
+            core::make_zeros(&*disk, dir, options.first_segment_bytes.min(options.segment_bytes))?;
         let file = core::begin_file(&*disk, dir, &header, zeros)?;
         let bytes = file.len()?;
         segments.push(Segment { number: 1, file, bytes, header: Ok(header), damaged: false });
@@ -116,14 +117,14 @@ pub fn open(
 }
 
 fn check(options: &Options) -> io::Result<()> {
-    let first = options.first_segment_bytes;
-    let sectors = [first, options.segment_bytes].iter().all(|n| n.is_multiple_of(SECTOR as u64));
+    let sizes = [options.segment_bytes, options.first_segment_bytes];
+    let sector = SECTOR as u64;
+    let sectors = sizes.iter().all(|bytes| bytes.is_multiple_of(sector) && *bytes >= 4 * sector);
     let frames = 2 * options.frame_bytes_max as u64 <= options.segment_bytes;
-    let first = first >= 2 * SECTOR as u64 && first <= options.segment_bytes;
-    if !sectors || !first || !frames || options.segment_bytes > u64::from(u32::MAX) {
+    if !sectors || !frames || options.segment_bytes > u64::from(u32::MAX) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "a log segment is whole sectors, holds two frames, and is below 4 GiB",
+            "a log segment is four or more whole sectors, holds two frames, and is below 4 GiB",
         ));
     }
     Ok(())
