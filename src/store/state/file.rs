@@ -1,5 +1,6 @@
 //! The state file itself: a redb database on checked blocks, and what it says was applied.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -41,11 +42,19 @@ impl StateFile {
             return Err(TableError::corrupt(format!("{} is empty", path.display())));
         }
         let damage = checked.first_damage();
-        let database = redb::Builder::new()
-            .set_cache_size(STATE_CACHE_BYTES)
-            .create_with_backend(checked)
-            .map_err(storage_error)?;
-        Ok(StateFile { database, damage })
+        // redb asserts what its allocator says of the file, which a file that was cut does not
+        // keep; nothing but the file has been touched then.
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            redb::Builder::new().set_cache_size(STATE_CACHE_BYTES).create_with_backend(checked)
+        }));
+        match opened {
+            Ok(Ok(database)) => Ok(StateFile { database, damage }),
+            Ok(Err(error)) => Err(storage_error(error)),
+            Err(_) => Err(TableError::corrupt(format!(
+                "{} is damaged: its pages are not those that it says it has",
+                path.display()
+            ))),
+        }
     }
 
     /// Reports damage for an error that only follows from it.
