@@ -169,6 +169,9 @@ pub const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(16);
 pub const BREAKER_OPEN: Duration = Duration::from_secs(300);
 /// How long an orderly shutdown may take before it is cut off.
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
+/// How long one part may take to stop before the next is stopped: a part that hangs leaves the
+/// others the rest of [`SHUTDOWN_MAX`].
+pub const PART_STOP_MAX: Duration = Duration::from_secs(3);
 
 // --- the client ---
 
@@ -237,5 +240,6 @@ const _: () = {
     assert!(HTTP_JSON_BYTES_MAX > TXN_BYTES_MAX * 4 / 3);
     assert!(HTTP_JSON_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);
     assert!(3 * KEY_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
-    assert!(HTTP_DRAIN_MAX.as_secs() < SHUTDOWN_MAX.as_secs());
+    assert!(HTTP_DRAIN_MAX.as_secs() < PART_STOP_MAX.as_secs());
+    assert!(PART_STOP_MAX.as_secs() < SHUTDOWN_MAX.as_secs());
 };
