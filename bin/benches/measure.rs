@@ -1,8 +1,9 @@
-//! Measures what a node costs: idle, starting, and with a million keys under load.
+//! Measures what a node costs: idle, starting, with a million keys under load, and how fast it
+//! writes.
 //!
 //! `cargo measure` builds the command as it is released, runs it as a process of its own on
 //! loopback with its data in a temporary directory, and prints a table; docs/benchmarks.md holds
-//! the last one. `cargo measure idle`, `start` or `load` measures one of the three. Memory and
+//! the last one. `cargo measure idle`, `start`, `load` or `writes` measures one of them. Memory and
 //! processor time are those that Linux reports in `/proc`.
 
 #[path = "../tests/it/http.rs"]
@@ -12,6 +13,7 @@ mod running;
 
 use std::time::Duration;
 
+use aspen::{KvClient, KvServiceBuilder, Reach};
 use futures_util::future::{join_all, try_join_all};
 use http::{Answer, Http};
 use hyper::Method;
@@ -35,6 +37,11 @@ const BUSY_KEYS: u64 = 1_000_000;
 const BUSY_CLIENTS: u64 = 8;
 const BUSY_MEASURED: Duration = Duration::from_secs(30);
 
+const WRITERS: [u64; 2] = [1, 64];
+const WRITES_MEASURED: Duration = Duration::from_secs(10);
+/// The keys that are written, over and over.
+const WRITES_KEYS: u64 = 100_000;
+
 /// Clock ticks a second in `/proc/<pid>/stat`: always this many on Linux, whatever the kernel's
 /// own.
 const TICKS_A_SECOND: f64 = 100.0;
@@ -54,8 +61,17 @@ fn main() -> Result<()> {
         if wanted("load") {
             load().await?;
         }
-        Ok(())
-    })
+        if wanted("writes") {
+            writes_over_http().await?;
+        }
+        Result::Ok(())
+    })?;
+    if wanted("writes") {
+        // The node shares this process and its threads with those who write.
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(writes_embedded())?;
+    }
+    Ok(())
 }
 
 /// A fresh node with nothing to do.
@@ -138,6 +154,91 @@ async fn load() -> Result<()> {
     Ok(())
 }
 
+/// Puts over HTTP, each client with a connection of its own.
+async fn writes_over_http() -> Result<()> {
+    let data = tempfile::tempdir()?;
+    let node = Node::start(data.path()).await?;
+    for writers in WRITERS {
+        let url = &node.url;
+        let until = Instant::now() + WRITES_MEASURED;
+        let working = (0..writers).map(async |writer| {
+            let mut http = Http::to(url);
+            let mut times = Vec::new();
+            for number in shuffled(writer, WRITES_KEYS) {
+                let began = Instant::now();
+                if began >= until {
+                    break;
+                }
+                let path = format!("/v1/kv/{}", key(number));
+                done(http.send(Method::PUT, &path, None, value(number)).await)?;
+                times.push(began.elapsed());
+            }
+            Result::Ok(times)
+        });
+        say_times("puts over HTTP", writers, try_join_all(working).await?);
+    }
+    node.stop().await;
+    Ok(())
+}
+
+/// Puts by tasks of the process that the node is in.
+async fn writes_embedded() -> Result<()> {
+    let data = tempfile::tempdir()?;
+    let node = KvServiceBuilder::new(1, data.path()).with_reach(Reach::Loopback).start().await?;
+    for writers in WRITERS {
+        let until = Instant::now() + WRITES_MEASURED;
+        let mut working = tokio::task::JoinSet::new();
+        for writer in 0..writers {
+            working.spawn(write_until(node.client(), writer, until));
+        }
+        let mut times = Vec::new();
+        while let Some(written) = working.join_next().await {
+            times.push(written??);
+        }
+        say_times("puts in the node's own process", writers, times);
+    }
+    node.shutdown().await?;
+    Ok(())
+}
+
+async fn write_until(
+    kv: KvClient,
+    writer: u64,
+    until: Instant,
+) -> std::result::Result<Vec<Duration>, aspen::Error> {
+    let mut times = Vec::new();
+    for number in shuffled(writer, WRITES_KEYS) {
+        let began = Instant::now();
+        if began >= until {
+            break;
+        }
+        kv.put(key(number), value(number)).await?;
+        times.push(began.elapsed());
+    }
+    Ok(times)
+}
+
+fn say_times(what: &str, writers: u64, times: Vec<Vec<Duration>>) {
+    let mut times: Vec<Duration> = times.into_iter().flatten().collect();
+    times.sort_unstable();
+    let rate = times.len() as f64 / WRITES_MEASURED.as_secs_f64();
+    let at = |part: f64| times.get((times.len() as f64 * part) as usize).copied();
+    let ms = |time: Option<Duration>| time.unwrap_or_default().as_secs_f64() * 1e3;
+    println!(
+        "| {what}, {writers} at a time | {rate:.0} /s, half within {:.2} ms, 99 % within {:.1} ms, \
+         all within {:.0} ms |",
+        ms(at(0.5)),
+        ms(at(0.99)),
+        ms(times.last().copied()),
+    );
+}
+
+/// Numbers below a bound in an order that looks random, without end.
+fn shuffled(seed: u64, below: u64) -> impl Iterator<Item = u64> {
+    let next = |place: &u64| Some(place.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+    std::iter::successors(Some(seed), next).skip(1).map(move |place| (place >> 33) % below)
+}
+
 fn key(number: u64) -> String {
     format!("measured/{number:011}")
 }
@@ -171,11 +272,10 @@ async fn fill(node: &Node, count: u64) -> Result<()> {
 async fn busy(node: &Node, client: u64, until: Instant) -> Result<u64> {
     let mut http = Http::to(&node.url);
     let mut count = 0;
-    let mut place = client;
-    while Instant::now() < until {
-        // A full cycle through the keys in an order that looks random.
-        place = (place.wrapping_mul(6_364_136_223_846_793_005)).wrapping_add(1);
-        let number = (place >> 33) % BUSY_KEYS;
+    for number in shuffled(client, BUSY_KEYS) {
+        if Instant::now() >= until {
+            break;
+        }
         let path = format!("/v1/kv/{}", key(number));
         let answer = match count % 2 {
             0 => http.send(Method::GET, &path, None, "").await,

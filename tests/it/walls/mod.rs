@@ -109,6 +109,7 @@ fn sources() -> Vec<SourceFile> {
         ("src", None),
         ("bin/src", Some("bin")),
         ("bin/tests", Some("tests")),
+        ("benches", Some("tests")),
         ("bin/benches", Some("tests")),
         ("tickets/src", Some("tickets")),
         ("tickets/tests", Some("tests")),
