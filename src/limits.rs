@@ -109,6 +109,9 @@ pub const APPLY_BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Size of a log segment file, pre-allocated: appends then change no file length. Two frames of
 /// the largest size fit.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Size of the first segment of a new log, which is written before a new node serves. What does
+/// not fit in it goes to the next one.
+pub const SEGMENT_BYTES_FIRST: u64 = 4 * 1024 * 1024;
 /// Most bytes of records in one frame, which is what one fsync makes durable.
 pub const FRAME_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// Most operations queued for the log writer, all groups together; appends wait for a place.
@@ -166,6 +169,9 @@ pub const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(16);
 pub const BREAKER_OPEN: Duration = Duration::from_secs(300);
 /// How long an orderly shutdown may take before it is cut off.
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
+/// How long one part may take to stop before the next is stopped: a part that hangs leaves the
+/// others the rest of [`SHUTDOWN_MAX`].
+pub const PART_STOP_MAX: Duration = Duration::from_secs(3);
 
 // --- the client ---
 
@@ -213,6 +219,7 @@ pub const HTTP_LEASES_PAGE_MAX: u64 = 1_000;
 const _: () = {
     assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX <= TXN_BYTES_MAX);
     assert!(2 * FRAME_BYTES_MAX as u64 <= SEGMENT_BYTES);
+    assert!(SEGMENT_BYTES_FIRST <= SEGMENT_BYTES);
     assert!(2 * TXN_BYTES_MAX <= FRAME_BYTES_MAX);
     assert!(FRAME_BYTES_MAX <= LOG_QUEUE_BYTES_MAX);
     assert!(LOG_QUEUE_BYTES_MAX.is_multiple_of(LOG_QUEUE_OPS_MAX));
@@ -233,5 +240,6 @@ const _: () = {
     assert!(HTTP_JSON_BYTES_MAX > TXN_BYTES_MAX * 4 / 3);
     assert!(HTTP_JSON_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);
     assert!(3 * KEY_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
-    assert!(HTTP_DRAIN_MAX.as_secs() < SHUTDOWN_MAX.as_secs());
+    assert!(HTTP_DRAIN_MAX.as_secs() < PART_STOP_MAX.as_secs());
+    assert!(PART_STOP_MAX.as_secs() < SHUTDOWN_MAX.as_secs());
 };

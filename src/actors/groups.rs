@@ -1,78 +1,82 @@
-//! The groups of this node: one supervised actor for each replica, and the handles to them.
+//! The groups of this node: one supervised part for each replica, and the handles to them.
 //!
-//! A group's actor opens its replica, publishes it in the group's slot and ends when the replica
-//! can't go on, so that the supervisor starts it again. Operations never pass through the actor:
+//! A group's part opens its replica, publishes it in the group's slot and ends when the replica
+//! can't go on, so that the supervisor starts it again. Operations never pass through the part:
 //! they take the replica from the slot.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::health::HealthBoard;
-use super::mailbox::{Envelope, Mailbox};
+use super::service::service_part;
 use super::supervisor::{ChildSpec, Family};
 use crate::error::{Error, Result};
 use crate::health::Part;
-use crate::raft::{Replica, ReplicaSpec};
-use crate::seams::Tasks;
+use crate::raft::Replica;
 use crate::status::GroupStatus;
 use crate::types::GroupId;
+
+const STOPPING: &str = "the node is stopping";
 
 /// Handles to the node's groups, good across restarts of the groups; clones are the same.
 #[derive(Clone, Debug)]
 pub struct Groups {
-    slots: Arc<BTreeMap<GroupId, Slot>>,
-}
-
-/// Where a group's running replica is found.
-#[derive(Clone, Debug)]
-struct Slot {
-    place: watch::Sender<Place>,
+    /// Where each group's running replica is found.
+    slots: Arc<BTreeMap<GroupId, watch::Sender<Place>>>,
+    /// Cancelled when the groups stop for good.
+    stopped: CancellationToken,
 }
 
 #[derive(Clone, Debug)]
 enum Place {
     Starting,
     Running(Replica),
+    /// It failed and is started again in a while, or the node stops.
     Down(Error),
 }
 
 impl Groups {
     pub(super) fn new(groups: impl IntoIterator<Item = GroupId>) -> Self {
-        let slot = |group| (group, Slot { place: watch::Sender::new(Place::Starting) });
-        Groups { slots: Arc::new(groups.into_iter().map(slot).collect()) }
+        let slot = |group| (group, watch::Sender::new(Place::Starting));
+        let slots = Arc::new(groups.into_iter().map(slot).collect());
+        Groups { slots, stopped: CancellationToken::new() }
     }
 
-    fn slot(&self, group: GroupId) -> Result<&Slot> {
-        let unknown = || Error::Unavailable { group, reason: "it is not on this node".into() };
-        self.slots.get(&group).ok_or_else(unknown)
-    }
-
-    /// The group's replica, waiting until a deadline for one that is starting.
+    /// The group's replica, waiting until a deadline for one that is starting. An error is final:
+    /// the deadline has passed, or waiting does not help.
     pub async fn replica(&self, group: GroupId, deadline: Instant) -> Result<Replica> {
-        let mut place = self.slot(group)?.place.subscribe();
+        let unavailable = |reason: &str| Error::Unavailable { group, reason: reason.into() };
+        let Some(slot) = self.slots.get(&group) else {
+            return Err(unavailable("it is not on this node"));
+        };
+        let mut place = slot.subscribe();
         loop {
-            match &*place.borrow_and_update() {
+            if self.stopped.is_cancelled() {
+                return Err(unavailable(STOPPING));
+            }
+            let waiting_for = match &*place.borrow_and_update() {
                 Place::Running(replica) => return Ok(replica.clone()),
                 // Damage does not heal by waiting; anything else may.
                 Place::Down(error @ Error::Corrupt(_)) => return Err(error.clone()),
-                Place::Starting | Place::Down(_) => {}
-            }
-            if timeout_at(deadline, place.changed()).await.is_err() {
-                return Err(match &*place.borrow() {
-                    Place::Down(error) => error.clone(),
-                    _ => Error::Unavailable { group, reason: "it is still starting".into() },
-                });
+                Place::Down(error) => error.clone(),
+                Place::Starting => unavailable("it is still starting"),
+            };
+            // The slot's sender lives as long as this handle.
+            let moved = self.stopped.run_until_cancelled(place.changed());
+            if timeout_at(deadline, moved).await.is_err() {
+                return Err(waiting_for);
             }
         }
     }
 
     /// What the running replicas do at the moment.
     pub fn statuses(&self) -> Vec<GroupStatus> {
-        let running = self.slots.values().filter_map(|slot| match &*slot.place.borrow() {
+        let running = self.slots.values().filter_map(|slot| match &*slot.borrow() {
             Place::Running(replica) => Some(replica.status()),
             Place::Starting | Place::Down(_) => None,
         });
@@ -80,144 +84,104 @@ impl Groups {
     }
 }
 
-/// Makes the spec of a group's replica for each start.
-pub type MakeSpec = Arc<dyn Fn() -> Result<ReplicaSpec> + Send + Sync>;
+/// Opens a group's replica, at each start of the group.
+pub type OpenReplica = Arc<dyn Fn() -> BoxFuture<'static, Result<Replica>> + Send + Sync>;
 
 /// The supervised part that runs all groups.
 pub(super) fn groups_part(
     groups: &Groups,
-    specs: Vec<(GroupId, MakeSpec)>,
+    opens: Vec<(GroupId, OpenReplica)>,
     board: &HealthBoard,
 ) -> ChildSpec {
-    let children = specs
+    let children = opens
         .into_iter()
-        .filter_map(|(group, spec)| {
-            let slot = groups.slots.get(&group)?.clone();
-            let board = board.clone();
-            Some(ChildSpec::actor(part_name(group), move || {
-                (
-                    GroupActor,
-                    GroupArguments {
-                        group,
-                        spec: spec.clone(),
-                        slot: slot.clone(),
-                        board: board.clone(),
-                    },
-                )
-            }))
+        .map(|(group, open)| {
+            let part = GroupPart { group, groups: groups.clone(), board: board.clone() };
+            part.say(Some("it is starting"));
+            let run = move |stop| {
+                let (part, open) = (part.clone(), open.clone());
+                Box::pin(async move { part.run(open, stop).await }) as _
+            };
+            service_part(part_name(group), Arc::new(run)).reports_itself()
         })
         .collect();
-    let lost = watch::Sender::new(None);
-    Family { children, board: board.clone(), lost }.spec("groups")
+    let (lost, stopped) = (watch::Sender::new(None), groups.stopped.clone());
+    Family { children, board: board.clone(), lost, stopped }.spec("groups")
 }
 
 fn part_name(group: GroupId) -> String {
     format!("group {group}")
 }
 
-#[derive(Debug)]
-struct GroupActor;
-
-struct GroupArguments {
+/// One group's part of the tree.
+#[derive(Clone, Debug)]
+struct GroupPart {
     group: GroupId,
-    spec: MakeSpec,
-    slot: Slot,
+    groups: Groups,
     board: HealthBoard,
 }
 
-#[derive(Debug)]
-struct GroupState {
-    group: GroupId,
-    slot: Slot,
-    board: HealthBoard,
-    mailbox: Mailbox<Msg>,
-    tasks: Tasks,
-    replica: Option<Replica>,
-}
-
-#[derive(Debug)]
-enum Msg {
-    Opened(Result<Replica>),
-    Failed(Error),
-}
-
-impl Actor for GroupActor {
-    type Msg = Envelope<Msg>;
-    type State = GroupState;
-    type Arguments = GroupArguments;
-
-    async fn pre_start(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        arguments: GroupArguments,
-    ) -> Result<GroupState, ActorProcessingErr> {
-        let GroupArguments { group, spec, slot, board } = arguments;
-        slot.place.send_replace(Place::Starting);
-        board.say(Part::unhealthy(part_name(group), "it is starting"));
-        let mailbox = Mailbox::new(myself);
-        let tasks = Tasks::new();
-        let opened = mailbox.clone();
-        tasks.spawn(async move {
-            let replica = match spec() {
-                Ok(spec) => Replica::open(spec).await,
-                Err(error) => Err(error),
-            };
-            // If the actor has stopped meanwhile, so has the need for the replica.
-            let _ = opened.send(Msg::Opened(replica)).await;
-        });
-        Ok(GroupState { group, slot, board, mailbox, tasks, replica: None })
-    }
-
-    async fn handle(
-        &self,
-        _myself: ActorRef<Self::Msg>,
-        envelope: Self::Msg,
-        state: &mut GroupState,
-    ) -> Result<(), ActorProcessingErr> {
-        let (message, _place) = envelope.open();
-        match message {
-            Msg::Opened(Ok(replica)) => state.opened(replica),
-            Msg::Opened(Err(error)) | Msg::Failed(error) => return Err(state.down(error)),
-        }
-        Ok(())
-    }
-
-    async fn post_stop(
-        &self,
-        _myself: ActorRef<Self::Msg>,
-        state: &mut GroupState,
-    ) -> Result<(), ActorProcessingErr> {
-        let reason = "it is stopping".into();
-        let stopping = Error::Unavailable { group: state.group, reason };
-        state.slot.place.send_replace(Place::Down(stopping));
-        state.tasks.abort();
-        if let Some(replica) = state.replica.take() {
-            replica.stop().await;
-        }
-        Ok(())
-    }
-}
-
-impl GroupState {
-    fn opened(&mut self, replica: Replica) {
-        self.replica = Some(replica.clone());
-        self.board.say(Part::healthy(part_name(self.group)));
-        self.slot.place.send_replace(Place::Running(replica.clone()));
-        let mailbox = self.mailbox.clone();
-        self.tasks.spawn(async move {
-            let error = replica.failed().await;
-            let _ = mailbox.send(Msg::Failed(error)).await;
+impl GroupPart {
+    /// Says that the group serves, or why it does not.
+    fn say(&self, trouble: Option<&str>) {
+        let name = part_name(self.group);
+        self.board.say(match trouble {
+            None => Part::healthy(name),
+            Some(why) => Part::unhealthy(name, why),
         });
     }
 
-    /// Takes the replica out of service; ends the actor with the reason.
-    fn down(&mut self, error: Error) -> ActorProcessingErr {
-        self.slot.place.send_replace(Place::Down(error.clone()));
-        self.tasks.abort();
-        if let Some(replica) = self.replica.take() {
-            // Its Raft has stopped already; what is left are its own tasks.
-            replica.abandon();
+    fn put(&self, place: Place) {
+        if let Some(slot) = self.groups.slots.get(&self.group) {
+            slot.send_replace(place);
         }
-        error.into()
+        self.board.show_groups(self.groups.statuses());
+    }
+
+    async fn run(self, open: OpenReplica, stop: CancellationToken) -> Result<(), String> {
+        self.put(Place::Starting);
+        self.say(Some("it is starting"));
+        // Not cut short by a stop: a Raft that is half open would have no owner.
+        let replica = match open().await {
+            Ok(replica) => replica,
+            Err(error) => {
+                self.put(Place::Down(error.clone()));
+                return Err(error.to_string());
+            }
+        };
+        self.put(Place::Running(replica.clone()));
+        match self.attend(&replica, &stop).await {
+            None => {
+                self.say(Some(STOPPING));
+                let reason = STOPPING.into();
+                self.put(Place::Down(Error::Unavailable { group: self.group, reason }));
+                replica.stop().await;
+                Ok(())
+            }
+            Some(error) => {
+                self.say(Some(&error.to_string()));
+                self.put(Place::Down(error.clone()));
+                replica.abandon().await;
+                Err(error.to_string())
+            }
+        }
+    }
+
+    /// Reports who leads until the group fails (the error) or is to stop (`None`).
+    async fn attend(&self, replica: &Replica, stop: &CancellationToken) -> Option<Error> {
+        let mut leadership = replica.leadership();
+        let failed = replica.failed();
+        tokio::pin!(failed);
+        loop {
+            let status = replica.status();
+            self.say(status.leader.is_none().then_some("it has no leader at the moment"));
+            self.board.show_groups(self.groups.statuses());
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return None,
+                error = &mut failed => return Some(error),
+                () = leadership.changed() => {}
+            }
+        }
     }
 }

@@ -25,8 +25,9 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-pub use groups::{Groups, MakeSpec};
+pub use groups::{Groups, OpenReplica};
 pub use health::HealthBoard;
 pub use service::RunService;
 
@@ -44,10 +45,10 @@ pub struct TreeSpec {
     /// The guard on free space.
     pub space: SpaceGuard,
     /// The groups to run.
-    pub groups: Vec<(GroupId, MakeSpec)>,
+    pub groups: Vec<(GroupId, OpenReplica)>,
 }
 
-/// The running tree.
+/// The running tree. Dropped, it stops as by [`Tree::stop`], with nobody to wait for it.
 #[derive(Debug)]
 pub struct Tree {
     root: ActorRef<Envelope<supervisor::Msg>>,
@@ -62,19 +63,20 @@ impl Tree {
         spec: TreeSpec,
         doors: impl FnOnce(&Groups, &HealthBoard) -> Vec<(String, RunService)>,
     ) -> Result<Tree> {
-        let TreeSpec { log, space, groups: specs } = spec;
+        let TreeSpec { log, space, groups: opens } = spec;
         let board = HealthBoard::default();
-        let groups = Groups::new(specs.iter().map(|(group, _)| *group));
+        let groups = Groups::new(opens.iter().map(|(group, _)| *group));
         let mut children = vec![
             store::store_part(log),
-            groups::groups_part(&groups, specs, &board),
+            groups::groups_part(&groups, opens, &board),
             health::health_part(board.clone(), space, groups.clone()),
         ];
         let doors = doors(&groups, &board);
-        children.extend(doors.into_iter().map(|(name, run)| service::service_part(&name, run)));
+        children.extend(doors.into_iter().map(|(name, run)| service::service_part(name, run)));
         let lost = watch::Sender::new(None);
         let losing = lost.subscribe();
-        let family = Family { children, board: board.clone(), lost };
+        let stopped = CancellationToken::new();
+        let family = Family { children, board: board.clone(), lost, stopped };
         let (root, _handle) = Actor::spawn(None, Supervisor, family)
             .await
             .map_err(|error| Error::Fatal(format!("the node's actors did not start: {error}")))?;
@@ -104,5 +106,11 @@ impl Tree {
             self.root.kill();
         }
         stopped
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        self.root.stop(None);
     }
 }

@@ -1,10 +1,16 @@
-//! A service that runs until it is told to stop, as a supervised part: the doors.
+//! A part that runs until it is told to stop: every leaf of the tree.
+//!
+//! The actor starts the service as a task, ends with a reason when the task ends by itself or
+//! panics, and on stopping tells the service and waits for it. The service is never cut off in
+//! the middle: what it owns, it ends itself.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::mailbox::{Envelope, Mailbox};
 use super::supervisor::ChildSpec;
@@ -15,7 +21,7 @@ pub type RunService =
     Arc<dyn Fn(CancellationToken) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// The supervised part that runs a service.
-pub(super) fn service_part(name: &str, run: RunService) -> ChildSpec {
+pub(super) fn service_part(name: impl Into<String>, run: RunService) -> ChildSpec {
     ChildSpec::actor(name, move || (ServiceActor, run.clone()))
 }
 
@@ -24,7 +30,8 @@ struct ServiceActor;
 
 #[derive(Debug)]
 struct ServiceState {
-    stop: CancellationToken,
+    /// Tells the service to stop even if the actor is killed.
+    stop: DropGuard,
     tasks: Tasks,
 }
 
@@ -46,12 +53,17 @@ impl Actor for ServiceActor {
         let stop = CancellationToken::new();
         let tasks = Tasks::new();
         let mailbox = Mailbox::new(myself);
-        let service = run(stop.clone());
+        let stopping = stop.clone();
         tasks.spawn(async move {
-            let ended = service.await;
+            let service = AssertUnwindSafe(async move { run(stopping).await });
+            let ended = match service.catch_unwind().await {
+                Ok(ended) => ended,
+                Err(_panic) => Err("it panicked; this is a bug, and the log has the place".into()),
+            };
+            // An actor that has stopped meanwhile does not ask any more.
             let _ = mailbox.send(Msg::Ended(ended)).await;
         });
-        Ok(ServiceState { stop, tasks })
+        Ok(ServiceState { stop: stop.drop_guard(), tasks })
     }
 
     async fn handle(
@@ -72,7 +84,7 @@ impl Actor for ServiceActor {
         _myself: ActorRef<Self::Msg>,
         state: &mut ServiceState,
     ) -> Result<(), ActorProcessingErr> {
-        state.stop.cancel();
+        state.stop.token().cancel();
         state.tasks.ended().await;
         Ok(())
     }

@@ -12,12 +12,13 @@ use futures_util::future::BoxFuture;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::health::HealthBoard;
 use super::mailbox::{Envelope, Mailbox};
 use super::restart::{RestartBudget, Verdict};
 use crate::health::Part;
-use crate::limits::SHUTDOWN_MAX;
+use crate::limits::PART_STOP_MAX;
 use crate::seams::Tasks;
 
 type Start = dyn Fn(ActorCell) -> BoxFuture<'static, Result<ActorCell, SpawnErr>> + Send + Sync;
@@ -28,6 +29,7 @@ pub(super) struct ChildSpec {
     name: String,
     start: Arc<Start>,
     is_vital: bool,
+    reports_itself: bool,
 }
 
 impl std::fmt::Debug for ChildSpec {
@@ -50,12 +52,18 @@ impl ChildSpec {
                 started.map(|(actor, _handle)| actor.get_cell())
             })
         });
-        ChildSpec { name: name.into(), start, is_vital: false }
+        ChildSpec { name: name.into(), start, is_vital: false, reports_itself: false }
     }
 
     /// The supervisor stops when this child fails: nothing works without it.
     pub(super) fn vital(mut self) -> Self {
         self.is_vital = true;
+        self
+    }
+
+    /// The part says itself when it works; otherwise it does from its start on.
+    pub(super) fn reports_itself(mut self) -> Self {
+        self.reports_itself = true;
         self
     }
 }
@@ -67,6 +75,8 @@ pub(super) struct Family {
     pub(super) board: HealthBoard,
     /// Told why, when a vital child failed.
     pub(super) lost: watch::Sender<Option<String>>,
+    /// Cancelled when the supervisor begins to stop, and at the latest when it is gone.
+    pub(super) stopped: CancellationToken,
 }
 
 impl Family {
@@ -84,6 +94,7 @@ pub(super) struct SupervisorState {
     children: Vec<Child>,
     board: HealthBoard,
     lost: watch::Sender<Option<String>>,
+    stopped: DropGuard,
     mailbox: Mailbox<Msg>,
     tasks: Tasks,
 }
@@ -111,13 +122,14 @@ impl Actor for Supervisor {
         myself: ActorRef<Self::Msg>,
         family: Family,
     ) -> Result<SupervisorState, ActorProcessingErr> {
-        let Family { children, board, lost } = family;
+        let Family { children, board, lost, stopped } = family;
         let children = children
             .into_iter()
             .map(|spec| Child { spec, running: None, budget: RestartBudget::default() })
             .collect();
         let mailbox = Mailbox::new(myself.clone());
-        let mut state = SupervisorState { children, board, lost, mailbox, tasks: Tasks::new() };
+        let (stopped, tasks) = (stopped.drop_guard(), Tasks::new());
+        let mut state = SupervisorState { children, board, lost, stopped, mailbox, tasks };
         for child in 0..state.children.len() {
             state.start(&myself, child).await;
         }
@@ -164,10 +176,11 @@ impl Actor for Supervisor {
         _myself: ActorRef<Self::Msg>,
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
+        state.stopped.token().cancel();
         state.tasks.abort();
         for child in state.children.iter_mut().rev() {
             let Some(running) = child.running.take() else { continue };
-            if let Err(error) = running.stop_and_wait(None, Some(SHUTDOWN_MAX)).await {
+            if let Err(error) = running.stop_and_wait(None, Some(PART_STOP_MAX)).await {
                 tracing::warn!(part = %child.spec.name, %error, "did not stop in time");
             }
         }
@@ -178,7 +191,9 @@ impl Actor for Supervisor {
 impl SupervisorState {
     async fn start(&mut self, myself: &ActorRef<Envelope<Msg>>, child: usize) {
         let Child { spec, running, .. } = &mut self.children[child];
-        self.board.say(Part::healthy(&spec.name));
+        if !spec.reports_itself {
+            self.board.say(Part::healthy(&spec.name));
+        }
         match (spec.start)(myself.get_cell()).await {
             Ok(cell) => *running = Some(cell),
             Err(error) => {

@@ -92,52 +92,60 @@ impl KvClient {
     }
 
     /// Does an action once, however often it has to be sent, and answers when it is applied and
-    /// durable. [`Error::OutcomeUnknown`] is the only error after which it may have been done.
+    /// durable. Only after [`Error::OutcomeUnknown`] may it have been done nevertheless; and
+    /// [`Refusal::AnswerForgotten`] says that it was done and its answer is too large to be had
+    /// again.
     pub async fn execute(&self, action: Action) -> Result<Answer> {
         action.validate()?;
         let deadline = Instant::now() + CLIENT_DEADLINE;
         let _place = match timeout_at(deadline, self.inner.writes.acquire()).await {
             Ok(Ok(place)) => place,
-            _ => return Err(Error::Busy { what: "the client", retry_after_ms: 100 }),
+            _ => return Err(busy()),
         };
         let mut backoff = Backoff::new(deadline);
         // Why an earlier try may have been done.
         let mut uncertain: Option<String> = None;
         let mut turn = self.inner.session.turn(self, deadline).await?;
         loop {
+            let replica = match self.replica(deadline).await {
+                Ok(replica) => replica,
+                Err(error) => return Err(self.what_is_known(error, uncertain)),
+            };
             let command = Command { session: Some(turn.place()), action: action.clone() };
-            let error = match self.propose(command, deadline).await {
+            let error = match self.propose(&replica, command, deadline).await {
                 Ok(answer) => return Ok(answer),
-                // Never done, and the session is gone: the command gets a turn in a new one.
-                Err(Failed::Final(Error::Refused(Refusal::SessionExpired)))
-                    if uncertain.is_none() =>
-                {
+                Err(Failed::Final(error @ Error::Refused(Refusal::SessionExpired))) => {
                     self.inner.session.forget(turn.place().id);
+                    if uncertain.is_some() {
+                        return Err(self.what_is_known(error, uncertain));
+                    }
+                    // Never done: the command gets a turn in a new session.
                     turn = self.inner.session.turn(self, deadline).await?;
                     continue;
                 }
-                Err(Failed::Final(error @ Error::Refused(Refusal::SessionExpired))) => {
-                    return Err(self.outcome_unknown(error.to_string()));
-                }
+                // Decided by the machine, for all tries at once.
                 Err(Failed::Final(error @ Error::Refused(_))) => return Err(error),
                 Err(Failed::Unknown { reason }) => {
-                    let error = self.outcome_unknown(reason.clone());
-                    uncertain = Some(reason);
-                    error
+                    uncertain = Some(reason.clone());
+                    self.outcome_unknown(reason)
                 }
-                Err(Failed::Final(error)) if uncertain.is_none() => match error {
-                    Error::Unavailable { .. } => error,
-                    error => return Err(error),
-                },
-                Err(Failed::NotLeader { leader }) if uncertain.is_none() => self.no_leader(leader),
                 // This try did nothing, an earlier one may have.
-                Err(Failed::Final(_) | Failed::NotLeader { .. }) => {
-                    self.outcome_unknown(uncertain.clone().unwrap_or_default())
-                }
+                Err(Failed::NotLeader { leader }) => self.no_leader(leader),
+                Err(Failed::Final(error @ Error::Unavailable { .. })) => error,
+                Err(Failed::Final(error)) if uncertain.is_none() => return Err(error),
+                Err(Failed::Final(error)) => error,
             };
             if !backoff.wait().await {
-                return Err(error);
+                return Err(self.what_is_known(error, uncertain));
             }
+        }
+    }
+
+    /// The error of the last try, unless an earlier one may have been done.
+    fn what_is_known(&self, error: Error, uncertain: Option<String>) -> Error {
+        match uncertain {
+            Some(reason) => self.outcome_unknown(reason),
+            None => error,
         }
     }
 
@@ -146,8 +154,12 @@ impl KvClient {
     }
 
     /// One try, on the replica of this node.
-    async fn propose(&self, command: Command, deadline: Instant) -> Result<Answer, Failed> {
-        let replica = self.replica(deadline).await?;
+    async fn propose(
+        &self,
+        replica: &Replica,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Answer, Failed> {
         match timeout_at(deadline, replica.propose(command)).await {
             Ok(answer) => answer,
             Err(_) => Err(Failed::Unknown { reason: "no answer came in time".into() }),
@@ -193,6 +205,21 @@ impl KvClient {
     }
 
     /// The shard's counters.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// # let kv = service.client();
+    /// kv.put("k", "1").await?;
+    /// assert_eq!(kv.status().await?.keys, 1);
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn status(&self) -> Result<Status> {
         match self.query(Query::Status, Consistency::Linearizable).await?.body {
             AnswerBody::Status(status) => Ok(status),
@@ -201,9 +228,31 @@ impl KvClient {
     }
 
     /// Drops history before a revision; reads at it and later ones go on. Answers the revision.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// # let kv = service.client();
+    /// kv.put("k", "1").await?;
+    /// let now = kv.put("k", "2").await?.revision;
+    /// kv.compact(now).await?;
+    /// assert!(kv.get("k").at(now - 1).await.is_err());
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn compact(&self, revision: crate::types::Revision) -> Result<()> {
         self.execute(Action::Compact { revision }).await.map(drop)
     }
+}
+
+/// The client has as many writes under way as it may.
+fn busy() -> Error {
+    Error::Busy { what: "the client", retry_after_ms: 100 }
 }
 
 /// The machine answered another question: a bug, told as such rather than by a panic.

@@ -2,15 +2,20 @@
 //!
 //! Each write takes a turn: a sequence number that it keeps over all its tries. The machine
 //! remembers the answers of all turns that are not over, so a repeated write is answered and not
-//! done again. The session is opened with the first write.
+//! done again. The session is opened with the first write. Turns are given out only within the
+//! window of answers that the machine remembers, so one write that takes long makes the others
+//! wait and never has them refused.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
-use super::{Backoff, KvClient, unexpected};
+use super::{Backoff, KvClient, busy, unexpected};
 use crate::error::{Error, Result};
+use crate::limits::SESSION_ANSWERS_MAX;
 use crate::machine::ops::{Action, AnswerBody, Command, SessionSeq};
 use crate::raft::Failed;
 use crate::types::SessionId;
@@ -21,6 +26,8 @@ pub(super) struct Session {
     turns: Arc<Mutex<Turns>>,
     /// Held while a session is opened, so that one is opened for all who wait.
     opening: tokio::sync::Mutex<()>,
+    /// Told when a turn is over.
+    over: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +41,7 @@ struct Turns {
 #[derive(Debug)]
 pub(super) struct Turn {
     turns: Arc<Mutex<Turns>>,
+    over: Arc<Notify>,
     place: SessionSeq,
 }
 
@@ -50,6 +58,8 @@ impl Drop for Turn {
         if turns.id == Some(self.place.id) {
             turns.open.remove(&self.place.seq);
         }
+        drop(turns);
+        self.over.notify_waiters();
     }
 }
 
@@ -60,27 +70,37 @@ fn lock(turns: &Mutex<Turns>) -> MutexGuard<'_, Turns> {
 impl Session {
     /// The next turn, in a session opened for it if there is none.
     pub(super) async fn turn(&self, client: &KvClient, deadline: Instant) -> Result<Turn> {
-        if let Some(turn) = self.next() {
-            return Ok(turn);
-        }
-        let _opening = self.opening.lock().await;
         loop {
-            if let Some(turn) = self.next() {
-                return Ok(turn);
+            // Listened to before looking, so that no turn ends unnoticed in between.
+            let mut over = pin!(self.over.notified());
+            over.as_mut().enable();
+            match self.next() {
+                Next::Turn(turn) => return Ok(turn),
+                Next::WindowFull => timeout_at(deadline, over).await.map_err(|_| busy())?,
+                Next::NoSession => {
+                    let opening = self.opening.lock();
+                    let _opening = timeout_at(deadline, opening).await.map_err(|_| busy())?;
+                    if lock(&self.turns).id.is_none() {
+                        let id = open(client, deadline).await?;
+                        *lock(&self.turns) = Turns { id: Some(id), ..Turns::default() };
+                    }
+                }
             }
-            let id = open(client, deadline).await?;
-            *lock(&self.turns) = Turns { id: Some(id), ..Turns::default() };
         }
     }
 
-    fn next(&self) -> Option<Turn> {
+    fn next(&self) -> Next {
         let mut turns = lock(&self.turns);
-        let id = turns.id?;
-        turns.last += 1;
-        let seq = turns.last;
-        turns.open.insert(seq);
+        let Some(id) = turns.id else { return Next::NoSession };
+        let seq = turns.last + 1;
         let acked_below = turns.open.first().copied().unwrap_or(seq);
-        Some(Turn { turns: self.turns.clone(), place: SessionSeq { id, seq, acked_below } })
+        if seq - acked_below >= SESSION_ANSWERS_MAX {
+            return Next::WindowFull;
+        }
+        turns.last = seq;
+        turns.open.insert(seq);
+        let place = SessionSeq { id, seq, acked_below };
+        Next::Turn(Turn { turns: self.turns.clone(), over: self.over.clone(), place })
     }
 
     /// The session has expired; the next turn opens another.
@@ -89,15 +109,26 @@ impl Session {
         if turns.id == Some(expired) {
             *turns = Turns::default();
         }
+        drop(turns);
+        self.over.notify_waiters();
     }
+}
+
+/// What a write that asks for a turn is told.
+enum Next {
+    Turn(Turn),
+    /// The oldest open turn is as far behind as it may be.
+    WindowFull,
+    NoSession,
 }
 
 /// Opens a session. Trying again may open two; the idle one is evicted in time.
 async fn open(client: &KvClient, deadline: Instant) -> Result<SessionId> {
     let mut backoff = Backoff::new(deadline);
     loop {
+        let replica = client.replica(deadline).await?;
         let command = Command { session: None, action: Action::SessionOpen };
-        let error = match client.propose(command, deadline).await {
+        let error = match client.propose(&replica, command, deadline).await {
             Ok(answer) => match answer.body {
                 AnswerBody::Session(id) => return Ok(id),
                 other => return Err(unexpected(&other)),

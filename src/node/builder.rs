@@ -1,5 +1,6 @@
 //! From settings to a running node.
 
+use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,17 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::identity::Identity;
 use super::service::KvService;
 use super::{Door, DoorContext};
-use crate::actors::{MakeSpec, RunService, Tree, TreeSpec};
+use crate::actors::{OpenReplica, RunService, Tree, TreeSpec};
 use crate::client::KvClient;
 use crate::error::Error as OpError;
 use crate::machine::ops::Query;
 use crate::net::{Endpoint, NodeKey, Reach};
-use crate::raft::{RaftTimes, ReplicaSpec};
+use crate::raft::{RaftTimes, Replica, ReplicaSpec};
 use crate::seams::disk::Disk;
 use crate::seams::{self, Seams};
 use crate::status::NodeIdentity;
@@ -27,7 +29,7 @@ use crate::types::{Consistency, GroupId, NodeId};
 
 /// How long a start waits for its groups to serve; then the node runs on and its health says
 /// which part does not.
-const START_MAX: Duration = Duration::from_secs(30);
+const START_MAX: Duration = Duration::from_secs(10);
 /// How often it looks.
 const START_LOOK: Duration = Duration::from_millis(5);
 const FIRST_NODE: NodeId = NodeId(1);
@@ -200,7 +202,7 @@ impl KvServiceBuilder {
             let (asked, name) = (self.node_id, self.name.clone());
             seams::blocking(move || Opened::open(dir, &seams, asked, name)).await?
         };
-        let Opened { dir, lock, identity, key, log, space } = opened;
+        let Opened { dir, identity, key, log, space } = opened;
         let endpoint =
             Endpoint::bind(&key, self.reach, self.listen).await.map_err(StartError::Listen)?;
         let node = NodeIdentity {
@@ -211,53 +213,105 @@ impl KvServiceBuilder {
             listen: endpoint.listen(),
         };
         let group = GroupId::FIRST_SHARD;
-        let spec = {
-            let is_founded = identity.founded.contains(&group);
-            let (node, log) = (identity.node_id, log.clone());
-            let (disk, dir) = (seams.disk.clone(), dir.join("groups").join(group.to_string()));
-            let (space, times) = (space.clone(), self.times);
-            let make: MakeSpec = Arc::new(move || {
-                Ok(ReplicaSpec {
-                    group,
-                    node,
-                    log: log.group(group)?,
-                    disk: disk.clone(),
-                    dir: dir.clone(),
-                    space: space.clone(),
-                    times,
-                    found_with: (!is_founded).then(|| vec![node]),
-                })
-            });
-            (group, make)
+        let place = GroupPlace {
+            group,
+            identity: Arc::new(Mutex::new(identity)),
+            log: log.clone(),
+            disk: seams.disk.clone(),
+            dir: dir.clone(),
+            space: space.clone(),
+            times: self.times,
         };
+        let open: OpenReplica = Arc::new(move || Box::pin(place.clone().open()));
         let mut client = None;
         let doors = self.doors.clone();
-        let tree = Tree::grow(TreeSpec { log, space, groups: vec![spec] }, |groups, board| {
-            let kv = client.insert(KvClient::new(groups.clone()));
-            let context = DoorContext {
-                client: kv.clone(),
-                node: node.clone(),
-                health: board.reports(),
-                groups: board.groups(),
-            };
-            doors
-                .into_iter()
-                .map(|door| (door.name().to_owned(), run_door(door, &context)))
-                .collect()
-        })
-        .await
-        .map_err(|error| StartError::Other(error.to_string()))?;
+        let tree =
+            Tree::grow(TreeSpec { log, space, groups: vec![(group, open)] }, |groups, board| {
+                let kv = client.insert(KvClient::new(groups.clone()));
+                let context = DoorContext {
+                    client: kv.clone(),
+                    node: node.clone(),
+                    health: board.reports(),
+                    groups: board.groups(),
+                };
+                doors
+                    .into_iter()
+                    .map(|door| (door.name().to_owned(), run_door(door, &context)))
+                    .collect()
+            })
+            .await
+            .map_err(|error| StartError::Other(error.to_string()))?;
         let client = client.ok_or_else(|| StartError::Other("it has no client".into()))?;
-        serves(&client).await;
-        note_founded(&seams, &dir, identity, group).await?;
-        Ok(KvService::new(tree, client, node, dir, self.doors, endpoint, lock))
+        let mut lost = tree.lost();
+        tokio::select! {
+            biased;
+            Ok(reason) = lost.wait_for(Option::is_some) => {
+                return Err(StartError::Other(reason.clone().unwrap_or_default()));
+            }
+            () = serves(&client) => {}
+        }
+        Ok(KvService::new(tree, client, node, dir, self.doors, endpoint))
+    }
+}
+
+/// What a group's replica is opened from, at each of its starts.
+#[derive(Clone)]
+struct GroupPlace {
+    group: GroupId,
+    identity: Arc<Mutex<Identity>>,
+    log: Log,
+    disk: Arc<dyn Disk>,
+    /// The node's directory.
+    dir: PathBuf,
+    space: SpaceGuard,
+    times: RaftTimes,
+}
+
+impl GroupPlace {
+    async fn open(self) -> Result<Replica, OpError> {
+        let group = self.group;
+        let (node, is_founded) = {
+            let identity = self.identity.lock().await;
+            (identity.node_id, identity.founded.contains(&group))
+        };
+        let replica = Replica::open(ReplicaSpec {
+            group,
+            node,
+            log: self.log.group(group)?,
+            disk: self.disk.clone(),
+            dir: self.dir.join("groups").join(group.to_string()),
+            space: self.space.clone(),
+            times: self.times,
+            found_with: (!is_founded).then(|| vec![node]),
+        })
+        .await?;
+        if is_founded {
+            return Ok(replica);
+        }
+        if let Err(error) = self.note_founded().await {
+            replica.abandon().await;
+            let reason = format!("that it was founded can't be noted: {error}");
+            return Err(OpError::Unavailable { group, reason });
+        }
+        Ok(replica)
+    }
+
+    /// Remembers that the group was founded here, before it serves anything: so its data can
+    /// never be missed unnoticed.
+    async fn note_founded(self) -> io::Result<()> {
+        let mut identity = self.identity.lock_owned().await;
+        let mut founded = identity.clone();
+        founded.founded.push(self.group);
+        let (disk, dir) = (self.disk, self.dir);
+        *identity =
+            seams::blocking(move || founded.save(disk.as_ref(), &dir).map(|()| founded)).await?;
+        Ok(())
     }
 }
 
 /// What is in a data directory, opened for this process alone.
 struct Opened {
     dir: PathBuf,
-    lock: Box<dyn std::fmt::Debug + Send + Sync>,
     identity: Identity,
     key: NodeKey,
     log: Log,
@@ -283,16 +337,23 @@ impl Opened {
         let key = NodeKey::load_or_create(disk.as_ref(), &dir.join("node.key"), &seams.random)
             .map_err(unusable)?;
         let space = SpaceGuard::new(disk.clone(), dir.clone()).map_err(unusable)?;
-        let log = open_log(disk.clone(), &dir.join("log"), seams)
+        let log = open_log(disk.clone(), &dir.join("log"), seams, lock)
             .map_err(|error| StartError::Store { dir: dir.clone(), error })?;
-        Ok(Opened { dir, lock, identity, key, log, space })
+        Ok(Opened { dir, identity, key, log, space })
     }
 }
 
-/// Opens the shared log and puts its writer to work.
-fn open_log(disk: Arc<dyn Disk>, dir: &Path, seams: &Seams) -> Result<Log, String> {
+/// Opens the shared log and puts its writer to work, which keeps the lock on the node's directory
+/// until it has ended: no other node may write there before, whatever becomes of this one.
+fn open_log(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    seams: &Seams,
+    lock: Box<dyn Debug + Send + Sync>,
+) -> Result<Log, String> {
     let options = log::Options::new(seams.random.next_u64());
-    let (core, _recovery) = log::open(disk, dir, options).map_err(|error| error.to_string())?;
+    let (mut core, _recovery) = log::open(disk, dir, options).map_err(|error| error.to_string())?;
+    core.hold(lock);
     Log::start(core).map_err(|error| error.to_string())
 }
 
@@ -342,24 +403,4 @@ async fn serves(client: &KvClient) {
             Err(_) => sleep(START_LOOK).await,
         }
     }
-}
-
-/// Remembers that the group was founded here, so that its data can never be missed unnoticed.
-async fn note_founded(
-    seams: &Seams,
-    dir: &Path,
-    mut identity: Identity,
-    group: GroupId,
-) -> Result<(), StartError> {
-    if identity.founded.contains(&group) {
-        return Ok(());
-    }
-    identity.founded.push(group);
-    let (disk, dir) = (seams.disk.clone(), dir.to_owned());
-    seams::blocking(move || {
-        identity
-            .save(disk.as_ref(), &dir)
-            .map_err(|error| StartError::Directory { dir: dir.clone(), error })
-    })
-    .await
 }

@@ -1,6 +1,5 @@
 //! A running node.
 
-use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,8 +13,8 @@ use crate::limits::SHUTDOWN_MAX;
 use crate::net::Endpoint;
 use crate::status::NodeIdentity;
 
-/// A running node. Shut it down with [`KvService::shutdown`]; dropping it leaves it running until
-/// the runtime ends.
+/// A running node. Stop it with [`KvService::shutdown`], which says when it has stopped; dropping
+/// it stops it as well, in its own time. Until then no other node can use its directory.
 #[derive(Debug)]
 pub struct KvService {
     tree: Tree,
@@ -24,8 +23,6 @@ pub struct KvService {
     dir: PathBuf,
     doors: Vec<Arc<dyn Door>>,
     endpoint: Endpoint,
-    /// Held for as long as the node runs.
-    _lock: Box<dyn Debug + Send + Sync>,
 }
 
 impl KvService {
@@ -36,9 +33,8 @@ impl KvService {
         dir: PathBuf,
         doors: Vec<Arc<dyn Door>>,
         endpoint: Endpoint,
-        lock: Box<dyn Debug + Send + Sync>,
     ) -> Self {
-        KvService { tree, client, node, dir, doors, endpoint, _lock: lock }
+        KvService { tree, client, node, dir, doors, endpoint }
     }
 
     /// The store; clone it as you like.

@@ -42,6 +42,7 @@ impl Recent {
     }
 
     fn push(&mut self, events: Vec<Event>) {
+        debug_assert_eq!(events[0].revision, self.last + 1, "revisions have no gaps");
         self.last = events[0].revision;
         self.bytes += weight(&events);
         self.changes.push_back(events.into());

@@ -1,131 +1,183 @@
 //! What a group must do by itself, without being asked.
 //!
 //! The leader ends leases whose time is up and drives a compaction to its end; every replica
-//! checkpoints its state and lets go of the log before it. The keeper sleeps until one of these
+//! checkpoints its state and lets go of the log before it. The keepers sleep until one of these
 //! is due.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::alias::CommittedLeaderIdOf;
 use openraft::async_runtime::WatchReceiver;
+use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::hub::Hub;
 use super::leases::LeaseClock;
 use super::machine::Machine;
-use super::proposals::Proposals;
-use super::types::TypeConfig;
+use super::types::{Proposal, TypeConfig};
+use crate::limits::{CHECKPOINT_LOG_BYTES, CHECKPOINT_LOG_ENTRIES};
 use crate::machine::ops::{Action, Command};
-use crate::seams::Tasks;
-use crate::store::log::EntryId;
+use crate::store::log::GroupLog;
 use crate::store::state::State;
 use crate::types::GroupId;
 
 type Raft = openraft::Raft<TypeConfig, Machine>;
+/// A node in the term in which it leads.
+type LeaderId = CommittedLeaderIdOf<TypeConfig>;
 
 /// How long to wait before trying again what the group could not do.
 const RETRY: Duration = Duration::from_millis(500);
+/// How long to wait for an answer, or for a checkpoint, before trying again.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// When nothing is due.
 const FAR: Duration = Duration::from_secs(24 * 3_600);
 
-/// One group's keeper.
+/// Keeps a group's leases and compactions.
 pub(super) struct Keeper {
     pub(super) group: GroupId,
     pub(super) raft: Raft,
-    pub(super) state: State,
     pub(super) hub: Arc<Hub>,
     pub(super) leases: Arc<LeaseClock>,
-    pub(super) proposals: Proposals,
-    pub(super) checkpoint_due: Arc<Notify>,
-    pub(super) tasks: Tasks,
 }
 
 impl Keeper {
     /// Keeps the group until its Raft stops.
     pub(super) async fn run(self) {
-        self.tasks.spawn(checkpoints(
-            self.raft.clone(),
-            self.state.clone(),
-            self.checkpoint_due.clone(),
-        ));
         let mut metrics = self.raft.server_metrics();
-        let mut leading = false;
+        let mut leading: Option<LeaderId> = None;
         loop {
-            let leads = metrics.borrow_watched().current_leader == Some(*self.raft.node_id());
+            let leads = {
+                let metrics = metrics.borrow_watched();
+                let leads = metrics.current_leader == Some(*self.raft.node_id());
+                let LeaderId { term, node_id } = metrics.vote.leader_id;
+                leads.then_some(LeaderId { term, node_id })
+            };
+            // Another term is another leadership, even if nothing was seen of the time between:
+            // another leader may have kept leases alive then.
             if leads != leading {
                 leading = leads;
-                self.leases.set_leading(leading);
+                self.leases.set_leading(leading.is_some());
                 // A compaction that an earlier leader left unfinished is taken up.
                 self.hub.compacting.notify_one();
-                tracing::info!(group = %self.group, leading, "leadership changed");
+                tracing::info!(group = %self.group, leading = leading.is_some(), "leadership changed");
             }
-            let due = match self.leases.next_due() {
-                Some(deadline) if leading => deadline,
-                _ => Instant::now() + FAR,
+            let Some(leader) = leading else {
+                if metrics.changed().await.is_err() {
+                    return;
+                }
+                continue;
             };
+            let due = self.leases.next_due().unwrap_or_else(|| Instant::now() + FAR);
             tokio::select! {
                 biased;
                 changed = metrics.changed() => if changed.is_err() { return },
                 () = self.leases.changed.notified() => {}
-                () = sleep_until(due) => self.expire().await,
-                () = self.hub.compacting.notified(), if leading => self.compact().await,
+                () = sleep_until(due) => self.expire(leader).await,
+                () = self.hub.compacting.notified() => self.compact(leader).await,
             }
         }
     }
 
     /// Ends the leases whose time is up.
-    async fn expire(&self) {
+    async fn expire(&self, leader: LeaderId) {
         let ids = self.leases.take_due();
         if ids.is_empty() {
             return;
         }
-        self.propose(Action::LeaseExpire { ids: ids.clone() }).await;
+        self.propose(leader, Action::LeaseExpire { ids: ids.clone() }).await;
         // One command ends only as many leases as it may delete keys: the rest come again.
         self.leases.retry_due(&ids);
     }
 
     /// Removes more of what a compaction left. The answer says if there is still more, and the
     /// hub, which sees all answers, then wakes the keeper again.
-    async fn compact(&self) {
-        if !self.propose(Action::CompactStep).await {
+    async fn compact(&self, leader: LeaderId) {
+        if !self.propose(leader, Action::CompactStep).await {
             self.hub.compacting.notify_one();
         }
     }
 
     /// True if the command was applied; otherwise waits a moment, for the caller to try again.
-    async fn propose(&self, action: Action) -> bool {
-        let done = self.proposals.propose(Command { session: None, action }).await;
-        let applied = matches!(done, Ok(Ok(_)));
+    /// It is appended only in the term for which it was decided: in a later one the leases are
+    /// armed anew.
+    async fn propose(&self, leader: LeaderId, action: Action) -> bool {
+        let (responder, answered) =
+            ProgressResponder::<TypeConfig, ClientWriteResult<TypeConfig>>::complete_only();
+        let command = Proposal(Command { session: None, action });
+        let proposed = self.raft.write(command).with_leader(leader).responder(responder).await;
+        let applied =
+            proposed.is_ok() && matches!(timeout(ANSWER_MAX, answered).await, Ok(Ok(Ok(_))));
         if !applied {
-            sleep_until(Instant::now() + RETRY).await;
+            sleep(RETRY).await;
         }
         applied
     }
 }
 
-/// Checkpoints when enough was applied, and purges the log up to the checkpoint before: what lies
-/// between lets a slow follower catch up without a snapshot.
-async fn checkpoints(raft: Raft, state: State, due: Arc<Notify>) {
-    let mut before: Option<EntryId> = state.durable_id();
-    let mut snapshots = raft.metrics();
-    loop {
-        due.notified().await;
-        if raft.trigger().snapshot().await.is_err() {
+/// Checkpoints a replica's state and purges its log.
+pub(super) struct Checkpoints {
+    pub(super) raft: Raft,
+    pub(super) log: GroupLog,
+    pub(super) state: State,
+    pub(super) due: Arc<Notify>,
+}
+
+impl Checkpoints {
+    /// Checkpoints when enough was applied, and purges the log up to the checkpoint before: what
+    /// lies between lets a slow follower catch up without a snapshot. Ends when Raft stops.
+    pub(super) async fn run(self) {
+        let mut before = self.durable_index();
+        // A node that is restarted often would otherwise purge nothing.
+        let held = self.log.stats();
+        let is_long = held.entries >= CHECKPOINT_LOG_ENTRIES || held.bytes >= CHECKPOINT_LOG_BYTES;
+        if is_long && !self.purge(before).await {
             return;
         }
-        let taken = before.map(|id| id.index);
-        let is_newer = |state: &State| state.durable_id().map(|id| id.index) > taken;
-        while !is_newer(&state) {
-            if snapshots.changed().await.is_err() {
+        loop {
+            self.due.notified().await;
+            let applied = self.state.applied_id().map(|id| id.index);
+            while self.durable_index() < applied {
+                if !self.checkpoint(applied).await {
+                    return;
+                }
+            }
+            if !self.purge(before).await {
                 return;
             }
+            before = self.durable_index();
         }
-        if let Some(before) = before
-            && raft.trigger().purge_log(before.index).await.is_err()
-        {
-            return;
+    }
+
+    fn durable_index(&self) -> Option<u64> {
+        self.state.durable_id().map(|id| id.index)
+    }
+
+    /// Asks for a checkpoint and waits until there is one, or it is time to ask again: Raft passes
+    /// over a request that comes while it has another under way. False if Raft has stopped.
+    async fn checkpoint(&self, wanted: Option<u64>) -> bool {
+        let mut metrics = self.raft.metrics();
+        if self.raft.trigger().snapshot().await.is_err() {
+            return false;
         }
-        before = state.durable_id();
+        let taken = async {
+            while metrics.borrow_watched().snapshot.as_ref().map(|id| id.index) < wanted {
+                if metrics.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        timeout(ANSWER_MAX, taken).await.unwrap_or(true)
+    }
+
+    /// Lets go of the log up to an entry. False if Raft has stopped.
+    async fn purge(&self, upto: Option<u64>) -> bool {
+        match upto {
+            Some(upto) => self.raft.trigger().purge_log(upto).await.is_ok(),
+            None => true,
+        }
     }
 }

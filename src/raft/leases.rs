@@ -76,6 +76,18 @@ impl Timers {
         self.due.insert((deadline, id));
     }
 
+    /// Arms every lease in full, or none if this replica does not lead.
+    fn arm_all(&mut self, now: Instant) {
+        self.due.clear();
+        for (&id, timer) in &mut self.leases {
+            timer.armed = Armed::No;
+            if self.leading {
+                timer.armed = Armed::Until(now + timer.ttl);
+                self.due.insert((now + timer.ttl, id));
+            }
+        }
+    }
+
     fn remove(&mut self, id: LeaseId) {
         if let Some(Timer { armed: Armed::Until(deadline), .. }) = self.leases.remove(&id) {
             self.due.remove(&(deadline, id));
@@ -123,10 +135,10 @@ impl LeaseClock {
             }));
         }
         let mut timers = self.timers();
-        let leading = timers.leading;
-        *timers = Timers { leases, ..Timers::default() };
+        timers.leases = leases;
+        timers.arm_all(Instant::now());
         drop(timers);
-        self.set_leading(leading);
+        self.changed.notify_one();
         Ok(())
     }
 
@@ -151,21 +163,13 @@ impl LeaseClock {
         self.changed.notify_one();
     }
 
-    /// Takes the lead, arming every lease in full, or gives it up.
+    /// Takes the lead, for the first time or in another term, arming every lease in full; or gives
+    /// it up.
     pub(super) fn set_leading(&self, leading: bool) {
         let now = Instant::now();
         let mut timers = self.timers();
         timers.leading = leading;
-        timers.due.clear();
-        let mut due = BTreeSet::new();
-        for (&id, timer) in &mut timers.leases {
-            timer.armed = Armed::No;
-            if leading {
-                timer.armed = Armed::Until(now + timer.ttl);
-                due.insert((now + timer.ttl, id));
-            }
-        }
-        timers.due = due;
+        timers.arm_all(now);
         drop(timers);
         self.changed.notify_one();
     }

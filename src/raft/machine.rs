@@ -5,14 +5,16 @@
 //! log made it durable before it came here.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::{FutureExt, Stream, StreamExt};
 use openraft::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::{Mutex, Notify};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::hub::Hub;
 use super::leases::LeaseClock;
@@ -23,7 +25,7 @@ use crate::limits::{
 };
 use crate::machine::tables::TableError;
 use crate::machine::{self, Applied};
-use crate::seams;
+use crate::seams::{self, Tasks};
 use crate::store::snapshot::{ReceivedSnapshot, SnapshotSource};
 use crate::store::state::State;
 use crate::types::GroupId;
@@ -47,6 +49,8 @@ pub(super) struct Machine {
     hub: Arc<Hub>,
     leases: Arc<LeaseClock>,
     load: Arc<Load>,
+    /// The replica's end waits for it.
+    token: TaskTrackerToken,
 }
 
 /// How much was applied since the last checkpoint.
@@ -54,6 +58,7 @@ pub(super) struct Machine {
 struct Load {
     entries: AtomicU64,
     bytes: AtomicU64,
+    is_due: AtomicBool,
     /// Told when a checkpoint is due.
     due: Arc<Notify>,
 }
@@ -62,7 +67,9 @@ impl Load {
     fn add(&self, entries: u64, bytes: u64) {
         let entries = self.entries.fetch_add(entries, Ordering::Relaxed) + entries;
         let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if entries >= CHECKPOINT_LOG_ENTRIES || bytes >= CHECKPOINT_LOG_BYTES {
+        let is_due = entries >= CHECKPOINT_LOG_ENTRIES || bytes >= CHECKPOINT_LOG_BYTES;
+        // Told once for each checkpoint, or the next would follow it at once.
+        if is_due && !self.is_due.swap(true, Ordering::Relaxed) {
             self.due.notify_one();
         }
     }
@@ -70,6 +77,7 @@ impl Load {
     fn clear(&self) {
         self.entries.store(0, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
+        self.is_due.store(false, Ordering::Relaxed);
     }
 }
 
@@ -93,15 +101,19 @@ pub(super) fn table_failure(group: GroupId, error: TableError) -> Error {
 }
 
 impl Machine {
-    /// `checkpoint_due` is told when enough was applied to make a checkpoint worth its fsync.
+    /// `checkpoint_due` is told when enough was applied to make a checkpoint worth its fsync;
+    /// `tasks` are not at their end while openraft's own tasks write the state.
     pub(super) fn new(
         state: State,
         hub: Arc<Hub>,
         leases: Arc<LeaseClock>,
         checkpoint_due: Arc<Notify>,
+        tasks: &Tasks,
     ) -> Self {
-        let load = Arc::new(Load { entries: 0.into(), bytes: 0.into(), due: checkpoint_due });
-        Machine { state, writing: Arc::default(), hub, leases, load }
+        let load =
+            Load { entries: 0.into(), bytes: 0.into(), is_due: false.into(), due: checkpoint_due };
+        let (load, token) = (Arc::new(load), tasks.token());
+        Machine { state, writing: Arc::default(), hub, leases, load, token }
     }
 
     fn error(&self, error: TableError) -> io::Error {
@@ -111,41 +123,51 @@ impl Machine {
     /// Applies a batch in one transaction, publishes it, answers it.
     async fn apply_batch(&self, batch: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
         let _writing = self.writing.lock().await;
-        let applied = self
-            .state
-            .write(|writer| {
-                let mut applied = Vec::with_capacity(batch.len());
-                for (entry, _) in &batch {
-                    let id = entry_id(&entry.log_id);
-                    writer.set_applied(id);
-                    applied.push(match &entry.payload {
-                        EntryPayload::Blank => None,
-                        EntryPayload::Normal(proposal) => {
-                            Some(machine::apply(writer, id.index, &proposal.0)?)
-                        }
-                        EntryPayload::Membership(membership) => {
-                            let bytes = encode_membership(membership)
-                                .map_err(|error| TableError::io(error.to_string()))?;
-                            writer.set_membership(id, bytes);
-                            None
-                        }
-                    });
-                }
-                Ok(applied)
-            })
+        // openraft does not notice a panic here until it has more to apply.
+        let applied = catch_unwind(AssertUnwindSafe(|| self.write(&batch)))
+            .map_err(|_panic| io::Error::other("applying an entry panicked; this is a bug"))?
             .map_err(|error| self.error(error))?;
+        let mut answers = Vec::with_capacity(batch.len());
         for ((_, responder), applied) in batch.into_iter().zip(applied) {
             let outcome = applied.map(|Applied { outcome, events, leases }| {
                 self.leases.applied(&leases);
                 self.hub.applied(&outcome, events);
                 outcome
             });
-            if let Some(responder) = responder {
-                responder.send(Response(outcome));
-            }
+            answers.extend(responder.map(|responder| (responder, Response(outcome))));
         }
         self.hub.publish();
+        for (responder, response) in answers {
+            responder.send(response);
+        }
         Ok(())
+    }
+
+    /// What the entries of a batch did: nothing for Raft's own.
+    fn write(
+        &self,
+        batch: &[EntryResponder<TypeConfig>],
+    ) -> Result<Vec<Option<Applied>>, TableError> {
+        self.state.write(|writer| {
+            let mut applied = Vec::with_capacity(batch.len());
+            for (entry, _) in batch {
+                let id = entry_id(&entry.log_id);
+                writer.set_applied(id);
+                applied.push(match &entry.payload {
+                    EntryPayload::Blank => None,
+                    EntryPayload::Normal(proposal) => {
+                        Some(machine::apply(writer, id.index, &proposal.0)?)
+                    }
+                    EntryPayload::Membership(membership) => {
+                        let bytes = encode_membership(membership)
+                            .map_err(|error| TableError::io(error.to_string()))?;
+                        writer.set_membership(id, bytes);
+                        None
+                    }
+                });
+            }
+            Ok(applied)
+        })
     }
 }
 
@@ -198,6 +220,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             state: self.state.clone(),
             writing: self.writing.clone(),
             load: self.load.clone(),
+            _token: self.token.clone(),
         }
     }
 
@@ -247,6 +270,7 @@ pub(super) struct Checkpointer {
     state: State,
     writing: Arc<Mutex<()>>,
     load: Arc<Load>,
+    _token: TaskTrackerToken,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Checkpointer {

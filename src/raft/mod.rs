@@ -13,8 +13,9 @@ mod proposals;
 mod reads;
 mod replica;
 mod types;
+mod vital;
 mod watch;
 
 pub use machine::SnapshotData;
-pub use replica::{Failed, LeaseTtl, RaftTimes, Replica, ReplicaSpec};
+pub use replica::{Failed, Leadership, LeaseTtl, RaftTimes, Replica, ReplicaSpec};
 pub use watch::{GroupWatch, WatchBatch, WatchEvent, WatchRequest};

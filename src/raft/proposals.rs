@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::machine::Machine;
 use super::types::{Proposal, TypeConfig};
+use super::vital::Vital;
 use crate::error::{Error, Result};
 use crate::limits::*;
 use crate::machine::ops::{Command, Outcome};
@@ -58,9 +59,9 @@ pub(super) enum NoAnswer {
 
 impl Proposals {
     /// Starts the gathering task of a group.
-    pub(super) fn start(group: GroupId, raft: Raft, tasks: &Tasks) -> Self {
+    pub(super) fn start(group: GroupId, raft: Raft, vital: &Vital) -> Self {
         let (queue, waiting) = mpsc::channel(PROPOSALS_MAX);
-        tasks.spawn(gather(raft, waiting, tasks.clone()));
+        vital.spawn("gathering of proposals", gather(raft, waiting, vital.tasks().clone()));
         Proposals {
             group,
             queue,

@@ -1,7 +1,9 @@
-//! Linearizable reads: one confirmation of leadership serves all who wait for it.
+//! Fresh reads: one confirmation of leadership serves all who wait for it.
 //!
 //! A reader may share only a confirmation that begins after the reader came. Those that come
-//! while one is under way wait together for the next.
+//! while one is under way wait together for the next. Raft is asked by the gate's own task and
+//! never by a reader, who may be cut off at any moment: openraft does not bear that while it
+//! stops.
 
 use openraft::ReadPolicy;
 use openraft::errors::{LinearizableReadError, RaftError};
@@ -9,9 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::machine::Machine;
 use super::types::TypeConfig;
+use super::vital::Vital;
 use crate::error::{Error, Result};
 use crate::limits::READS_WAITING_MAX;
-use crate::seams::Tasks;
 use crate::types::{GroupId, NodeId};
 
 type Raft = openraft::Raft<TypeConfig, Machine>;
@@ -26,7 +28,7 @@ pub(super) enum NotConfirmed {
     Unsure { reason: String },
 }
 
-/// Where a group's linearizable reads wait.
+/// Where a group's reads of one policy wait.
 #[derive(Clone, Debug)]
 pub(super) struct ReadGate {
     group: GroupId,
@@ -35,13 +37,14 @@ pub(super) struct ReadGate {
 
 impl ReadGate {
     /// Starts the confirming task of a group.
-    pub(super) fn start(group: GroupId, raft: Raft, tasks: &Tasks) -> Self {
+    pub(super) fn start(group: GroupId, raft: Raft, policy: ReadPolicy, vital: &Vital) -> Self {
         let (queue, waiting) = mpsc::channel(READS_WAITING_MAX);
-        tasks.spawn(confirm_for_all(raft, waiting));
+        vital.spawn("gate of reads", confirm_for_all(raft, policy, waiting));
         ReadGate { group, queue }
     }
 
-    /// Returns once the state holds every write that was acknowledged before the call.
+    /// Returns once the state holds every write that was acknowledged before the call, as far as
+    /// the gate's policy can tell.
     pub(super) async fn pass(&self) -> Result<Confirmed> {
         let (reader, confirmed) = oneshot::channel();
         self.queue.try_send(reader).map_err(|error| match error {
@@ -57,10 +60,14 @@ impl ReadGate {
     }
 }
 
-async fn confirm_for_all(raft: Raft, mut waiting: mpsc::Receiver<oneshot::Sender<Confirmed>>) {
+async fn confirm_for_all(
+    raft: Raft,
+    policy: ReadPolicy,
+    mut waiting: mpsc::Receiver<oneshot::Sender<Confirmed>>,
+) {
     let mut readers = Vec::new();
     while waiting.recv_many(&mut readers, READS_WAITING_MAX).await > 0 {
-        let confirmed = confirm(&raft, ReadPolicy::ReadIndex).await;
+        let confirmed = confirm(&raft, policy.clone()).await;
         for reader in readers.drain(..) {
             // A reader that gave up is not there to be told.
             let _ = reader.send(confirmed.clone());
@@ -69,7 +76,7 @@ async fn confirm_for_all(raft: Raft, mut waiting: mpsc::Receiver<oneshot::Sender
 }
 
 /// Makes sure of leadership and waits until the state is as new as that moment.
-pub(super) async fn confirm(raft: &Raft, policy: ReadPolicy) -> Confirmed {
+async fn confirm(raft: &Raft, policy: ReadPolicy) -> Confirmed {
     match raft.ensure_linearizable(policy).await {
         Ok(_) => Ok(()),
         Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {

@@ -9,28 +9,33 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
+use openraft::metrics::RaftServerMetrics;
 use openraft::{Config, EmptyNode, ReadPolicy, ServerState, SnapshotPolicy};
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::hub::Hub;
-use super::keeper::Keeper;
+use super::keeper::{Checkpoints, Keeper};
 use super::leases::{LeaseClock, Standing};
 use super::log::LogStore;
 use super::machine::{Machine, table_failure};
 use super::network::Network;
 use super::proposals::{NoAnswer, Proposals};
-use super::reads::{NotConfirmed, ReadGate, confirm};
+use super::reads::{NotConfirmed, ReadGate};
 use super::types::TypeConfig;
+use super::vital::Vital;
 use super::watch::{GroupWatch, WatchRequest};
-use crate::error::{Corrupt, Error, Result};
+use crate::error::{Corrupt, Error, Refusal, Result};
 use crate::limits::WATCHES_MAX;
 use crate::machine;
 use crate::machine::ops::{Answer, Command, Query};
+use crate::machine::tables::TableError;
+use crate::seams;
 use crate::seams::disk::Disk;
-use crate::seams::{self, Tasks};
 use crate::status::{GroupStatus, Role};
 use crate::store::log::GroupLog;
 use crate::store::space::{Room, SpaceGuard};
@@ -58,6 +63,9 @@ impl Default for RaftTimes {
         }
     }
 }
+
+/// How long the end of a replica waits for its tasks.
+const TASKS_END_MAX: Duration = Duration::from_secs(2);
 
 /// What a replica is opened with.
 #[derive(Debug)]
@@ -130,11 +138,14 @@ struct Inner {
     hub: Arc<Hub>,
     leases: Arc<LeaseClock>,
     proposals: Proposals,
+    /// For linearizable reads.
     reads: ReadGate,
+    /// For reads under the leader's lease.
+    lease_reads: ReadGate,
     space: SpaceGuard,
     watches: Arc<Semaphore>,
     stopped: CancellationToken,
-    tasks: Tasks,
+    vital: Vital,
 }
 
 impl std::fmt::Debug for Replica {
@@ -144,7 +155,8 @@ impl std::fmt::Debug for Replica {
 }
 
 impl Replica {
-    /// Opens the replica's state, checks it against the log, and runs it.
+    /// Opens the replica's state, checks it against the log, and runs it. Not to be cut short:
+    /// what has been started by then would have no owner.
     pub async fn open(spec: ReplicaSpec) -> Result<Replica> {
         let ReplicaSpec { group, node, log, disk, dir, space, times, found_with } = spec;
         let failure = |error| table_failure(group, error);
@@ -153,55 +165,60 @@ impl Replica {
         check(&log, &state, found_with.is_some())?;
         let hub = Arc::new(Hub::new(&state).map_err(failure)?);
         let leases = Arc::new(LeaseClock::new(&state).map_err(failure)?);
-        let checkpoint_due = Arc::new(Notify::new());
+        let (vital, due) = (Vital::new(group), Arc::new(Notify::new()));
         let machine =
-            Machine::new(state.clone(), hub.clone(), leases.clone(), checkpoint_due.clone());
-        let raft = Raft::new(
-            node.0,
-            Arc::new(config(group, times)?),
-            Network,
-            LogStore::new(log),
-            machine,
-        )
-        .await
-        .map_err(|fatal| open_failure(group, &fatal))?;
-        if let Some(voters) = found_with {
-            found(group, &raft, &voters).await?;
-        }
-        let tasks = Tasks::new();
-        let proposals = Proposals::start(group, raft.clone(), &tasks);
-        let reads = ReadGate::start(group, raft.clone(), &tasks);
-        let keeper = Keeper {
+            Machine::new(state.clone(), hub.clone(), leases.clone(), due.clone(), vital.tasks());
+        let settings = Arc::new(config(group, times)?);
+        let raft = Raft::new(node.0, settings, Network, LogStore::new(log.clone()), machine)
+            .await
+            .map_err(|fatal| open_failure(group, &fatal))?;
+        let inner = Inner {
             group,
-            raft: raft.clone(),
-            state: state.clone(),
-            hub: hub.clone(),
-            leases: leases.clone(),
-            proposals: proposals.clone(),
-            checkpoint_due,
-            tasks: tasks.clone(),
+            node,
+            proposals: Proposals::start(group, raft.clone(), &vital),
+            reads: ReadGate::start(group, raft.clone(), ReadPolicy::ReadIndex, &vital),
+            lease_reads: ReadGate::start(group, raft.clone(), ReadPolicy::LeaseRead, &vital),
+            raft,
+            state,
+            hub,
+            leases,
+            space,
+            watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+            stopped: CancellationToken::new(),
+            vital,
         };
-        tasks.spawn(keeper.run());
-        stand_if_alone(group, &raft).await?;
-        Ok(Replica {
-            inner: Arc::new(Inner {
-                group,
-                node,
-                raft,
-                state,
-                hub,
-                leases,
-                proposals,
-                reads,
-                space,
-                watches: Arc::new(Semaphore::new(WATCHES_MAX)),
-                stopped: CancellationToken::new(),
-                tasks,
-            }),
-        })
+        let replica = Replica { inner: Arc::new(inner) };
+        replica.keep(log, due);
+        match replica.begin(found_with).await {
+            Ok(()) => Ok(replica),
+            Err(error) => {
+                replica.abandon().await;
+                Err(error)
+            }
+        }
     }
 
-    /// Proposes a command and waits until it is applied here.
+    /// Starts what the group does by itself.
+    fn keep(&self, log: GroupLog, due: Arc<Notify>) {
+        let Inner { group, raft, state, hub, leases, vital, .. } = &*self.inner;
+        let (hub, leases) = (hub.clone(), leases.clone());
+        let keeper = Keeper { group: *group, raft: raft.clone(), hub, leases };
+        vital.spawn("keeping of leases", keeper.run());
+        let (raft, state) = (raft.clone(), state.clone());
+        vital.spawn("keeping of checkpoints", Checkpoints { raft, log, state, due }.run());
+    }
+
+    /// Founds the group if it is new, and does not wait for others if there are none.
+    async fn begin(&self, found_with: Option<Vec<NodeId>>) -> Result<()> {
+        let (group, raft) = (self.inner.group, &self.inner.raft);
+        if let Some(voters) = found_with {
+            found(group, raft, &voters).await?;
+        }
+        stand_if_alone(group, raft).await
+    }
+
+    /// Proposes a command and waits until it is applied here, for as long as that takes: the
+    /// caller has the deadline.
     pub async fn propose(&self, command: Command) -> Result<Answer, Failed> {
         let inner = &self.inner;
         if command.action.adds_data() && inner.space.room() == Room::Full {
@@ -218,10 +235,19 @@ impl Replica {
     /// Reads at a freshness.
     pub async fn query(&self, query: &Query, consistency: Consistency) -> Result<Answer, Failed> {
         self.freshen(consistency).await?;
-        let failure = |error| table_failure(self.inner.group, error);
-        let view = self.inner.state.view().map_err(failure)?;
-        let outcome = machine::query(&view, query).map_err(failure)?;
+        let view = self.inner.state.view().map_err(|error| self.damage(error))?;
+        let outcome = machine::query(&view, query).map_err(|error| self.damage(error))?;
         outcome.map_err(|refusal| Failed::Final(Error::Refused(refusal)))
+    }
+
+    /// What a caller is told of a read that failed. Damage also stops the replica: nothing more
+    /// is served from it.
+    fn damage(&self, error: TableError) -> Error {
+        let error = table_failure(self.inner.group, error);
+        if let Error::Corrupt(_) = error {
+            self.inner.vital.breaks(error.clone());
+        }
+        error
     }
 
     /// Waits until a read of the state here is as fresh as asked.
@@ -229,7 +255,7 @@ impl Replica {
         let confirmed = match consistency {
             Consistency::Stale => return Ok(()),
             Consistency::Linearizable => self.inner.reads.pass().await?,
-            Consistency::Lease => confirm(&self.inner.raft, ReadPolicy::LeaseRead).await,
+            Consistency::Lease => self.inner.lease_reads.pass().await?,
         };
         confirmed.map_err(|not| match not {
             NotConfirmed::NotLeader { leader } => Failed::NotLeader { leader },
@@ -252,10 +278,9 @@ impl Replica {
             // Memory may still have what was compacted; a watch that asks for it is refused all
             // the same, or whether it is would be chance.
             Some(from) => {
-                let failure = |error| table_failure(inner.group, error);
-                let view = inner.state.view().map_err(failure)?;
+                let view = inner.state.view().map_err(|error| self.damage(error))?;
                 machine::history(&view, from, from, &request.range, 1)
-                    .map_err(failure)?
+                    .map_err(|error| self.damage(error))?
                     .map_err(Error::Refused)?;
             }
         }
@@ -297,9 +322,7 @@ impl Replica {
                 ttl_ms: ttl.as_millis() as u64,
                 left_ms: left.as_millis() as u64,
             }),
-            Standing::Ended => {
-                Err(Failed::Final(crate::error::Refusal::LeaseNotFound { id }.into()))
-            }
+            Standing::Ended => Err(Failed::Final(Refusal::LeaseNotFound { id }.into())),
             Standing::NotLeading => Err(Failed::NotLeader { leader: None }),
         }
     }
@@ -324,46 +347,72 @@ impl Replica {
         }
     }
 
-    /// Resolves each time the replica's status may have changed; `false` when it has stopped.
-    pub async fn status_changed(&self) -> bool {
-        let mut metrics = self.inner.raft.metrics();
-        metrics.changed().await.is_ok()
+    /// Tells of each change of who leads.
+    pub fn leadership(&self) -> Leadership {
+        Leadership { metrics: self.inner.raft.server_metrics() }
     }
 
     /// Resolves with the reason when the replica can't go on; never after [`Replica::stop`].
     pub async fn failed(&self) -> Error {
-        let mut metrics = self.inner.raft.metrics();
-        loop {
-            let running = metrics.borrow_watched().running_state.clone();
-            if let Err(fatal) = running
-                && !self.inner.stopped.is_cancelled()
-            {
-                return open_failure(self.inner.group, &fatal);
+        let Inner { group, raft, vital, stopped, .. } = &*self.inner;
+        let mut server = raft.server_metrics();
+        let raft_ended = async {
+            // These metrics change seldom, and their channel closes when Raft ends, however it
+            // ends.
+            while server.changed().await.is_ok() {}
+            match raft.metrics().borrow_watched().running_state.clone() {
+                Err(fatal) => open_failure(*group, &fatal),
+                Ok(()) => {
+                    let reason = "its Raft panicked; this is a bug".into();
+                    Error::Unavailable { group: *group, reason }
+                }
             }
-            if metrics.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+        };
+        let error = tokio::select! {
+            biased;
+            error = raft_ended => error,
+            error = vital.broken() => error,
+        };
+        if stopped.is_cancelled() {
+            std::future::pending::<()>().await;
         }
+        error
     }
 
-    /// Lets go of a replica whose Raft has stopped by itself.
-    pub fn abandon(&self) {
-        self.inner.stopped.cancel();
-        self.inner.tasks.abort();
+    /// Stops a replica that can't go on: nothing more is written.
+    pub async fn abandon(&self) {
+        let Inner { group, raft, vital, stopped, .. } = &*self.inner;
+        stopped.cancel();
+        if let Err(error) = raft.shutdown().await {
+            tracing::warn!(%group, %error, "Raft did not stop in an orderly way");
+        }
+        vital.tasks().abort();
+        // Until then they hold the state's files, and no other replica can open them.
+        if timeout(TASKS_END_MAX, vital.tasks().ended()).await.is_err() {
+            tracing::warn!(%group, "tasks of the replica are still ending");
+        }
     }
 
     /// Stops the replica in an orderly way: what was applied is checkpointed, watchers are told.
     pub async fn stop(&self) {
-        let inner = &self.inner;
-        inner.stopped.cancel();
-        if let Err(error) = inner.raft.shutdown().await {
-            tracing::warn!(group = %inner.group, %error, "Raft did not stop in an orderly way");
-        }
-        let state = inner.state.clone();
+        self.abandon().await;
+        let (group, state) = (self.inner.group, self.inner.state.clone());
         if let Err(error) = seams::blocking(move || state.checkpoint()).await {
-            tracing::error!(group = %inner.group, %error, "the last checkpoint failed");
+            tracing::error!(%group, %error, "the last checkpoint failed");
         }
-        inner.tasks.abort();
+    }
+}
+
+/// Follows who leads a group.
+pub struct Leadership {
+    metrics: WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>,
+}
+
+impl Leadership {
+    /// Resolves when who leads may have changed since the last time, and when the replica has
+    /// ended.
+    pub async fn changed(&mut self) {
+        let _ = self.metrics.changed().await;
     }
 }
 

@@ -8,6 +8,7 @@ use std::io;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// The running tasks of one part of a node; clones share the set.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +38,11 @@ impl Tasks {
     /// Ends all tasks of the set at their next await.
     pub fn abort(&self) {
         self.aborted.cancel();
+    }
+
+    /// Counts as a task of the set until it is dropped: for what runs in tasks of others.
+    pub fn token(&self) -> TaskTrackerToken {
+        self.tracker.token()
     }
 
     /// Waits until all tasks of the set have ended; none may be added afterwards.

@@ -109,6 +109,8 @@ pub struct LogCore {
     unproven: bool,
     /// The zeros of the next segment, if they are being made ahead.
     next: Option<Receiver<io::Result<Arc<dyn File>>>>,
+    /// See [`LogCore::hold`].
+    held: Option<Box<dyn fmt::Debug + Send + Sync>>,
 }
 
 impl fmt::Debug for LogCore {
@@ -123,6 +125,12 @@ impl fmt::Debug for LogCore {
 }
 
 impl LogCore {
+    /// Keeps something for as long as the log is written, and lets go of it before the log says
+    /// that it has ended: the lock on the directory.
+    pub fn hold(&mut self, held: Box<dyn fmt::Debug + Send + Sync>) {
+        self.held = Some(held);
+    }
+
     pub(super) fn new(
         disk: Arc<dyn Disk>,
         dir: PathBuf,
@@ -143,6 +151,7 @@ impl LogCore {
             placed: Vec::new(),
             unproven: false,
             next: None,
+            held: None,
         }
     }
 
@@ -322,6 +331,11 @@ impl LogCore {
                 self.write_head()?;
             }
             if !self.fits(frame_bytes) {
+                // The first segment of a log is smaller than the others.
+                self.begin_segment()?;
+                self.write_head()?;
+            }
+            if !self.fits(frame_bytes) {
                 return Err(io::Error::other("a record is larger than a segment"));
             }
             self.frame.resize(FRAME_HEADER_BYTES, 0);
@@ -448,6 +462,7 @@ impl Drop for LogCore {
         if !orderly || !self.batch.ops.is_empty() {
             self.fail(&io::Error::new(io::ErrorKind::BrokenPipe, "the log's writer has ended"));
         }
+        self.held = None;
         self.shared.ended.send_replace(true);
     }
 }
