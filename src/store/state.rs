@@ -16,6 +16,7 @@ mod file;
 mod rows;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -246,11 +247,25 @@ fn write_to<R>(
 ) -> Result<(R, AppliedMark), TableError> {
     let transaction = file.begin_write()?;
     let mut writer = StateWriter::new(&transaction, applied);
-    let result = write(&mut writer)?;
+    let result = catch_unwind(AssertUnwindSafe(|| write(&mut writer)));
     let applied = writer.into_applied();
-    put_applied(&transaction, &applied)?;
-    transaction.commit().map_err(storage_error)?;
-    Ok((result, applied))
+    match result {
+        Ok(result) => {
+            let result = result?;
+            put_applied(&transaction, &applied)?;
+            transaction.commit().map_err(storage_error)?;
+            Ok((result, applied))
+        }
+        Err(panic) => {
+            // redb does not take back what a transaction did that is dropped while a panic
+            // unwinds. It would then close the file by a commit in one phase, which a crash can
+            // turn into what looks like damage.
+            if let Err(error) = transaction.abort() {
+                tracing::error!(%error, "a transaction that panicked could not be taken back");
+            }
+            resume_unwind(panic)
+        }
+    }
 }
 
 /// A state being filled from a snapshot; dropped unfinished, it changes nothing.

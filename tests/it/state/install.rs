@@ -4,7 +4,7 @@ use std::ops::{Bound, ControlFlow};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use aspen::machine;
-use aspen::machine::tables::{ReadTables, Table};
+use aspen::machine::tables::{ReadTables, Table, TableError, WriteTables};
 use aspen::seams::Random;
 
 use super::{
@@ -186,7 +186,6 @@ fn a_writer_that_fails_or_panics_leaves_no_trace() {
     fill(&state, 1, 100);
     let before = (state.applied(), hash(&state));
     let failed: Result<(), _> = state.write(|writer| {
-        use aspen::machine::tables::{TableError, WriteTables};
         writer.put(Table::Keys, b"half", b"written")?;
         writer.set_applied(super::entry(2));
         Err(TableError::corrupt("the test says so"))
@@ -195,7 +194,6 @@ fn a_writer_that_fails_or_panics_leaves_no_trace() {
     assert!((state.applied(), hash(&state)) == before);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         state.write::<()>(|writer| {
-            use aspen::machine::tables::WriteTables;
             writer.put(Table::Keys, b"half", b"written").unwrap();
             panic!("the test says so")
         })
@@ -210,4 +208,42 @@ fn a_writer_that_fails_or_panics_leaves_no_trace() {
     };
     view.scan(Table::Keys, Bound::Unbounded, Bound::Unbounded, true, &mut count).unwrap();
     assert!(rows > 5);
+}
+
+/// A panic in the middle of a transaction must not make redb close the file in a way that a crash
+/// then turns into damage.
+#[test]
+fn a_crash_while_closing_after_a_panic_takes_nothing_of_the_checkpoint() {
+    let mut seen = [0; 2];
+    for round in 0..4 {
+        let disk = CrashDisk::new();
+        let state = open(&disk);
+        fill(&state, 1, 60);
+        state.checkpoint().unwrap();
+        let mut hashes = vec![hash(&state)];
+        fill(&state, 2, 90);
+        hashes.push(hash(&state));
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            state.write::<()>(|writer| {
+                writer.put(Table::Keys, b"half", &[3; 9_000]).unwrap();
+                panic!("the test says so")
+            })
+        }));
+        assert!(panicked.is_err());
+        let disk = disk.recorded();
+        drop(state);
+        let mut replay = disk.replay();
+        while replay.step().is_some() {
+            for image in 0..4 {
+                let seed = (round << 32) + (replay.position() as u64 * 4) + image;
+                let place = format!("seed {seed}, position {}", replay.position());
+                let state = try_open(&replay.image(&Random::from_seed(seed)));
+                let state = state.unwrap_or_else(|error| panic!("{place}: {error}"));
+                let index = index_of(state.applied_id()) as usize;
+                assert_eq!(hash(&state), hashes[index - 1], "{place}");
+                seen[index - 1] += 1;
+            }
+        }
+    }
+    assert!(seen[0] > 50 && seen[1] > 10, "{seen:?}");
 }

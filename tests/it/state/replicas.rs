@@ -94,7 +94,7 @@ fn a_state_file_is_the_machine_through_reopening_kills_and_crashes() {
 #[test]
 fn two_machines_fed_the_same_log_are_equal_across_snapshots() {
     let mut installed = 0;
-    for seed in 0..40 {
+    for seed in 0..25 {
         let log = log(1_000 + seed, ENTRIES);
         let expected = expect(&log);
         let mut dice = Dice::new(!seed);
@@ -137,5 +137,5 @@ fn two_machines_fed_the_same_log_are_equal_across_snapshots() {
             assert_eq!(hash(&follower), expected.hashes[leads as usize], "{place}");
         }
     }
-    assert!(installed >= 100, "{installed} snapshots were installed");
+    assert!(installed >= 60, "{installed} snapshots were installed");
 }

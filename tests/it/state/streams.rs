@@ -196,6 +196,51 @@ fn a_stream_whose_hash_fits_is_refused_for_what_it_says() {
     assert!(stream(&state) == good);
 }
 
+/// Past the hash, nothing but the form is left to refuse a stream.
+#[test]
+fn any_stream_that_is_accepted_is_that_of_the_state_it_makes() {
+    let leader = open(&CrashDisk::new());
+    let rows: [(Table, &[u8], &[u8]); 5] = [
+        (Table::Meta, b"", b"m"),
+        (Table::Keys, b"a", b""),
+        (Table::Keys, b"ab", b"12"),
+        (Table::Keys, b"b", b"123"),
+        (Table::Answers, b"\xff", b"x"),
+    ];
+    put(&leader, 9, &rows).unwrap();
+    let whole = stream(&leader);
+    let body = &whole[..whole.len() - 32];
+    // Magic, version, group, the mark's length and the mark.
+    let head = 21 + 6;
+    let (disk, state) = follower();
+    let (mut refused, mut accepted) = (0, 0);
+    for seed in 0..1_500 {
+        let mut dice = Dice::new(seed);
+        let mut changed = body.to_vec();
+        for _ in 0..1 + dice.below(3) {
+            let at = head + dice.below((changed.len() - head) as u64) as usize;
+            match dice.below(4) {
+                0 => drop(changed.remove(at)),
+                1 => changed.insert(at, dice.next() as u8),
+                2 => changed[at] = dice.below(9) as u8,
+                _ => changed[at] ^= 1 << dice.below(8),
+            }
+        }
+        let bytes = hashed(&changed);
+        match receive(&state, &bytes, 64) {
+            Ok(received) => {
+                state.install(&received).unwrap();
+                assert!(stream(&state) == bytes, "seed {seed}");
+                accepted += 1;
+            }
+            Err(SnapshotError::Refused(_)) => refused += 1,
+            Err(error) => panic!("seed {seed}: {error}"),
+        }
+    }
+    assert_eq!(names(&disk), ["state.redb"]);
+    assert!(refused > 500 && accepted > 50, "{refused} refused, {accepted} accepted");
+}
+
 #[test]
 fn a_part_that_is_damaged_after_it_arrived_is_not_installed() {
     let leader = open(&CrashDisk::new());
