@@ -109,6 +109,9 @@ pub const APPLY_BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Size of a log segment file, pre-allocated: appends then change no file length. Two frames of
 /// the largest size fit.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Size of the first segment of a new log, which is written before a new node serves. What does
+/// not fit in it goes to the next one.
+pub const SEGMENT_BYTES_FIRST: u64 = 4 * 1024 * 1024;
 /// Most bytes of records in one frame, which is what one fsync makes durable.
 pub const FRAME_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// Most operations queued for the log writer, all groups together; appends wait for a place.
@@ -137,6 +140,14 @@ pub const CHECKPOINT_LOG_ENTRIES: u64 = 50_000;
 pub const STATE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// Size of one chunk of a snapshot's stream.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
+/// Longest row in a snapshot, its key included: a history row is a value, its key and their
+/// counters, and no other row is longer. A stream with a longer one is refused.
+pub const SNAPSHOT_ROW_BYTES_MAX: usize = VALUE_BYTES_MAX + 64 * 1024;
+/// Longest mark at the head of a snapshot: three small ids and a membership of some thousand
+/// nodes. A stream with a longer one is refused.
+pub const SNAPSHOT_MARK_BYTES_MAX: usize = 64 * 1024;
+/// About how many bytes of a snapshot's rows enter the new state in one transaction.
+pub const SNAPSHOT_INSTALL_BYTES: usize = 4 * 1024 * 1024;
 /// Below this share of free disk, in percent, writes are refused with `NoSpace`.
 pub const SPACE_FREE_PERCENT_MIN: u64 = 5;
 /// Below this share of free disk, in percent, health warns.
@@ -208,6 +219,7 @@ pub const HTTP_LEASES_PAGE_MAX: u64 = 1_000;
 const _: () = {
     assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX <= TXN_BYTES_MAX);
     assert!(2 * FRAME_BYTES_MAX as u64 <= SEGMENT_BYTES);
+    assert!(SEGMENT_BYTES_FIRST <= SEGMENT_BYTES);
     assert!(2 * TXN_BYTES_MAX <= FRAME_BYTES_MAX);
     assert!(FRAME_BYTES_MAX <= LOG_QUEUE_BYTES_MAX);
     assert!(LOG_QUEUE_BYTES_MAX.is_multiple_of(LOG_QUEUE_OPS_MAX));
@@ -216,6 +228,9 @@ const _: () = {
     assert!(VALUE_BYTES_MAX <= RANGE_BYTES_MAX);
     assert!(RANGE_BYTES_MAX <= TXN_ANSWER_BYTES_MAX);
     assert!(SESSION_ANSWERS_MAX as usize >= 2 * CLIENT_WRITES_MAX);
+    assert!(2 * KEY_BYTES_MAX + VALUE_BYTES_MAX < SNAPSHOT_ROW_BYTES_MAX);
+    assert!(SESSION_ANSWER_BYTES_MAX < SNAPSHOT_ROW_BYTES_MAX);
+    assert!(SNAPSHOT_ROW_BYTES_MAX <= u32::MAX as usize);
     assert!(SPACE_FREE_PERCENT_MIN < SPACE_FREE_PERCENT_WARN);
     assert!(LEASE_TTL_MS_MIN < LEASE_TTL_MS_MAX);
     assert!(LEASE_KEYS_MAX as usize <= DELETE_KEYS_MAX);

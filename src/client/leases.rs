@@ -33,6 +33,26 @@ pub struct Lock {
 
 impl KvClient {
     /// Makes a lease.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// # let kv = service.client();
+    /// use std::time::Duration;
+    ///
+    /// let lease = kv.lease_grant(Duration::from_secs(60)).await?;
+    /// kv.put("worker/1", "here").lease(lease.id).await?;
+    /// kv.lease_keep_alive(lease.id).await?;
+    /// kv.lease_revoke(lease.id).await?;
+    /// assert_eq!(kv.get("worker/1").await?, None);
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn lease_grant(&self, ttl: Duration) -> Result<Lease> {
         self.lease_grant_as(None, ttl).await
     }
@@ -83,6 +103,25 @@ impl KvClient {
 
     /// Waits for a lock. It is held until it is unlocked or its lease ends; an error leaves no
     /// claim behind that outlives the lease.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// # let kv = service.client();
+    /// use std::time::Duration;
+    ///
+    /// let lease = kv.lease_grant(Duration::from_secs(60)).await?;
+    /// let lock = kv.lock("printer", lease.id).await?;
+    /// println!("the printer refuses tokens smaller than {}", lock.token);
+    /// kv.unlock("printer", lease.id).await?;
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn lock<K: TryInto<Key, Error: Into<Error>>>(
         &self,
         name: K,
@@ -116,6 +155,25 @@ impl KvClient {
     }
 
     /// Waits to win an election, proclaiming a value with it.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// # let kv = service.client();
+    /// use std::time::Duration;
+    ///
+    /// let lease = kv.lease_grant(Duration::from_secs(60)).await?;
+    /// kv.campaign("leader", lease.id, "node-7").await?;
+    /// let leader = kv.holder("leader").await?.expect("somebody won");
+    /// assert_eq!(leader.value.as_bytes(), b"node-7");
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn campaign<K, V>(&self, name: K, lease: LeaseId, value: V) -> Result<Lock>
     where
         K: TryInto<Key, Error: Into<Error>>,

@@ -205,6 +205,21 @@ impl KvClient {
     }
 
     /// The shard's counters.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// # let kv = service.client();
+    /// kv.put("k", "1").await?;
+    /// assert_eq!(kv.status().await?.keys, 1);
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn status(&self) -> Result<Status> {
         match self.query(Query::Status, Consistency::Linearizable).await?.body {
             AnswerBody::Status(status) => Ok(status),
@@ -213,6 +228,23 @@ impl KvClient {
     }
 
     /// Drops history before a revision; reads at it and later ones go on. Answers the revision.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// # let kv = service.client();
+    /// kv.put("k", "1").await?;
+    /// let now = kv.put("k", "2").await?.revision;
+    /// kv.compact(now).await?;
+    /// assert!(kv.get("k").at(now - 1).await.is_err());
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn compact(&self, revision: crate::types::Revision) -> Result<()> {
         self.execute(Action::Compact { revision }).await.map(drop)
     }

@@ -19,6 +19,24 @@ use crate::types::{Consistency, Key, LeaseId, Record, Revision, Value};
 
 impl KvClient {
     /// Writes a key.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// # let kv = service.client();
+    /// let done = kv.put("greeting", "hello").await?;
+    /// assert_eq!(done.revision, 1);
+    ///
+    /// // Only if nobody wrote it since.
+    /// kv.put("greeting", "hello again").if_revision(done.revision).await?;
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put<K, V>(&self, key: K, value: V) -> Put
     where
         K: TryInto<Key, Error: Into<Error>>,
@@ -29,6 +47,23 @@ impl KvClient {
     }
 
     /// Reads a key.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// # let kv = service.client();
+    /// kv.put("greeting", "hello").await?;
+    /// let got = kv.get("greeting").await?.expect("it was just written");
+    /// assert_eq!(got.value.as_bytes(), b"hello");
+    /// assert_eq!(kv.get("nobody").await?, None);
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get<K: TryInto<Key, Error: Into<Error>>>(&self, key: K) -> Get {
         Get {
             client: self.clone(),
@@ -39,6 +74,29 @@ impl KvClient {
     }
 
     /// Reads a range of keys, in order: `..`, `"a".."b"`, `"a"..`, `"a"..="b"`.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// # let kv = service.client();
+    /// for key in ["app/a", "app/b", "other"] {
+    ///     kv.put(key, "x").await?;
+    /// }
+    /// let page = kv.range(..).prefix("app/").limit(1).await?;
+    /// assert_eq!((page.count, page.more), (2, true));
+    ///
+    /// // The next page, as of the same moment.
+    /// let last = &page.records[0].key;
+    /// let page = kv.range(..).prefix("app/").after(last).at(page.revision).await?;
+    /// assert_eq!(page.records[0].key.as_bytes(), b"app/b");
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn range(&self, range: impl IntoKeyRange) -> Range {
         Range {
             client: self.clone(),
@@ -48,18 +106,67 @@ impl KvClient {
     }
 
     /// Deletes a key.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// # let kv = service.client();
+    /// kv.put("greeting", "hello").await?;
+    /// assert_eq!(kv.delete("greeting").await?.count, 1);
+    /// assert_eq!(kv.delete("greeting").await?.count, 0);
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn delete<K: TryInto<Key, Error: Into<Error>>>(&self, key: K) -> Delete {
         let range = key_of(key).map(|key| KeyRange::one(&key));
         Delete { client: self.clone(), range, prev: false, conditions: Vec::new() }
     }
 
     /// Deletes a range of keys at once, with one revision.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// # let kv = service.client();
+    /// for key in ["a", "b", "c"] {
+    ///     kv.put(key, "x").await?;
+    /// }
+    /// assert_eq!(kv.delete_range("a".."c").await?.count, 2);
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn delete_range(&self, range: impl IntoKeyRange) -> Delete {
         let range = Ok(range.into_key_range());
         Delete { client: self.clone(), range, prev: false, conditions: Vec::new() }
     }
 
     /// Deletes every key that begins with these bytes, with one revision.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// # let kv = service.client();
+    /// kv.put("app/a", "x").await?;
+    /// let gone = kv.delete_prefix("app/").prev().await?;
+    /// assert_eq!(gone.prev[0].key.as_bytes(), b"app/a");
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn delete_prefix(&self, prefix: impl AsRef<[u8]>) -> Delete {
         let range = Ok(KeyRange::prefix(Bytes::copy_from_slice(prefix.as_ref())));
         Delete { client: self.clone(), range, prev: false, conditions: Vec::new() }

@@ -24,6 +24,28 @@ pub(super) fn value_of<V: TryInto<Value, Error: Into<Error>>>(value: V) -> Resul
 impl KvClient {
     /// A transaction: if all conditions hold, one list of operations, otherwise the other; all
     /// that is written has one revision.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// # let kv = service.client();
+    /// use aspen::{Compare, Op};
+    ///
+    /// let done = kv
+    ///     .txn()
+    ///     .when(Compare::version("k").eq(0))
+    ///     .then(Op::put("k", "w"))
+    ///     .or_else(Op::get("k"))
+    ///     .await?;
+    /// assert!(done.succeeded);
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn txn(&self) -> Txn {
         Txn { client: self.clone(), txn: Ok(machine::Txn::default()) }
     }

@@ -18,6 +18,29 @@ use crate::types::{Key, Revision};
 
 impl KvClient {
     /// Watches every key that begins with these bytes.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// # let kv = service.client();
+    /// let first = kv.put("app/a", "1").await?;
+    /// let mut changes = kv.watch("app/").from(first.revision).await?;
+    /// kv.delete("app/a").await?;
+    ///
+    /// let mut seen = Vec::new();
+    /// while seen.len() < 2 {
+    ///     seen.extend(changes.next().await?.events);
+    /// }
+    /// assert!(seen[0].record.is_some());
+    /// assert!(seen[1].record.is_none());
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn watch(&self, prefix: impl AsRef<[u8]>) -> WatchBuilder {
         self.watch_range(KeyRange::prefix(Bytes::copy_from_slice(prefix.as_ref())))
     }

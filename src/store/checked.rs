@@ -29,7 +29,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::StorageBackend;
 use thiserror::Error;
@@ -70,6 +70,7 @@ pub struct CheckedFile {
     file: Arc<dyn File>,
     path: PathBuf,
     sums: RwLock<Sums>,
+    first_damage: Arc<OnceLock<DamagedBlock>>,
 }
 
 /// The checksums of one group.
@@ -101,7 +102,12 @@ impl CheckedFile {
         let physical = file.len()?;
         let len = physical.saturating_sub(physical.div_ceil(GROUP) * BLOCK);
         let sums = Sums { len, groups: Vec::new(), dirty: BTreeSet::new() };
-        let checked = CheckedFile { file, path: path.to_owned(), sums: RwLock::new(sums) };
+        let checked = CheckedFile {
+            file,
+            path: path.to_owned(),
+            sums: RwLock::new(sums),
+            first_damage: Arc::default(),
+        };
         {
             let mut sums = checked.write_sums();
             let first = &mut checked.group(&mut sums, 0)?[0];
@@ -127,6 +133,11 @@ impl CheckedFile {
             }
         }
         Ok(checked)
+    }
+
+    /// Where the first damage that is found will be told, for those who hand the file to redb.
+    pub fn first_damage(&self) -> Arc<OnceLock<DamagedBlock>> {
+        self.first_damage.clone()
     }
 
     fn read_sums(&self) -> RwLockReadGuard<'_, Sums> {
@@ -195,6 +206,7 @@ impl CheckedFile {
 
     fn damaged(&self, offset: u64) -> io::Error {
         let damaged = DamagedBlock { file: self.path.clone(), offset };
+        self.first_damage.get_or_init(|| damaged.clone());
         io::Error::new(io::ErrorKind::InvalidData, damaged)
     }
 

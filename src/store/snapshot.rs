@@ -1,8 +1,10 @@
 //! Snapshots: a group's whole state as a stream of bounded chunks.
 //!
 //! The stream is taken from a view of the state while writes go on. It is received into a file of
-//! its own and checked as a whole before a byte of it is looked at; a stream that is torn, cut or
-//! damaged is never seen by anyone.
+//! its own and read through once, for its form and its hash, before it is called a snapshot; when
+//! it is installed, it is read and hashed again, into a new state file that takes the old one's
+//! place as a whole. A stream that is torn, cut, damaged or of another group is refused
+//! ([`SnapshotError::Refused`]) and leaves everything as it was.
 //!
 //! ```text
 //! stream  = head row* end hash
@@ -11,15 +13,20 @@
 //! end     = 0xff
 //! hash    = BLAKE3 of everything before it, 32 bytes
 //! ```
+//!
+//! Rows are in the order of tables, then of keys, each once: a state has one stream.
 
 use std::ops::{Bound, ControlFlow};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use thiserror::Error;
 
 use super::state::{AppliedMark, State, StateView};
-use crate::limits::SNAPSHOT_CHUNK_BYTES;
+use crate::limits::{
+    SNAPSHOT_CHUNK_BYTES, SNAPSHOT_INSTALL_BYTES, SNAPSHOT_MARK_BYTES_MAX, SNAPSHOT_ROW_BYTES_MAX,
+};
 use crate::machine::tables::{ReadTables, Table, TableError, WriteTables};
 use crate::seams::disk::{Disk, File, OpenMode};
 use crate::types::GroupId;
@@ -31,13 +38,31 @@ const MAGIC: &[u8; 8] = b"ASPNSNAP";
 const VERSION: u8 = 1;
 const END: u8 = 0xff;
 const HASH_BYTES: usize = 32;
-const ROW_HEAD_BYTES: usize = 9;
-/// A mark holds three small ids and a membership of at most some hundred nodes.
-const MARK_BYTES_MAX: usize = 64 * 1024;
-/// No machine row is longer: a value, a key and their counters.
-const ROW_BYTES_MAX: usize = crate::limits::VALUE_BYTES_MAX + 64 * 1024;
-/// How many bytes of rows are put into one transaction of the state that is being rebuilt.
-const INSTALL_BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// Why a snapshot was not taken over. The state is what it was before.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum SnapshotError {
+    /// What arrived is not a snapshot for this group: it must be sent again.
+    #[error("the snapshot is refused: {0}")]
+    Refused(String),
+    /// The disk or the state failed.
+    #[error(transparent)]
+    Tables(#[from] TableError),
+}
+
+impl From<SnapshotError> for TableError {
+    /// A refused stream says nothing about the state, so it is no damage of it.
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Refused(_) => TableError::io(error.to_string()),
+            SnapshotError::Tables(error) => error,
+        }
+    }
+}
+
+fn refused(what: impl Into<String>) -> SnapshotError {
+    SnapshotError::Refused(what.into())
+}
 
 impl State {
     /// A snapshot of everything applied so far.
@@ -65,28 +90,28 @@ impl State {
         Ok(SnapshotSink { group: self.group(), part, len: 0 })
     }
 
-    /// Replaces the state by a received snapshot. The old state is served until the switch.
+    /// Replaces the state by a received snapshot. The old state is served until the switch, and
+    /// on if this fails before it.
     pub fn install(&self, snapshot: &ReceivedSnapshot) -> Result<(), TableError> {
         let replacement = self.begin_replacement()?;
-        let mut reader = PartReader::new(&snapshot.part, snapshot.len - HASH_BYTES as u64);
-        read_head(&mut reader, self.group())?;
-        let mut done = false;
-        while !done {
+        // Read with the same care as when it arrived: the disk may have damaged it since.
+        let mut reader = StreamReader::new(&snapshot.part, snapshot.len)?;
+        let mark = reader.head(self.group())?;
+        let mut has_more = true;
+        while has_more {
             replacement.fill(|writer| {
-                let start = reader.offset;
-                while reader.offset - start < INSTALL_BATCH_BYTES as u64 {
-                    match read_row(&mut reader)? {
-                        Some((table, key, row)) => writer.put(table, &key, &row)?,
-                        None => {
-                            done = true;
-                            break;
-                        }
+                let start = reader.taken;
+                while has_more && reader.taken - start < SNAPSHOT_INSTALL_BYTES as u64 {
+                    match reader.row()? {
+                        Some((table, key, row)) => writer.put(table, key, row)?,
+                        None => has_more = false,
                     }
                 }
                 Ok(())
             })?;
         }
-        replacement.finish(snapshot.mark.clone())
+        reader.end()?;
+        replacement.finish(mark)
     }
 }
 
@@ -102,8 +127,13 @@ pub struct SnapshotSource {
 /// What a source sends next.
 enum At {
     Head,
-    Rows { table: usize, after: Option<Bytes> },
+    Rows {
+        table: usize,
+        after: Option<Bytes>,
+    },
     Sent,
+    /// A chunk was lost to an error. To go on would send a stream without it whose hash fits.
+    Broken,
 }
 
 impl std::fmt::Debug for SnapshotSource {
@@ -119,38 +149,46 @@ impl SnapshotSource {
     }
 
     /// The next chunk, of about [`SNAPSHOT_CHUNK_BYTES`] unless one row has more; `None` after
-    /// the last.
+    /// the last. After an error there is no next one.
     pub fn next_chunk(&mut self) -> Result<Option<Bytes>, TableError> {
         let mut chunk = BytesMut::new();
-        while chunk.len() < SNAPSHOT_CHUNK_BYTES {
-            match &self.at {
-                At::Head => {
-                    put_head(&mut chunk, self.group, &self.mark)?;
-                    self.at = At::Rows { table: 0, after: None };
-                }
-                At::Rows { table, after } => {
-                    let (table, after) = (*table, after.clone());
-                    match Table::ALL.get(table) {
-                        Some(&rows) => {
-                            self.at = match self.put_rows(&mut chunk, rows, after)? {
-                                Some(last) => At::Rows { table, after: Some(last) },
-                                None => At::Rows { table: table + 1, after: None },
-                            };
-                        }
-                        None => {
-                            chunk.put_u8(END);
-                            self.hasher.update(&chunk);
-                            chunk.put_slice(self.hasher.finalize().as_bytes());
-                            self.at = At::Sent;
-                            return Ok(Some(chunk.freeze()));
-                        }
-                    }
-                }
-                At::Sent => return Ok(None),
+        self.at = match std::mem::replace(&mut self.at, At::Broken) {
+            At::Broken => return Err(TableError::io("the snapshot broke off before its end")),
+            At::Sent => {
+                self.at = At::Sent;
+                return Ok(None);
             }
-        }
+            at => self.fill(&mut chunk, at)?,
+        };
         self.hasher.update(&chunk);
+        if let At::Sent = self.at {
+            chunk.put_slice(self.hasher.finalize().as_bytes());
+        }
         Ok(Some(chunk.freeze()))
+    }
+
+    /// Fills a chunk from a place in the stream. Answers the place after it.
+    fn fill(&self, chunk: &mut BytesMut, mut at: At) -> Result<At, TableError> {
+        while chunk.len() < SNAPSHOT_CHUNK_BYTES {
+            at = match at {
+                At::Head => {
+                    put_head(chunk, self.group, &self.mark)?;
+                    At::Rows { table: 0, after: None }
+                }
+                At::Rows { table, after } => match Table::ALL.get(table) {
+                    Some(&rows) => match self.put_rows(chunk, rows, after)? {
+                        Some(last) => At::Rows { table, after: Some(last) },
+                        None => At::Rows { table: table + 1, after: None },
+                    },
+                    None => {
+                        chunk.put_u8(END);
+                        return Ok(At::Sent);
+                    }
+                },
+                At::Sent | At::Broken => return Ok(at),
+            };
+        }
+        Ok(at)
     }
 
     /// Fills the chunk from one table. Answers the last row's key if there may be more.
@@ -163,11 +201,7 @@ impl SnapshotSource {
         let start = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut last = None;
         self.view.scan(table, start, Bound::Unbounded, false, &mut |key, row| {
-            chunk.put_u8(table as u8);
-            chunk.put_u32_le(u32::try_from(key.len()).map_err(too_long)?);
-            chunk.put_u32_le(u32::try_from(row.len()).map_err(too_long)?);
-            chunk.put_slice(key);
-            chunk.put_slice(row);
+            put_row(chunk, table, key, row)?;
             if chunk.len() < SNAPSHOT_CHUNK_BYTES {
                 return Ok(ControlFlow::Continue(()));
             }
@@ -178,17 +212,28 @@ impl SnapshotSource {
     }
 }
 
-fn too_long(_: std::num::TryFromIntError) -> TableError {
-    TableError::corrupt("a row is longer than 4 GiB")
-}
-
 fn put_head(chunk: &mut BytesMut, group: GroupId, mark: &AppliedMark) -> Result<(), TableError> {
-    let mark = postcard::to_stdvec(mark).map_err(|error| TableError::io(error.to_string()))?;
+    let mark = mark.encode()?;
+    if mark.len() > SNAPSHOT_MARK_BYTES_MAX {
+        return Err(TableError::io("the membership is too large for a snapshot"));
+    }
     chunk.put_slice(MAGIC);
     chunk.put_u8(VERSION);
     chunk.put_u64_le(group.0);
-    chunk.put_u32_le(u32::try_from(mark.len()).map_err(too_long)?);
+    chunk.put_u32_le(mark.len() as u32);
     chunk.put_slice(&mark);
+    Ok(())
+}
+
+fn put_row(chunk: &mut BytesMut, table: Table, key: &[u8], row: &[u8]) -> Result<(), TableError> {
+    if key.len() + row.len() > SNAPSHOT_ROW_BYTES_MAX {
+        return Err(TableError::corrupt(format!("table {table:?}: a row is too long")));
+    }
+    chunk.put_u8(table as u8);
+    chunk.put_u32_le(key.len() as u32);
+    chunk.put_u32_le(row.len() as u32);
+    chunk.put_slice(key);
+    chunk.put_slice(row);
     Ok(())
 }
 
@@ -236,24 +281,15 @@ impl SnapshotSink {
         Ok(())
     }
 
-    /// Checks the whole stream and makes it durable. An error means that it must be sent again.
-    pub fn finish(self) -> Result<ReceivedSnapshot, TableError> {
+    /// Checks the whole stream; [`SnapshotError::Refused`] means that it must be sent again. The
+    /// part is not made durable: what a crash leaves of it is swept, and what is installed from
+    /// it is durable as a state file.
+    pub fn finish(self) -> Result<ReceivedSnapshot, SnapshotError> {
         let SnapshotSink { group, part, len } = self;
-        part.file.sync_data().map_err(|error| part.error(&error))?;
-        let Some(body_len) = len.checked_sub(HASH_BYTES as u64) else {
-            return Err(TableError::corrupt("the snapshot is shorter than its hash"));
-        };
-        let mut reader = PartReader::new(&part, body_len);
-        let mut hasher = blake3::Hasher::new();
-        while let Some(chunk) = reader.next_chunk()? {
-            hasher.update(chunk);
-        }
-        let mut hash = [0; HASH_BYTES];
-        part.file.read_at(&mut hash, body_len).map_err(|error| part.error(&error))?;
-        if hasher.finalize() != blake3::Hash::from_bytes(hash) {
-            return Err(TableError::corrupt("the snapshot's hash does not match its content"));
-        }
-        let mark = read_head(&mut PartReader::new(&part, body_len), group)?;
+        let mut reader = StreamReader::new(&part, len)?;
+        let mark = reader.head(group)?;
+        while reader.row()?.is_some() {}
+        reader.end()?;
         Ok(ReceivedSnapshot { part, len, mark })
     }
 }
@@ -273,107 +309,137 @@ impl ReceivedSnapshot {
     }
 }
 
-/// Reads a part from its beginning, a chunk at a time.
-struct PartReader<'a> {
+/// Reads a stream from a part: the head, then rows to the end. Lengths are checked before room is
+/// made for what they announce; one chunk and one row are held at most. Nothing that was read may
+/// be relied on before [`StreamReader::end`] says that the hash fits.
+struct StreamReader<'a> {
     part: &'a Part,
-    /// How much has been taken.
-    offset: u64,
+    hasher: blake3::Hasher,
+    /// Where the hash begins.
     end: u64,
+    /// How much was taken.
+    taken: u64,
     buffer: Vec<u8>,
-    taken: usize,
+    /// How much of the buffer was taken.
+    skip: usize,
+    /// The last row's table and key.
+    last: Option<(Table, Vec<u8>)>,
 }
 
-impl<'a> PartReader<'a> {
-    fn new(part: &'a Part, end: u64) -> Self {
-        PartReader { part, offset: 0, end, buffer: Vec::new(), taken: 0 }
+/// A row, after the table and key it stands under.
+type Row<'a> = (Table, &'a [u8], &'a [u8]);
+
+impl<'a> StreamReader<'a> {
+    fn new(part: &'a Part, len: u64) -> Result<Self, SnapshotError> {
+        let Some(end) = len.checked_sub(HASH_BYTES as u64) else {
+            return Err(refused("it is shorter than its hash"));
+        };
+        let hasher = blake3::Hasher::new();
+        Ok(StreamReader { part, hasher, end, taken: 0, buffer: Vec::new(), skip: 0, last: None })
     }
 
-    /// Everything buffered, or the next chunk of the file.
-    fn next_chunk(&mut self) -> Result<Option<&[u8]>, TableError> {
-        if self.taken == self.buffer.len() && !self.refill(1)? {
-            return Ok(None);
-        }
-        let chunk = &self.buffer[self.taken..];
-        self.offset += chunk.len() as u64;
-        self.taken = self.buffer.len();
-        Ok(Some(chunk))
-    }
-
-    /// Has at least `len` bytes buffered; false if the stream has fewer.
-    fn refill(&mut self, len: usize) -> Result<bool, TableError> {
-        let kept = self.buffer.len() - self.taken;
+    /// Has at least `len` bytes in the buffer.
+    fn refill(&mut self, len: usize) -> Result<(), SnapshotError> {
+        let kept = self.buffer.len() - self.skip;
         if kept >= len {
-            return Ok(true);
+            return Ok(());
         }
-        let left = self.end - self.offset - kept as u64;
-        let more = left.min(len.max(SNAPSHOT_CHUNK_BYTES) as u64) as usize;
+        let from = self.taken + kept as u64;
+        let more = (self.end - from).min(len.max(SNAPSHOT_CHUNK_BYTES) as u64) as usize;
         if kept + more < len {
-            return Ok(false);
+            return Err(refused("it ends early"));
         }
-        self.buffer.drain(..self.taken);
-        self.taken = 0;
+        self.buffer.drain(..self.skip);
+        self.skip = 0;
         self.buffer.resize(kept + more, 0);
-        let from = self.offset + kept as u64;
-        let file = &self.part.file;
-        file.read_at(&mut self.buffer[kept..], from).map_err(|error| self.part.error(&error))?;
-        Ok(true)
+        let read = self.part.file.read_at(&mut self.buffer[kept..], from);
+        read.map_err(|error| self.part.error(&error))?;
+        self.hasher.update(&self.buffer[kept..]);
+        Ok(())
     }
 
-    fn take(&mut self, len: usize) -> Result<&[u8], TableError> {
-        if !self.refill(len)? {
-            return Err(TableError::corrupt("the snapshot ends early"));
-        }
-        let taken = &self.buffer[self.taken..self.taken + len];
-        self.taken += len;
-        self.offset += len as u64;
+    fn take(&mut self, len: usize) -> Result<&[u8], SnapshotError> {
+        self.refill(len)?;
+        let taken = &self.buffer[self.skip..self.skip + len];
+        self.skip += len;
+        self.taken += len as u64;
         Ok(taken)
     }
 
-    fn take_u32(&mut self) -> Result<u32, TableError> {
-        let bytes = self.take(4)?;
-        Ok(u32::from_le_bytes(bytes.try_into().expect("four bytes were taken")))
+    fn take_array<const N: usize>(&mut self) -> Result<[u8; N], SnapshotError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
     }
-}
 
-fn read_head(reader: &mut PartReader<'_>, group: GroupId) -> Result<AppliedMark, TableError> {
-    if reader.take(MAGIC.len())? != MAGIC {
-        return Err(TableError::corrupt("this is no snapshot"));
+    fn take_len(&mut self) -> Result<u64, SnapshotError> {
+        Ok(u32::from_le_bytes(self.take_array()?).into())
     }
-    let version = reader.take(1)?[0];
-    if version != VERSION {
-        return Err(TableError::io(format!(
-            "the snapshot has version {version}; this build reads {VERSION}"
-        )));
-    }
-    let of = u64::from_le_bytes(reader.take(8)?.try_into().expect("eight bytes were taken"));
-    if of != group.0 {
-        return Err(TableError::corrupt(format!("the snapshot is of group {of}, not {group}")));
-    }
-    let mark_len = reader.take_u32()? as usize;
-    if mark_len > MARK_BYTES_MAX {
-        return Err(TableError::corrupt("the snapshot's mark is too long"));
-    }
-    postcard::from_bytes(reader.take(mark_len)?)
-        .map_err(|error| TableError::corrupt(format!("the snapshot's mark: {error}")))
-}
 
-/// A row, and the table and key it stands under.
-type Row = (Table, Vec<u8>, Vec<u8>);
+    fn head(&mut self, group: GroupId) -> Result<AppliedMark, SnapshotError> {
+        if self.take(MAGIC.len())? != MAGIC {
+            return Err(refused("it does not begin as one"));
+        }
+        let [version] = self.take_array()?;
+        if version != VERSION {
+            return Err(refused(format!(
+                "it has version {version}, this program reads {VERSION}: use a newer one"
+            )));
+        }
+        let of = GroupId(u64::from_le_bytes(self.take_array()?));
+        if of != group {
+            return Err(refused(format!("it is of group {of}, not {group}")));
+        }
+        let mark_len = self.take_len()?;
+        if mark_len > SNAPSHOT_MARK_BYTES_MAX as u64 {
+            return Err(refused("its mark is too long"));
+        }
+        AppliedMark::decode(self.take(mark_len as usize)?)
+            .map_err(|error| refused(format!("its mark: {error}")))
+    }
 
-/// The next row, or `None` at the end of the rows.
-fn read_row(reader: &mut PartReader<'_>) -> Result<Option<Row>, TableError> {
-    let number = reader.take(1)?[0];
-    if number == END {
-        return Ok(None);
+    /// The next row, or `None` at the end of the rows.
+    fn row(&mut self) -> Result<Option<Row<'_>>, SnapshotError> {
+        let [number] = self.take_array()?;
+        if number == END {
+            return Ok(None);
+        }
+        let Some(table) = Table::from_u8(number) else {
+            return Err(refused(format!("it has a table {number}")));
+        };
+        let (key_len, row_len) = (self.take_len()?, self.take_len()?);
+        if key_len + row_len > SNAPSHOT_ROW_BYTES_MAX as u64 {
+            return Err(refused("it has a row that is too long"));
+        }
+        let (key_len, row_len) = (key_len as usize, row_len as usize);
+        self.refill(key_len + row_len)?;
+        let key = &self.buffer[self.skip..self.skip + key_len];
+        match &mut self.last {
+            Some((last_table, last_key)) if (*last_table, &last_key[..]) >= (table, key) => {
+                return Err(refused("its rows are not in order"));
+            }
+            Some((last_table, last_key)) => {
+                *last_table = table;
+                last_key.clear();
+                last_key.extend_from_slice(key);
+            }
+            last => *last = Some((table, key.to_vec())),
+        }
+        let (key, row) = self.take(key_len + row_len)?.split_at(key_len);
+        Ok(Some((table, key, row)))
     }
-    let table = Table::from_u8(number)
-        .ok_or_else(|| TableError::corrupt(format!("the snapshot has a table {number}")))?;
-    let key_len = reader.take_u32()? as usize;
-    let row_len = reader.take_u32()? as usize;
-    if key_len + row_len + ROW_HEAD_BYTES > ROW_BYTES_MAX {
-        return Err(TableError::corrupt("the snapshot has a row that is too long"));
+
+    /// Nothing may follow the end of the rows but the hash of all that was taken.
+    fn end(&self) -> Result<(), SnapshotError> {
+        if self.taken != self.end {
+            return Err(refused("it goes on behind its end"));
+        }
+        let mut hash = [0; HASH_BYTES];
+        let read = self.part.file.read_at(&mut hash, self.end);
+        read.map_err(|error| self.part.error(&error))?;
+        if self.hasher.finalize() != blake3::Hash::from_bytes(hash) {
+            return Err(refused("its hash does not fit"));
+        }
+        Ok(())
     }
-    let key = reader.take(key_len)?.to_vec();
-    let row = reader.take(row_len)?.to_vec();
-    Ok(Some((table, key, row)))
 }

@@ -200,6 +200,15 @@ impl CrashDisk {
         inner.fault = None;
     }
 
+    /// The process dies and the system does not: old handles fail, and nothing that was written
+    /// is lost or becomes durable.
+    pub fn kill(&self) {
+        let mut inner = self.inner();
+        inner.epoch += 1;
+        inner.locks.clear();
+        inner.fault = None;
+    }
+
     /// Lets one later operation fail.
     pub fn fail(&self, fault: Fault) {
         self.inner().fault = Some(fault);

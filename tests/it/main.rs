@@ -11,4 +11,5 @@ mod http;
 mod log;
 mod machine;
 mod node;
+mod state;
 mod walls;

@@ -331,6 +331,11 @@ impl LogCore {
                 self.write_head()?;
             }
             if !self.fits(frame_bytes) {
+                // The first segment of a log is smaller than the others.
+                self.begin_segment()?;
+                self.write_head()?;
+            }
+            if !self.fits(frame_bytes) {
                 return Err(io::Error::other("a record is larger than a segment"));
             }
             self.frame.resize(FRAME_HEADER_BYTES, 0);

@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::error::Corrupt;
-use crate::limits::{FRAME_BYTES_MAX, LOG_CACHE_BYTES_MAX, SEGMENT_BYTES};
+use crate::limits::{FRAME_BYTES_MAX, LOG_CACHE_BYTES_MAX, SEGMENT_BYTES, SEGMENT_BYTES_FIRST};
 
 pub use self::core::LogCore;
 pub use handle::{Done, GroupLog, Log, Stats, drive};
@@ -88,6 +88,9 @@ pub struct GroupMarks {
 pub struct Options {
     /// The size of new segment files.
     pub segment_bytes: u64,
+    /// The size of the first segment of a new log, at most that of others: so that a new log is
+    /// made at once.
+    pub first_segment_bytes: u64,
     /// Most bytes of one frame; an entry must fit in one.
     pub frame_bytes_max: usize,
     /// Most bytes of payloads of written entries kept in memory.
@@ -101,6 +104,7 @@ impl Options {
     pub fn new(new_log: u64) -> Self {
         Options {
             segment_bytes: SEGMENT_BYTES,
+            first_segment_bytes: SEGMENT_BYTES_FIRST,
             frame_bytes_max: FRAME_BYTES_MAX,
             cache_bytes_max: LOG_CACHE_BYTES_MAX,
             new_log,

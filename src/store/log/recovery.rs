@@ -87,7 +87,8 @@ pub fn open(
     let mut segments = list(&*disk, dir)?;
     if segments.is_empty() {
         let header = SegmentHeader { segment: 1, log: options.new_log, first_sequence: 1 };
-        let zeros = core::make_zeros(&*disk, dir, options.segment_bytes)?;
+        let zeros =
+            core::make_zeros(&*disk, dir, options.first_segment_bytes.min(options.segment_bytes))?;
         let file = core::begin_file(&*disk, dir, &header, zeros)?;
         let bytes = file.len()?;
         segments.push(Segment { number: 1, file, bytes, header: Ok(header), damaged: false });
@@ -107,7 +108,7 @@ pub fn open(
         log: segments.iter().find_map(|segment| Some(segment.header.ok()?.log)),
         expected: None,
         replay: Replay::new(index),
-        ended: Ended::Clean(SECTOR as u64),
+        ended: Ended::Clean(SECTOR as u64, false),
     };
     for at in 0..segments.len() {
         walk.segment(&segments[at], segments.get(at + 1))?;
@@ -116,12 +117,14 @@ pub fn open(
 }
 
 fn check(options: &Options) -> io::Result<()> {
-    let sectors = options.segment_bytes.is_multiple_of(SECTOR as u64);
+    let sizes = [options.segment_bytes, options.first_segment_bytes];
+    let sector = SECTOR as u64;
+    let sectors = sizes.iter().all(|bytes| bytes.is_multiple_of(sector) && *bytes >= 4 * sector);
     let frames = 2 * options.frame_bytes_max as u64 <= options.segment_bytes;
     if !sectors || !frames || options.segment_bytes > u64::from(u32::MAX) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "a log segment is whole sectors, holds two frames, and is below 4 GiB",
+            "a log segment is four or more whole sectors, holds two frames, and is below 4 GiB",
         ));
     }
     Ok(())
@@ -169,8 +172,8 @@ fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Segment>> {
 /// How the last segment that was walked ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
-    /// With the last frame; the next goes here.
-    Clean(u64),
+    /// With the last frame; the next goes here. And whether something stands there.
+    Clean(u64, bool),
     /// With damage: nothing may be written there.
     Damaged,
 }
@@ -207,6 +210,7 @@ impl Walk {
         }
         let mut window = Window::new(&segment.file, segment.bytes);
         let mut offset = SECTOR as u64;
+        let mut rest = false;
         while offset + SECTOR as u64 <= segment.bytes {
             let sector = window.get(offset, SECTOR as u64)?;
             let found = FrameHeader::decode_healed(sector)
@@ -217,6 +221,7 @@ impl Walk {
                         self.replay.healed += 1;
                     }
                     if !self.frame(segment, &mut window, offset, header, is_last)? {
+                        rest = true;
                         break;
                     }
                     offset += header.frame_bytes();
@@ -228,6 +233,7 @@ impl Walk {
                     let proven = !is_last || later.synced >= expected;
                     // Far fewer bits than a header has: it is a flip in space not yet used.
                     if bits <= 1 && !proven {
+                        rest = bits + later.ones > 0;
                         break;
                     }
                     let complete = match next_header {
@@ -259,7 +265,7 @@ impl Walk {
         {
             self.taint(segment.number, offset, "frames are missing at the end");
         }
-        self.ended = Ended::Clean(offset);
+        self.ended = Ended::Clean(offset, rest);
         Ok(())
     }
 
@@ -349,11 +355,11 @@ fn finish(
     let Some(last) = segments.into_iter().next_back() else {
         return Err(io::Error::other("a log that was opened has a segment").into());
     };
-    let (offset, ended_clean) = match walk.ended {
-        Ended::Clean(offset) => (offset, true),
-        Ended::Damaged => (last.bytes, false),
+    let (offset, ended_clean, cut) = match walk.ended {
+        Ended::Clean(offset, false) => (offset, true, None),
+        Ended::Clean(offset, true) => (offset, true, cut(&last, offset)?),
+        Ended::Damaged => (last.bytes, false, None),
     };
-    let cut = if ended_clean { cut(&last, offset)? } else { None };
     // A killed process leaves what it wrote to the system: it is accepted, so it must be durable.
     last.file.sync_data()?;
     disk.sync_dir(dir)?;

@@ -10,7 +10,7 @@ use aspen::store::log::EntryId;
 use aspen::store::state::State;
 use aspen::types::GroupId;
 
-use crate::crash_disk::{CrashDisk, Op, below};
+use crate::crash_disk::{CrashDisk, EIO, Fault, Kind, Op, below};
 
 const DIR: &str = "data/groups/1";
 
@@ -97,4 +97,41 @@ fn a_crash_takes_nothing_of_a_checkpoint() {
         }
     }
     assert!(images > 200, "{images} images");
+}
+
+#[test]
+fn a_disk_that_fails_ends_the_state_and_takes_nothing_of_it() {
+    let mut failures = 0;
+    for seed in 0..60 {
+        let random = Random::from_seed(seed);
+        let disk = CrashDisk::new();
+        let state = open(&disk).unwrap();
+        let mut states = vec![Rows::new()];
+        let kind = if below(&random, 2) == 0 { Kind::Write } else { Kind::Sync };
+        disk.fail(Fault { kind, after: 10 + below(&random, 40), error: EIO });
+        let mut least = 0;
+        for index in 0..30 {
+            apply(&state, index, &random);
+            states.push(rows(&state).unwrap());
+            if below(&random, 2) == 0 {
+                match state.checkpoint() {
+                    Ok(_) => least = index + 1,
+                    Err(error) => {
+                        assert!(!error.corrupt, "seed {seed}: {error}");
+                        state.checkpoint().unwrap_err();
+                        state.write(|_| Ok(())).unwrap_err();
+                        failures += 1;
+                        break;
+                    }
+                }
+            }
+        }
+        let image = if seed % 2 == 0 { disk.copy() } else { disk.image(&random) };
+        drop(state);
+        let state = open(&image).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let applied = state.applied_id().map_or(0, |id| id.index + 1);
+        assert!(applied >= least, "seed {seed}: {applied} is before {least}");
+        assert!(rows(&state).unwrap() == states[applied as usize], "seed {seed}");
+    }
+    assert!(failures > 20, "{failures} states failed");
 }

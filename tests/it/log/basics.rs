@@ -130,8 +130,12 @@ async fn groups_that_write_at_once_share_syncs_and_keep_their_order() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let disk = Arc::new(RealDisk);
-    let options =
-        Options { segment_bytes: 256 * 1024, frame_bytes_max: 64 * 1024, ..Options::new(5) };
+    let options = Options {
+        segment_bytes: 256 * 1024,
+        first_segment_bytes: 64 * 1024,
+        frame_bytes_max: 64 * 1024,
+        ..Options::new(5)
+    };
     let (core, _) = open(disk.clone(), &path, options).unwrap();
     let log = Log::start(core).unwrap();
     let mut writers = Vec::new();

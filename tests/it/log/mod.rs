@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 pub(crate) fn small() -> Options {
     Options {
         segment_bytes: 24 * 1024,
+        first_segment_bytes: 3 * 1024,
         frame_bytes_max: 4 * 1024,
         cache_bytes_max: 2 * 1024,
         ..Options::new(7)

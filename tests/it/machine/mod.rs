@@ -3,12 +3,12 @@
 mod against_model;
 mod cost;
 mod damage;
-mod dice;
+pub(crate) mod dice;
 mod format;
 mod generate;
 mod golden;
 mod limits;
 mod model;
-mod replicas;
+pub(crate) mod replicas;
 mod script;
 mod show;

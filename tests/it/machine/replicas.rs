@@ -12,7 +12,7 @@ use super::generate::Generator;
 use super::model::Model;
 
 /// A random log, made by the generator against what the model says of it.
-fn log(seed: u64, len: u64) -> Vec<Command> {
+pub(crate) fn log(seed: u64, len: u64) -> Vec<Command> {
     let mut dice = Dice::new(seed);
     let mut model = Model::default();
     let mut generator = Generator::default();

@@ -38,7 +38,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("ractor", &["actors", "node"]),
     ("openraft", &["raft"]),
     ("axum", &["http", "etcd"]),
-    ("hyper", &["http", "etcd", "bin"]),
+    ("hyper", &["http", "etcd", "bin", "tests"]),
     ("clap", &["bin"]),
     ("tracing_subscriber", &["bin", "tests"]),
     ("reqwest", &["bin", "tests"]),
