@@ -256,6 +256,8 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
         .await
         .expect("start");
     let kv = service.client();
+    let said = || service.health().parts.into_iter().map(|part| part.name).collect::<Vec<_>>();
+    until(async || said() == ["store", "groups", "group 1", "health", "disk"]).await;
     kv.put("a", "1").await.expect("there is room");
     kv.put("b", "1").await.expect("there is room");
     disk.set_free_percent(4);
