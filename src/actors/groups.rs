@@ -97,7 +97,6 @@ pub(super) fn groups_part(
         .into_iter()
         .map(|(group, open)| {
             let part = GroupPart { group, groups: groups.clone(), board: board.clone() };
-            part.say(Some("it is starting"));
             let run = move |stop| {
                 let (part, open) = (part.clone(), open.clone());
                 Box::pin(async move { part.run(open, stop).await }) as _
@@ -140,7 +139,6 @@ impl GroupPart {
 
     async fn run(self, open: OpenReplica, stop: CancellationToken) -> Result<(), String> {
         self.put(Place::Starting);
-        self.say(Some("it is starting"));
         // Not cut short by a stop: a Raft that is half open would have no owner.
         let replica = match open().await {
             Ok(replica) => replica,

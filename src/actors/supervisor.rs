@@ -191,9 +191,10 @@ impl Actor for Supervisor {
 impl SupervisorState {
     async fn start(&mut self, myself: &ActorRef<Envelope<Msg>>, child: usize) {
         let Child { spec, running, .. } = &mut self.children[child];
-        if !spec.reports_itself {
-            self.board.say(Part::healthy(&spec.name));
-        }
+        self.board.say(match spec.reports_itself {
+            true => Part::unhealthy(&spec.name, "it is starting"),
+            false => Part::healthy(&spec.name),
+        });
         match (spec.start)(myself.get_cell()).await {
             Ok(cell) => *running = Some(cell),
             Err(error) => {

@@ -180,31 +180,29 @@ impl KvClient {
         V: TryInto<Value, Error: Into<Error>>,
     {
         let name = key_of(name)?;
-        let mut state = self.claim(name.clone(), lease, value_of(value)?).await?;
+        let state = self.claim(name.clone(), lease, value_of(value)?).await?;
+        if let Some(lock) = held(&state) {
+            return Ok(lock);
+        }
+        let ended = || Error::Refused(Refusal::LeaseNotFound { id: lease });
+        let (key, token) = state.own.ok_or_else(ended)?;
         let claims = KeyRange::prefix([name.as_bytes(), b"/"].concat());
         loop {
-            if let Some(lock) = held(&state) {
-                return Ok(lock);
-            }
-            let (Some((key, token)), Some(holder)) = (&state.own, &state.holder) else {
-                return Err(Refusal::LeaseNotFound { id: lease }.into());
-            };
-            // Whatever ends the claim before ours is a change after it was read.
-            let mut changes = self.watch_range(claims.clone()).from(*token).await?;
-            let (key, token, ahead) = (key.clone(), *token, holder.key.clone());
-            let now = self.holder_of(&name).await?;
-            if now.as_ref().is_none_or(|now| now.key == ahead) {
-                changes.until_deleted(|gone| *gone == ahead || *gone == key).await?;
-            }
+            // Begun before looking, so that whatever ends a claim after that is seen; and from
+            // now, because history since the claim was made may be compacted.
+            let mut changes = self.watch_range(claims.clone()).await?;
             let own = self.get(&key).await?.map(|record| record.create_revision);
             if own != Some(token) {
-                return Err(Refusal::LeaseNotFound { id: lease }.into());
+                return Err(ended());
             }
-            state = ClaimState {
-                own: Some((key, token)),
-                holder: self.holder_of(&name).await?,
-                waiting: 0,
-            };
+            match self.holder_of(&name).await? {
+                Some(holder) if holder.key == key => return Ok(Lock { key, token }),
+                Some(holder) => {
+                    changes.until_deleted(|gone| *gone == holder.key || *gone == key).await?;
+                }
+                // Its own claim ended a moment ago.
+                None => return Err(ended()),
+            }
         }
     }
 

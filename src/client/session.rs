@@ -146,3 +146,33 @@ async fn open(client: &KvClient, deadline: Instant) -> Result<SessionId> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_that_takes_long_makes_others_wait_and_moves_what_is_acknowledged() {
+        let session = Session::default();
+        assert!(matches!(session.next(), Next::NoSession));
+        lock(&session.turns).id = Some(SessionId(7));
+        let next = || match session.next() {
+            Next::Turn(turn) => Some(turn),
+            Next::WindowFull => None,
+            Next::NoSession => panic!("there is a session"),
+        };
+        let oldest = next().expect("a turn");
+        for seq in 2..=SESSION_ANSWERS_MAX {
+            let turn = next().expect("within the window");
+            let place = SessionSeq { id: SessionId(7), seq, acked_below: 1 };
+            assert_eq!(turn.place(), place);
+        }
+        assert!(next().is_none(), "the machine would refuse it");
+        drop(oldest);
+        let turn = next().expect("the window has moved");
+        assert_eq!(turn.place().acked_below, turn.place().seq);
+        session.forget(SessionId(7));
+        drop(turn);
+        assert!(matches!(session.next(), Next::NoSession));
+    }
+}

@@ -33,7 +33,6 @@ use crate::error::{Corrupt, Error, Refusal, Result};
 use crate::limits::WATCHES_MAX;
 use crate::machine;
 use crate::machine::ops::{Answer, Command, Query};
-use crate::machine::tables::TableError;
 use crate::seams;
 use crate::seams::disk::Disk;
 use crate::status::{GroupStatus, Role};
@@ -235,19 +234,10 @@ impl Replica {
     /// Reads at a freshness.
     pub async fn query(&self, query: &Query, consistency: Consistency) -> Result<Answer, Failed> {
         self.freshen(consistency).await?;
-        let view = self.inner.state.view().map_err(|error| self.damage(error))?;
-        let outcome = machine::query(&view, query).map_err(|error| self.damage(error))?;
+        let failure = |error| self.inner.vital.damage(error);
+        let view = self.inner.state.view().map_err(failure)?;
+        let outcome = machine::query(&view, query).map_err(failure)?;
         outcome.map_err(|refusal| Failed::Final(Error::Refused(refusal)))
-    }
-
-    /// What a caller is told of a read that failed. Damage also stops the replica: nothing more
-    /// is served from it.
-    fn damage(&self, error: TableError) -> Error {
-        let error = table_failure(self.inner.group, error);
-        if let Error::Corrupt(_) = error {
-            self.inner.vital.breaks(error.clone());
-        }
-        error
     }
 
     /// Waits until a read of the state here is as fresh as asked.
@@ -278,9 +268,10 @@ impl Replica {
             // Memory may still have what was compacted; a watch that asks for it is refused all
             // the same, or whether it is would be chance.
             Some(from) => {
-                let view = inner.state.view().map_err(|error| self.damage(error))?;
+                let failure = |error| inner.vital.damage(error);
+                let view = inner.state.view().map_err(failure)?;
                 machine::history(&view, from, from, &request.range, 1)
-                    .map_err(|error| self.damage(error))?
+                    .map_err(failure)?
                     .map_err(Error::Refused)?;
             }
         }
@@ -291,6 +282,7 @@ impl Replica {
             state: inner.state.downgrade(),
             published,
             stopped: inner.stopped.clone(),
+            vital: inner.vital.clone(),
             request,
             next,
             _place: place,

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
+use super::machine::table_failure;
 use crate::error::Error;
+use crate::machine::tables::TableError;
 use crate::seams::Tasks;
 use crate::types::GroupId;
 
@@ -49,12 +51,22 @@ impl Vital {
     }
 
     /// The replica can't go on; the first reason stays.
-    pub(super) fn breaks(&self, error: Error) {
+    fn breaks(&self, error: Error) {
         self.broken.send_if_modified(|broken| {
             let is_first = broken.is_none();
             broken.get_or_insert(error);
             is_first
         });
+    }
+
+    /// What a caller is told of a read that failed. Damage also stops the replica: nothing more
+    /// is served from it.
+    pub(super) fn damage(&self, error: TableError) -> Error {
+        let error = table_failure(self.group, error);
+        if let Error::Corrupt(_) = error {
+            self.breaks(error.clone());
+        }
+        error
     }
 
     /// Resolves with what broke the replica.

@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::hub::Hub;
-use super::machine::table_failure;
+use super::vital::Vital;
 use crate::error::{Error, Result};
 use crate::machine;
 use crate::machine::ops::KeyRange;
@@ -54,6 +54,7 @@ pub struct GroupWatch {
     pub(super) state: WeakState,
     pub(super) published: watch::Receiver<Revision>,
     pub(super) stopped: CancellationToken,
+    pub(super) vital: Vital,
     pub(super) request: WatchRequest,
     pub(super) next: Revision,
     pub(super) _place: OwnedSemaphorePermit,
@@ -91,8 +92,7 @@ impl GroupWatch {
 
     /// Takes a step towards the last published revision.
     fn read(&mut self, state: &State, last: Revision) -> Result<WatchBatch> {
-        let group = state.group();
-        let failure = |error| table_failure(group, error);
+        let failure = |error| self.vital.damage(error);
         let page = self
             .hub
             .read(state, &self.request.range, self.next, last)

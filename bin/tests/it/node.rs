@@ -23,7 +23,8 @@ fn a_ready_node_says_where_it_is() {
     assert!(!ready["endpoint_id"].as_str().expect("an id").is_empty(), "{ready}");
     assert!(ready["data_dir"].as_str().expect("a path").ends_with("data"), "{ready}");
     let status = node.printed(&["status"]);
-    assert!(status.contains("lab (") && status.contains("healthy, ready"), "{status}");
+    // How full the disk of the machine is decides between healthy and degraded.
+    assert!(status.contains("lab (") && status.contains(", ready"), "{status}");
 }
 
 #[test]

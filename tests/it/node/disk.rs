@@ -1,10 +1,10 @@
-//! A disk that does what the test says: fills up, or fails the files of groups.
+//! A disk that does what the test says: fills up, fails the files of groups, or holds the log.
 
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
 use aspen::seams::Seams;
 use aspen::seams::disk::{Disk, File, MemDisk, OpenMode, Space};
@@ -15,6 +15,14 @@ pub struct TestDisk {
     disk: Arc<dyn Disk>,
     free_percent: Arc<AtomicU64>,
     groups_fail: Arc<AtomicBool>,
+    log_gate: Arc<Gate>,
+}
+
+/// Where the log's syncs wait while it is closed.
+#[derive(Debug, Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    opened: Condvar,
 }
 
 impl TestDisk {
@@ -24,6 +32,7 @@ impl TestDisk {
             disk: Arc::new(MemDisk::default()),
             free_percent: Arc::new(AtomicU64::new(50)),
             groups_fail: Arc::default(),
+            log_gate: Arc::default(),
         }
     }
 
@@ -41,15 +50,25 @@ impl TestDisk {
     pub fn set_groups_fail(&self, fail: bool) {
         self.groups_fail.store(fail, Ordering::Relaxed);
     }
+
+    /// From now on the log's syncs wait, or go on.
+    pub fn set_log_held(&self, held: bool) {
+        *self.log_gate.closed.lock().unwrap() = held;
+        self.log_gate.opened.notify_all();
+    }
 }
 
 impl Disk for TestDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let file = self.disk.open(path, mode)?;
-        if !path.components().any(|part| part.as_os_str() == "groups") {
-            return Ok(file);
+        let is_in = |dir: &str| path.components().any(|part| part.as_os_str() == dir);
+        if is_in("groups") {
+            Ok(Arc::new(GroupFile { file, fail: self.groups_fail.clone() }))
+        } else if is_in("log") {
+            Ok(Arc::new(LogFile { file, gate: self.log_gate.clone() }))
+        } else {
+            Ok(file)
         }
-        Ok(Arc::new(GroupFile { file, fail: self.groups_fail.clone() }))
     }
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         self.disk.create_dir_all(path)
@@ -110,6 +129,32 @@ impl File for GroupFile {
     }
     fn sync_data(&self) -> io::Result<()> {
         self.check()?;
+        self.file.sync_data()
+    }
+}
+
+#[derive(Debug)]
+struct LogFile {
+    file: Arc<dyn File>,
+    gate: Arc<Gate>,
+}
+
+impl File for LogFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_at(buffer, offset)
+    }
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_at(data, offset)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        let closed = self.gate.closed.lock().unwrap();
+        drop(self.gate.opened.wait_while(closed, |closed| *closed).unwrap());
         self.file.sync_data()
     }
 }

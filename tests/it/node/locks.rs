@@ -83,3 +83,35 @@ async fn an_election_has_one_leader_whose_word_is_read() {
     assert_eq!(error, Error::Refused(Refusal::NotHolder { id: other.id }));
     service.shutdown().await.expect("shutdown");
 }
+
+#[tokio::test]
+async fn a_lock_is_waited_for_across_a_compaction() {
+    let dir = temp_dir();
+    let service = start(dir.path()).await;
+    let kv = service.client();
+    let mut leases = Vec::new();
+    for _ in 0..3 {
+        leases.push(kv.lease_grant(Duration::from_secs(600)).await.expect("grant").id);
+    }
+    kv.lock("l", leases[0]).await.expect("it is free");
+    let mut waiting = Vec::new();
+    for (ahead, &lease) in leases[1..].iter().enumerate() {
+        let waiter = kv.clone();
+        waiting.push(tokio::spawn(async move { waiter.lock("l", lease).await }));
+        let claims = async || kv.range(..).prefix("l/").count_only().await.expect("range").count;
+        until(async || claims().await == ahead as u64 + 2).await;
+    }
+    for _ in 0..10 {
+        kv.put("other", "x").await.expect("put");
+    }
+    let revision = kv.status().await.expect("status").revision;
+    kv.compact(revision).await.expect("compact");
+    let mut token = 0;
+    for (held_by, waiter) in leases.iter().zip(waiting) {
+        kv.unlock("l", *held_by).await.expect("unlock");
+        let lock = waiter.await.expect("a waiter").expect("its turn has come");
+        assert!(lock.token > token);
+        token = lock.token;
+    }
+    service.shutdown().await.expect("shutdown");
+}

@@ -4,6 +4,9 @@ mod crash;
 mod damage;
 pub(crate) mod disk;
 mod locks;
+mod once;
+mod pressure;
+mod stopping;
 mod store;
 mod watches;
 

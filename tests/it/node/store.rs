@@ -219,6 +219,28 @@ async fn the_log_is_let_go_after_a_checkpoint_and_nothing_is_lost() {
     service.shutdown().await.expect("shutdown");
 }
 
+#[tokio::test]
+async fn a_node_that_is_restarted_often_lets_go_of_its_log_all_the_same() {
+    let dir = temp_dir();
+    const MIB: usize = 1024 * 1024;
+    let (restarts, writes) = (12, 6);
+    for life in 0..restarts {
+        let service = start(dir.path()).await;
+        // Each life writes too little for a checkpoint.
+        for n in 0..writes {
+            let value = vec![life as u8; 4 * MIB];
+            service.client().put(format!("big/{n}"), value).await.expect("put");
+        }
+        service.shutdown().await.expect("shutdown");
+    }
+    let held = log_bytes(dir.path());
+    assert!(held < 200 * MIB as u64, "the log holds {held} bytes");
+    let service = start(dir.path()).await;
+    let page = service.client().range(..).keys_only().await.expect("range");
+    assert_eq!((page.count, page.revision), (writes, restarts * writes));
+    service.shutdown().await.expect("shutdown");
+}
+
 fn log_bytes(dir: &Path) -> u64 {
     let files = std::fs::read_dir(dir.join("log")).expect("the log's directory");
     files.map(|file| file.and_then(|file| file.metadata()).map_or(0, |data| data.len())).sum()
@@ -234,6 +256,8 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
         .await
         .expect("start");
     let kv = service.client();
+    let said = || service.health().parts.into_iter().map(|part| part.name).collect::<Vec<_>>();
+    until(async || said() == ["store", "groups", "group 1", "health", "disk"]).await;
     kv.put("a", "1").await.expect("there is room");
     kv.put("b", "1").await.expect("there is room");
     disk.set_free_percent(4);

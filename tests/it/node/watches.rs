@@ -2,6 +2,7 @@
 
 use aspen::client::Op;
 use aspen::error::{Error, Refusal};
+use aspen::limits::WATCH_RECENT_BYTES_MAX;
 
 use super::{start, temp_dir};
 
@@ -82,5 +83,32 @@ async fn a_watch_from_compacted_history_is_told_so() {
     assert_eq!(error, Error::Refused(Refusal::Compacted { asked: 3, compacted: 8 }));
     let mut watch = kv.watch("k").from(9).await.expect("watch");
     assert_eq!(watch.next().await.expect("events").events[0].revision, 9);
+    service.shutdown().await.expect("shutdown");
+}
+
+#[tokio::test]
+async fn a_watch_that_is_not_read_misses_nothing_and_holds_nobody_up() {
+    let dir = temp_dir();
+    let service = start(dir.path()).await;
+    let kv = service.client();
+    let mut watch = kv.watch("slow/").await.expect("watch");
+    let mut left_behind = kv.watch("slow/").await.expect("watch");
+    // Several times what is kept in memory for watchers.
+    const WRITES: u64 = 40;
+    for n in 1..=WRITES {
+        let value = vec![n as u8; WATCH_RECENT_BYTES_MAX / 8];
+        kv.put(format!("slow/{}", n % 3), value).await.expect("nobody waits for a watcher");
+    }
+    let mut next = 1;
+    while next <= WRITES {
+        for event in watch.next().await.expect("events").events {
+            assert_eq!(event.revision, next);
+            assert_eq!(event.record.expect("a put").value.as_bytes()[0], next as u8);
+            next += 1;
+        }
+    }
+    kv.compact(WRITES).await.expect("compact");
+    let error = left_behind.next().await.expect_err("what it did not see is gone");
+    assert_eq!(error, Error::Refused(Refusal::Compacted { asked: 1, compacted: WRITES }));
     service.shutdown().await.expect("shutdown");
 }
