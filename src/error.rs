@@ -138,6 +138,9 @@ pub enum Invalid {
     /// Not a cluster's id.
     #[error("a cluster id is 32 hexadecimal digits")]
     ClusterId,
+    /// Not a node's public key.
+    #[error("an endpoint id is 64 hexadecimal digits")]
+    EndpointId,
     /// Not a kind of read.
     #[error("consistency is one of: linearizable, lease, stale")]
     Consistency,

@@ -32,6 +32,10 @@ impl GroupId {
 #[serde(transparent)]
 pub struct ClusterId(pub u128);
 
+/// A node's public key, by which it is dialled and known on the network.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EndpointId(pub [u8; 32]);
+
 /// A shard's counter: one for each applied command that changed a key. 0 before the first.
 pub type Revision = u64;
 
@@ -54,6 +58,28 @@ impl fmt::Display for NodeId {
 impl fmt::Display for GroupId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EndpointId({self})")
+    }
+}
+
+impl FromStr for EndpointId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes());
+        let bytes = bytes.ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(EndpointId).ok_or(Invalid::EndpointId)
     }
 }
 

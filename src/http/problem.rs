@@ -282,7 +282,11 @@ impl From<Invalid> for Problem {
             Invalid::TxnDuplicateKey { .. } => problem(&TXN_DUPLICATE_KEY),
             Invalid::RangeBackward => problem(&RANGE_BACKWARD),
             Invalid::LeaseTtl { .. } => problem(&LEASE_TTL),
-            Invalid::LeaseId | Invalid::ClusterId | Invalid::Consistency | Invalid::Other(_) => {
+            Invalid::LeaseId
+            | Invalid::ClusterId
+            | Invalid::EndpointId
+            | Invalid::Consistency
+            | Invalid::Other(_) => {
                 problem(&INVALID)
             }
         }

@@ -27,6 +27,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         (Invalid::LeaseTtl { ttl_ms: 1 }, "lease-ttl"),
         (Invalid::LeaseId, "invalid"),
         (Invalid::ClusterId, "invalid"),
+        (Invalid::EndpointId, "invalid"),
         (Invalid::Consistency, "invalid"),
         (Invalid::Other("it makes no sense".into()), "invalid"),
     ];

@@ -1,4 +1,5 @@
-//! Everything that is not a decision: files, the wall clock, randomness, tasks and threads.
+//! Everything that is not a decision: files, the network, the wall clock, randomness, tasks and
+//! threads.
 //!
 //! Production and the simulator run the same node on different seams. There is one of each, as
 //! small as it can be, and all code above goes through them: no `std::fs`, no `SystemTime`, no
@@ -6,6 +7,7 @@
 //! the simulator pauses and steps.
 
 pub mod disk;
+pub mod network;
 mod random;
 mod tasks;
 

@@ -1,0 +1,138 @@
+//! The network: authenticated links between nodes, each carrying ordered streams of bytes.
+//!
+//! A peer is its key. A [`Link`] is one connection to one peer for one protocol, and whoever holds
+//! it knows both for sure. Streams are ordered and lossless while their link lives, and end with
+//! an error when it is lost; nothing is kept of what was under way. In production a link is a QUIC
+//! connection; a simulator makes links of its own, with delay, loss and partitions, and everything
+//! above runs unchanged.
+
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::types::EndpointId;
+
+/// What a link is for. Each is an ALPN on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// Between members of one cluster.
+    Raft,
+    /// From a ticket holder who wants to become a member.
+    Join,
+    /// From a program that uses the store.
+    Client,
+}
+
+/// What goes first when a link is busy; the greater first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Snapshots and other bulk.
+    Bulk = 0,
+    /// Requests of clients.
+    Request = 1,
+    /// Entries of the log.
+    Append = 2,
+    /// Votes, heartbeats and whatever decides who leads.
+    Vote = 3,
+}
+
+/// Why a link was closed, as a number that the other side can rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseCode {
+    /// All is done, or the node stops.
+    Done = 0,
+    /// The key is not one of a member.
+    NotMember = 1,
+    /// The key was one of a member that has been removed.
+    Removed = 2,
+    /// The ticket was not accepted.
+    BadTicket = 3,
+    /// A limit was reached; try again later.
+    Busy = 4,
+    /// What was sent can't be understood.
+    Malformed = 5,
+    /// Another link to the same peer took this one's place.
+    Replaced = 6,
+}
+
+impl CloseCode {
+    /// The code of a number, if it is one of ours.
+    pub fn from_number(number: u64) -> Option<Self> {
+        use CloseCode::*;
+        [Done, NotMember, Removed, BadTicket, Busy, Malformed, Replaced]
+            .into_iter()
+            .find(|code| *code as u64 == number)
+    }
+}
+
+/// A link is not there, or no longer.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{reason}")]
+pub struct LinkLost {
+    /// What the peer said when it closed the link; `None` if it said nothing.
+    pub code: Option<CloseCode>,
+    /// What happened, for people.
+    pub reason: String,
+}
+
+impl LinkLost {
+    /// A link that was lost without a word from the peer.
+    pub fn silently(reason: impl Into<String>) -> Self {
+        LinkLost { code: None, reason: reason.into() }
+    }
+}
+
+/// The half of a stream that is written. Shut down, it ends the stream in order; dropped without
+/// that, the reader can't tell, so that all that is sent over a stream says its own length.
+pub type StreamOut = Box<dyn AsyncWrite + Send + Sync + Unpin>;
+/// The half of a stream that is read. Dropped before its end, the writer is stopped.
+pub type StreamIn = Box<dyn AsyncRead + Send + Sync + Unpin>;
+
+/// A node's place on the network.
+pub trait Network: Debug + Send + Sync + 'static {
+    /// This node's public key.
+    fn id(&self) -> EndpointId;
+    /// Where this node listens, as others may dial it; may change while it runs.
+    fn addresses(&self) -> Vec<SocketAddr>;
+    /// Makes a link to a peer. That the peer lets this node in is not known yet when this returns:
+    /// a peer that does not closes the link with its reason. Ends by itself in bounded time.
+    fn connect<'a>(
+        &'a self,
+        peer: EndpointId,
+        addresses: &'a [SocketAddr],
+        protocol: Protocol,
+    ) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkLost>>;
+    /// The next link that a peer made and that the gate let in; `None` when the network is closed.
+    fn accept(&self) -> BoxFuture<'_, Option<Arc<dyn Link>>>;
+    /// Closes all links and stops listening, in bounded time.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Who may make a link to this node; asked before a byte from the peer is looked at.
+pub trait Gate: Debug + Send + Sync + 'static {
+    /// Lets a peer in for a protocol, or says why not.
+    fn admit(&self, peer: EndpointId, protocol: Protocol) -> Result<(), (CloseCode, String)>;
+}
+
+/// One connection to one peer for one protocol. Dropping the last handle closes it.
+pub trait Link: Debug + Send + Sync + 'static {
+    /// The peer's public key.
+    fn peer(&self) -> EndpointId;
+    /// What the link is for.
+    fn protocol(&self) -> Protocol;
+    /// Where the peer is reached at the moment, if by a direct path.
+    fn address(&self) -> Option<SocketAddr>;
+    /// Opens a stream. The peer sees it only once something was written to it. Waits while the
+    /// peer allows no more streams.
+    fn open(&self, priority: Priority) -> BoxFuture<'_, Result<(StreamOut, StreamIn), LinkLost>>;
+    /// The next stream that the peer opened.
+    fn accept(&self) -> BoxFuture<'_, Result<(StreamOut, StreamIn), LinkLost>>;
+    /// Closes the link; the peer is told.
+    fn close(&self, code: CloseCode, reason: &str);
+    /// Resolves when the link is lost or closed, by either side.
+    fn closed(&self) -> BoxFuture<'_, LinkLost>;
+}
