@@ -31,7 +31,8 @@
 //! | [`actors`] | the supervised parts: store, groups, health, doors; restarts and breakers |
 //! | [`raft`] | openraft bound to our types: propose, read, watch, leases, checkpoints |
 //! | [`store`] | the shared log, the state files, snapshots, checksums, free space |
-//! | [`net`] | the node's key and its iroh endpoint |
+//! | [`net`] | the node's key, its iroh endpoint, its peers: links, calls, streams, lanes |
+//! | [`wire`] | pure: what stands on the wire between nodes, as bytes |
 //! | [`machine`] | pure: what a command does to a shard's tables |
 //! | [`health`], [`status`] | plain facts that parts report and doors show |
 //! | [`types`], [`limits`], [`error`] | the nouns, every bound, every way to fail |
@@ -51,6 +52,7 @@ pub mod seams;
 pub mod status;
 pub mod store;
 pub mod types;
+pub mod wire;
 
 pub use client::{Compare, KvClient, Op};
 pub use error::{Error, Result};

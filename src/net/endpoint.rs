@@ -1,15 +1,28 @@
 //! The iroh endpoint: one UDP socket, or one a protocol family, for everything between nodes.
+//!
+//! It sends nothing by itself: no relay, no address lookup, no port mapping. A peer is dialled at
+//! the addresses that the caller gives.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use iroh::RelayMode;
+use futures_util::future::BoxFuture;
 use iroh::endpoint::presets::Minimal;
+use iroh::endpoint::{ConnectError, ConnectingError, PortmapperConfig};
+use iroh::{EndpointAddr, PublicKey, RelayMode, TransportAddr};
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 
 use super::key::NodeKey;
+use super::link::{PROTOCOLS, QuicLink, alpn, lost, shared};
+use super::{door, quic};
+use crate::limits::{DIAL_MAX, LINKS_WAITING_MAX};
+use crate::seams::Tasks;
+use crate::seams::network::{Gate, Link, LinkLost, Network, Protocol};
+use crate::types::EndpointId;
 
 /// How long closing may take: iroh waits for peers that may be gone.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
@@ -49,35 +62,30 @@ impl fmt::Display for Reach {
     }
 }
 
-/// The node's place on the network.
-#[derive(Clone, Debug)]
+/// The node's place on the network. Whoever passes its [`Gate`] is let in.
+#[derive(Debug)]
 pub struct Endpoint {
     inner: iroh::Endpoint,
+    /// Links that passed the door.
+    ready: Mutex<mpsc::Receiver<Arc<dyn Link>>>,
+    door: Tasks,
 }
 
 impl Endpoint {
-    /// Binds where `listen` says, or where the reach allows on a free port. Accepts no protocol,
-    /// so every connection is turned away in its handshake; sends nothing by itself.
+    /// Binds where `listen` says, or where the reach allows on a free port, and opens the door.
     pub async fn bind(
         key: &NodeKey,
         reach: Reach,
         listen: Option<SocketAddr>,
+        gate: Arc<dyn Gate>,
     ) -> Result<Self, String> {
-        let addresses: Vec<SocketAddr> = match (listen, reach) {
-            (Some(address), Reach::Loopback) if !address.ip().is_loopback() => {
-                return Err(format!(
-                    "the address {address} is not on this machine's loopback; choose 127.0.0.1 or \
-                     a wider reach"
-                ));
-            }
-            (Some(address), _) => vec![address],
-            (None, Reach::Loopback) => vec![(Ipv4Addr::LOCALHOST, 0).into()],
-            (None, Reach::Lan | Reach::Internet) => {
-                vec![(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()]
-            }
-        };
+        let addresses = sockets(reach, listen)?;
         let mut builder = iroh::Endpoint::builder(Minimal)
             .relay_mode(RelayMode::Disabled)
+            .portmapper_config(PortmapperConfig::Disabled)
+            .transport_config(quic::transport())
+            .alpns(PROTOCOLS.map(|protocol| alpn(protocol).to_vec()).to_vec())
+            .hooks(door::GateHook(gate))
             .secret_key(key.secret().clone())
             .clear_ip_transports();
         for address in &addresses {
@@ -89,18 +97,111 @@ impl Endpoint {
             let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
             format!("can't listen on {}: {error}", addresses.join(" and "))
         })?;
-        Ok(Endpoint { inner })
+        let (admitted, ready) = mpsc::channel(LINKS_WAITING_MAX);
+        let door = Tasks::new();
+        door.spawn(door::serve(inner.clone(), door.clone(), admitted));
+        Ok(Endpoint { inner, ready: Mutex::new(ready), door })
     }
 
-    /// Where it listens.
+    /// The sockets it is bound to; the address may be that of all interfaces.
     pub fn listen(&self) -> Vec<SocketAddr> {
         self.inner.bound_sockets()
     }
 
-    /// Closes it, not waiting long for peers.
-    pub async fn close(&self) {
-        if timeout(CLOSE_MAX, self.inner.close()).await.is_err() {
-            tracing::debug!("the endpoint did not close in time and was dropped");
+    async fn dial(
+        &self,
+        peer: EndpointId,
+        addresses: &[SocketAddr],
+        protocol: Protocol,
+    ) -> Result<Arc<dyn Link>, LinkLost> {
+        let key = PublicKey::from_bytes(&peer.0)
+            .map_err(|_| LinkLost::silently(format!("{peer} is not a node's key")))?;
+        if addresses.is_empty() {
+            return Err(LinkLost::silently(format!("no address of {peer} is known")));
         }
+        let addresses = addresses.iter().copied().map(TransportAddr::Ip);
+        let dialled = EndpointAddr::from_parts(key, addresses);
+        match timeout(DIAL_MAX, self.inner.connect(dialled, alpn(protocol))).await {
+            Ok(Ok(connection)) => Ok(shared(QuicLink::new(connection, protocol, None))),
+            Ok(Err(error)) => Err(not_connected(error)),
+            Err(_) => {
+                let bound = DIAL_MAX.as_secs();
+                Err(LinkLost::silently(format!("the peer did not answer within {bound} s")))
+            }
+        }
+    }
+}
+
+/// Where a node of this reach listens.
+fn sockets(reach: Reach, listen: Option<SocketAddr>) -> Result<Vec<SocketAddr>, String> {
+    match (listen, reach) {
+        (Some(address), Reach::Loopback) if !address.ip().is_loopback() => Err(format!(
+            "the address {address} is not on this machine's loopback; choose 127.0.0.1 or a wider \
+             reach"
+        )),
+        (Some(address), _) => Ok(vec![address]),
+        (None, Reach::Loopback) => Ok(vec![(Ipv4Addr::LOCALHOST, 0).into()]),
+        (None, Reach::Lan | Reach::Internet) => {
+            Ok(vec![(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()])
+        }
+    }
+}
+
+/// Why there is no link, in our words: a peer may close one in the middle of its handshake.
+fn not_connected(error: ConnectError) -> LinkLost {
+    match error {
+        ConnectError::Connection { source, .. }
+        | ConnectError::Connecting {
+            source: ConnectingError::ConnectionError { source, .. },
+            ..
+        } => lost(source),
+        other => LinkLost::silently(format!("the peer can't be reached: {other}")),
+    }
+}
+
+/// An address that only means something together with an interface of the one who dials.
+fn is_link_local(address: &SocketAddr) -> bool {
+    match address {
+        SocketAddr::V4(address) => address.ip().is_link_local(),
+        SocketAddr::V6(address) => address.ip().is_unicast_link_local(),
+    }
+}
+
+impl Network for Endpoint {
+    fn id(&self) -> EndpointId {
+        EndpointId(*self.inner.id().as_bytes())
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let known = self.inner.addr();
+        let mut addresses: Vec<_> =
+            known.ip_addrs().copied().filter(|address| !is_link_local(address)).collect();
+        // On most networks the shorter kind is the one that works.
+        addresses.sort_by_key(|address| (address.is_ipv6(), *address));
+        addresses
+    }
+
+    fn connect<'a>(
+        &'a self,
+        peer: EndpointId,
+        addresses: &'a [SocketAddr],
+        protocol: Protocol,
+    ) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkLost>> {
+        Box::pin(self.dial(peer, addresses, protocol))
+    }
+
+    fn accept(&self) -> BoxFuture<'_, Option<Arc<dyn Link>>> {
+        Box::pin(async move { self.ready.lock().await.recv().await })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if timeout(CLOSE_MAX, self.inner.close()).await.is_err() {
+                tracing::debug!("the endpoint did not close in time and was dropped");
+            }
+            self.door.abort();
+            self.door.ended().await;
+            self.ready.lock().await.close();
+        })
     }
 }

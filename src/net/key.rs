@@ -4,10 +4,11 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use iroh::SecretKey;
+use iroh::{PublicKey, SecretKey, Signature};
 
 use crate::seams::Random;
 use crate::seams::disk::{Disk, OpenMode};
+use crate::types::EndpointId;
 
 const KEY_BYTES: usize = 32;
 
@@ -28,18 +29,17 @@ impl NodeKey {
         if disk.exists(path)? {
             return NodeKey::load(disk, path);
         }
-        let mut bytes = [0; KEY_BYTES];
-        random.fill(&mut bytes);
+        let key = NodeKey::generate(random);
         let unfinished = path.with_extension("new");
         if disk.exists(&unfinished)? {
             disk.remove(&unfinished)?;
         }
         let file = disk.open(&unfinished, OpenMode::CreateNewPrivate)?;
-        file.write_at(&bytes, 0)?;
+        file.write_at(&key.0.to_bytes(), 0)?;
         file.sync_data()?;
         disk.rename(&unfinished, path)?;
         disk.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
-        Ok(NodeKey(SecretKey::from_bytes(&bytes)))
+        Ok(key)
     }
 
     fn load(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
@@ -55,12 +55,30 @@ impl NodeKey {
         Ok(NodeKey(SecretKey::from_bytes(&bytes)))
     }
 
+    /// A key that is kept nowhere: for programs that only visit, and for tests.
+    pub fn generate(random: &Random) -> Self {
+        let mut bytes = [0; KEY_BYTES];
+        random.fill(&mut bytes);
+        NodeKey(SecretKey::from_bytes(&bytes))
+    }
+
     /// The public key, as other nodes dial it.
-    pub fn endpoint_id(&self) -> String {
-        self.0.public().to_string()
+    pub fn endpoint_id(&self) -> EndpointId {
+        EndpointId(*self.0.public().as_bytes())
+    }
+
+    /// Signs for others to [`verify`].
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message).to_bytes()
     }
 
     pub(super) fn secret(&self) -> &SecretKey {
         &self.0
     }
+}
+
+/// Whether the holder of a key has signed a message. Bytes that are no key have signed nothing.
+pub fn verify(signer: EndpointId, message: &[u8], signature: &[u8; 64]) -> bool {
+    let signature = Signature::from_bytes(signature);
+    PublicKey::from_bytes(&signer.0).is_ok_and(|key| key.verify(message, &signature).is_ok())
 }

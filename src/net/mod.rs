@@ -1,9 +1,26 @@
-//! The network: this node's key and its iroh endpoint. The only module that names iroh.
+//! The network: this node's key, its place on it, and its peers. The only module that names iroh.
 //!
-//! Nothing is accepted yet: a node without peers has no one to let in.
+//! [`Endpoint`] carries [`seams::network`](crate::seams::network) on QUIC. [`Peers`] stands on that
+//! seam alone, so that a simulator runs it unchanged: one link to each peer whoever dialled it,
+//! dialled again with growing pauses; calls, streams and lanes over it; and what peers send is
+//! handed to [`Serve`]. Who may speak at all is asked of a [`Gate`](crate::seams::network::Gate)
+//! before a byte is looked at.
+//!
+//! Nothing here knows what the bytes mean, and nothing is kept of a message once its link is gone:
+//! who sends again is decided above.
 
+mod book;
+mod door;
 mod endpoint;
 mod key;
+mod link;
+mod message;
+mod peers;
+mod quic;
 
+pub use book::{AddressBook, AddressSource, KnownAddress};
+pub use door::Shut;
 pub use endpoint::{Endpoint, Reach};
-pub use key::NodeKey;
+pub use key::{NodeKey, verify};
+pub use message::{MessageError, open_stream, read_message, read_preface, write_message};
+pub use peers::{CallFailed, Lane, LaneEnded, PeerFacts, Peers, Refused, RefusedCode, Serve};

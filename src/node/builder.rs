@@ -18,7 +18,7 @@ use crate::actors::{OpenReplica, RunService, Tree, TreeSpec};
 use crate::client::KvClient;
 use crate::error::Error as OpError;
 use crate::machine::ops::Query;
-use crate::net::{Endpoint, NodeKey, Reach};
+use crate::net::{Endpoint, NodeKey, Reach, Shut};
 use crate::raft::{RaftTimes, Replica, ReplicaSpec};
 use crate::seams::disk::Disk;
 use crate::seams::{self, Seams};
@@ -203,11 +203,12 @@ impl KvServiceBuilder {
             seams::blocking(move || Opened::open(dir, &seams, asked, name)).await?
         };
         let Opened { dir, identity, key, log, space } = opened;
-        let endpoint =
-            Endpoint::bind(&key, self.reach, self.listen).await.map_err(StartError::Listen)?;
+        let endpoint = Endpoint::bind(&key, self.reach, self.listen, Arc::new(Shut))
+            .await
+            .map_err(StartError::Listen)?;
         let node = NodeIdentity {
             node_id: identity.node_id,
-            endpoint_id: key.endpoint_id(),
+            endpoint_id: key.endpoint_id().to_string(),
             cluster_id: identity.cluster_id,
             cluster_name: identity.cluster_name.clone(),
             listen: endpoint.listen(),

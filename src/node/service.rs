@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::health::HealthReport;
 use crate::limits::SHUTDOWN_MAX;
 use crate::net::Endpoint;
+use crate::seams::network::Network;
 use crate::status::NodeIdentity;
 
 /// A running node. Stop it with [`KvService::shutdown`], which says when it has stopped; dropping

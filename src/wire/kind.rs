@@ -1,0 +1,65 @@
+//! What a stream is for, and how long its messages may be.
+
+use crate::limits::{CALL_BYTES_MAX, CONTROL_BYTES_MAX, LANE_MESSAGE_BYTES_MAX};
+
+/// What a stream is for: the second byte of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StreamKind {
+    /// The first stream of a link between members: who greets whom.
+    Hello = 0,
+    /// The ordered messages of all groups, multiplexed.
+    Lanes = 1,
+    /// A vote, or the question how a vote would go.
+    Vote = 2,
+    /// A leader's heartbeat to one group.
+    Heartbeat = 3,
+    /// Leadership handed over.
+    Transfer = 4,
+    /// The index that a linearizable read must wait for.
+    ReadIndex = 5,
+    /// A group's state.
+    Snapshot = 6,
+    /// A client's operation passed to the node that can do it.
+    Request = 7,
+    /// A watch passed on to a node with a replica.
+    Watch = 8,
+    /// An admission passed to the leader of the meta group.
+    Admit = 9,
+    /// A ticket, shown by whoever made the link.
+    Ticket = 10,
+}
+
+impl StreamKind {
+    /// Every kind.
+    pub const ALL: [StreamKind; 11] = {
+        use StreamKind::*;
+        [
+            Hello, Lanes, Vote, Heartbeat, Transfer, ReadIndex, Snapshot, Request, Watch, Admit,
+            Ticket,
+        ]
+    };
+
+    /// The kind of a number, if it is one.
+    pub fn from_number(number: u8) -> Option<Self> {
+        StreamKind::ALL.get(usize::from(number)).copied()
+    }
+
+    /// Whether it is one message each way and then the end.
+    pub fn is_call(self) -> bool {
+        use StreamKind::*;
+        match self {
+            Vote | Heartbeat | Transfer | ReadIndex | Request | Admit => true,
+            Hello | Lanes | Snapshot | Watch | Ticket => false,
+        }
+    }
+
+    /// Longest message on such a stream. A longer one closes the link.
+    pub fn message_bytes_max(self) -> usize {
+        use StreamKind::*;
+        match self {
+            Hello | Vote | Heartbeat | Transfer | ReadIndex | Admit | Ticket => CONTROL_BYTES_MAX,
+            Lanes => LANE_MESSAGE_BYTES_MAX,
+            Snapshot | Request | Watch => CALL_BYTES_MAX,
+        }
+    }
+}
