@@ -10,6 +10,7 @@ mod docs;
 mod http;
 mod log;
 mod machine;
+mod net;
 mod node;
 mod state;
 mod walls;
