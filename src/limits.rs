@@ -245,6 +245,9 @@ pub const LANE_WINDOW_BYTES: usize = 4 * 1024 * 1024;
 pub const LANE_OUTBOX_BYTES: usize = 1024 * 1024;
 /// What a message counts at least, so that empty ones are bounded too.
 pub const LANE_MESSAGE_COST: usize = 64;
+/// Most streams of lanes that a peer has open on one link: one, and those that it gave up and this
+/// node does not know yet. Past it the link is closed.
+pub const LANE_STREAMS_MAX: usize = 4;
 /// Most lanes open on one stream. Past it opening one fails, and a peer that opens more is closed.
 pub const LANES_MAX: usize = 4_096;
 /// About how many bytes of lanes' frames are gathered into one write.

@@ -17,6 +17,8 @@ mod dial;
 mod lanes;
 mod peer;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,6 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 pub use call::CallFailed;
 pub use lanes::{Lane, LaneEnded};
@@ -62,6 +65,7 @@ struct Inner {
     /// Counts what changed in anyone's facts.
     changes: watch::Sender<u64>,
     tasks: Tasks,
+    stopped: CancellationToken,
 }
 
 impl Peers {
@@ -82,6 +86,7 @@ impl Peers {
             book_changed: Notify::new(),
             changes: watch::Sender::new(0),
             tasks: Tasks::new(),
+            stopped: CancellationToken::new(),
         });
         inner.tasks.spawn(dial::take_links(inner.clone()));
         inner.tasks.spawn(keep_book(inner.clone()));
@@ -91,6 +96,7 @@ impl Peers {
     /// Closes every link, ends every task, and keeps the address book. The network is its owner's
     /// to close.
     pub async fn stop(&self) {
+        self.inner.stopped.cancel();
         let peers: Vec<Arc<Peer>> = self.inner.table().values().cloned().collect();
         for peer in peers {
             peer.close(CloseCode::Done, "the node stops");
@@ -294,8 +300,12 @@ impl Inner {
                 Seek::Dial => self.tasks.spawn(dial::dial(self.clone(), peer.clone())),
                 Seek::Wait => {}
             }
-            if timeout_at(deadline, changed).await.is_err() {
-                return Err(LinkLost::silently("the peer was not reached in time"));
+            tokio::select! {
+                biased;
+                () = self.stopped.cancelled() => return Err(LinkLost::silently("this node stops")),
+                changed = timeout_at(deadline, changed) => if changed.is_err() {
+                    return Err(LinkLost::silently("the peer was not reached in time"));
+                },
             }
         }
     }

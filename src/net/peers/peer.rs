@@ -25,8 +25,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::lanes::Mux;
 use crate::limits::{
-    CALLS_PEER_BYTES_MAX, DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, LINK_STABLE, PEER_STREAMS_MAX,
-    REFUSED_BACKOFF_MAX, REFUSED_BACKOFF_MIN,
+    CALLS_PEER_BYTES_MAX, DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, LANE_STREAMS_MAX, LINK_STABLE,
+    PEER_STREAMS_MAX, REFUSED_BACKOFF_MAX, REFUSED_BACKOFF_MIN,
 };
 use crate::net::message::open_stream;
 use crate::seams::network::{CloseCode, Link, LinkLost, StreamIn, StreamOut};
@@ -65,6 +65,8 @@ pub(super) struct Connected {
     pub(super) under_way: Tasks,
     /// The stream of lanes that this side opened.
     pub(super) lanes: tokio::sync::Mutex<Option<Arc<Mux>>>,
+    /// How many the peer may open.
+    pub(super) lanes_of_peer: Semaphore,
 }
 
 impl fmt::Debug for Connected {
@@ -85,6 +87,7 @@ impl Connected {
             heard: Mutex::new(now),
             under_way: Tasks::new(),
             lanes: tokio::sync::Mutex::default(),
+            lanes_of_peer: Semaphore::new(LANE_STREAMS_MAX),
         }
     }
 
@@ -282,8 +285,7 @@ impl Peer {
         state.link = None;
         state.heard = Some(connected.heard());
         state.gave_up = connected.id;
-        let refused = matches!(lost.code, Some(CloseCode::NotMember | CloseCode::Removed));
-        if now.duration_since(connected.since) < LINK_STABLE || refused {
+        if now.duration_since(connected.since) < LINK_STABLE || is_refusal(&lost) {
             state.failed(lost, now, random);
         } else {
             state.failures = 0;
@@ -336,6 +338,11 @@ impl State {
     }
 
     fn failed(&mut self, lost: LinkLost, now: Instant, random: &Random) {
+        // The pauses of the two kinds grow apart: a peer that could not be reached for long and
+        // now refuses may be one that has not heard of an admission yet.
+        if self.lost.as_ref().is_none_or(|last| is_refusal(last) != is_refusal(&lost)) {
+            self.failures = 0;
+        }
         self.retry_at = Some(now + backoff(&lost, self.failures, random));
         self.failures = self.failures.saturating_add(1);
         self.lost = Some(lost);
@@ -349,13 +356,17 @@ fn follows(new: &Connected, old: &Connected, gave_up: Option<u64>) -> bool {
         || new.dialled_here == old.dialled_here
 }
 
+/// Whether the peer has said that this node is not, or no longer, a member.
+fn is_refusal(lost: &LinkLost) -> bool {
+    matches!(lost.code, Some(CloseCode::NotMember | CloseCode::Removed))
+}
+
 /// The pause after a dial that failed: doubled each time, and between a half and the whole of that.
 fn backoff(lost: &LinkLost, failures: u32, random: &Random) -> Duration {
-    let (min, max) = match lost.code {
-        Some(CloseCode::NotMember | CloseCode::Removed) => {
-            (REFUSED_BACKOFF_MIN, REFUSED_BACKOFF_MAX)
-        }
-        _ => (DIAL_BACKOFF_MIN, DIAL_BACKOFF_MAX),
+    let (min, max) = if is_refusal(lost) {
+        (REFUSED_BACKOFF_MIN, REFUSED_BACKOFF_MAX)
+    } else {
+        (DIAL_BACKOFF_MIN, DIAL_BACKOFF_MAX)
     };
     let whole = min.saturating_mul(1 << failures.min(16)).min(max);
     let half_ns = (whole / 2).as_nanos() as u64;

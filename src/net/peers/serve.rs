@@ -145,10 +145,7 @@ async fn stream(
         StreamKind::Hello | StreamKind::Ticket => {
             Err(Malformed::Other("a stream of a kind that has no place here").into())
         }
-        StreamKind::Lanes => {
-            lanes::accepted(inner, peer.id, connected, out, input).await;
-            Ok(())
-        }
+        StreamKind::Lanes => Ok(lanes::accepted(inner, peer.id, connected, out, input).await?),
         StreamKind::Snapshot | StreamKind::Watch => {
             inner.serve.stream(peer.id, kind, out, input).await;
             Ok(())

@@ -2,15 +2,16 @@
 
 use std::sync::atomic::Ordering;
 
-use aspen::limits::{LINK_STREAMS_MAX, LINKS_PEER_MAX};
+use aspen::limits::{HANDSHAKES_MAX, LANE_STREAMS_MAX, LINK_STREAMS_MAX, LINKS_PEER_MAX};
 use aspen::seams::network::CloseCode;
 use aspen::wire::frame::Frame;
 use aspen::wire::{Hello, StreamKind, Welcome};
 use bytes::{Bytes, BytesMut};
+use futures_util::future::join_all;
 use iroh::endpoint::Connection;
 use tokio::time::timeout;
 
-use super::rig::{ECHO, Node, Raw, closed, pair, until};
+use super::rig::{ECHO, Node, Raw, closed, pair, soon, until};
 
 /// Says hello as a member does, and is welcomed.
 pub async fn greet(link: &Connection) {
@@ -166,4 +167,49 @@ async fn one_key_has_so_many_links_and_no_more() {
         stays.is_err()
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_second_stream_of_lanes_is_one_too_many() {
+    let node = Node::start().await;
+    let raw = Raw::start().await;
+    let link = raw.connect(&node, "aspen/raft/1").await;
+    greet(&link).await;
+    let mut streams = Vec::new();
+    for _ in 0..=LANE_STREAMS_MAX {
+        let (mut out, input) = link.open_bi().await.unwrap();
+        out.write_all(&[1, StreamKind::Lanes as u8]).await.unwrap();
+        streams.push((out, input));
+    }
+    let (code, reason) = closed(&link).await;
+    assert_eq!(code, CloseCode::Malformed as u64);
+    assert_eq!(reason, "one link has one stream of lanes");
+}
+
+#[tokio::test]
+async fn members_are_served_through_a_flood_of_strangers() {
+    let (a, b) = pair().await;
+    b.gate.members_only();
+    b.gate.let_in(a.id);
+    let raw = Raw::start().await;
+    let flood = async {
+        for _ in 0..5 {
+            let dials = (0..2 * HANDSHAKES_MAX).map(|_| raw.try_connect(&b, "aspen/raft/1"));
+            for connection in join_all(dials).await.into_iter().flatten() {
+                assert_eq!(closed(&connection).await.0, CloseCode::NotMember as u64);
+            }
+        }
+    };
+    let calls = async {
+        for _ in 0..200 {
+            a.call(&b, b"hello").await;
+        }
+    };
+    tokio::join!(flood, calls);
+    assert_eq!(b.server.touched(), 200);
+    // And one that comes new gets in.
+    let late = Node::start().await;
+    b.gate.let_in(late.id);
+    late.knows(&b);
+    until("it is let in", || async { late.peers.link(b.id, soon()).await.is_ok() }).await;
 }

@@ -158,3 +158,18 @@ async fn stopping_ends_in_bounded_time_with_everything_under_way() {
     assert!(started.elapsed() < Duration::from_secs(10));
     assert!(call.await.unwrap().is_err());
 }
+
+#[tokio::test]
+async fn whoever_waits_for_a_link_is_told_when_the_node_stops() {
+    let (a, b) = pair().await;
+    let id = b.id;
+    // An address where nobody is: the dial takes its time.
+    a.peers.forget(id);
+    a.peers.note(id, &["127.0.0.1:9".parse().unwrap()], AddressSource::Ticket);
+    let peers = a.peers.clone();
+    let waiting = tokio::spawn(async move { peers.link(id, soon()).await });
+    until("it is dialled", || async { !a.peers.facts().is_empty() }).await;
+    a.stop().await;
+    let told = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+    assert!(told.expect("it does not wait for its deadline").unwrap().is_err());
+}

@@ -10,6 +10,8 @@
 //! Lanes end with their stream, the stream with its link. Nothing is sent again.
 
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::pin::pin;
@@ -203,7 +205,9 @@ pub(super) async fn accepted(
     connected: &Arc<Connected>,
     out: StreamOut,
     input: StreamIn,
-) {
+) -> Result<(), Malformed> {
+    let permit = connected.lanes_of_peer.try_acquire();
+    let _permit = permit.map_err(|_| Malformed::Other("one link has one stream of lanes"))?;
     let mux = Mux::new(false);
     inner.tasks.spawn(write(mux.clone(), connected.clone(), out));
     let serve = |lane: Lane| {
@@ -211,6 +215,7 @@ pub(super) async fn accepted(
         Ok(())
     };
     read(mux, connected.clone(), input, serve).await;
+    Ok(())
 }
 
 /// Writes what the lanes have to say, as much at once as has gathered, until the stream ends.
@@ -286,7 +291,7 @@ fn take_frames(
     while let Some(frame) = Frame::decode(buffer)? {
         if let Frame::Open { lane, group } = frame {
             let bell = Arc::new(Bell::default());
-            state.opened(lane, group, bell.clone())?;
+            state.opened(lane, bell.clone())?;
             begun.push(mux.lane(lane, group, bell));
         } else {
             state.take_frame(frame)?;

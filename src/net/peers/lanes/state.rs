@@ -200,12 +200,7 @@ impl State {
     }
 
     /// A new lane of the other side.
-    pub(super) fn opened(
-        &mut self,
-        id: LaneId,
-        _group: GroupId,
-        bell: Arc<Bell>,
-    ) -> Result<(), Malformed> {
+    pub(super) fn opened(&mut self, id: LaneId, bell: Arc<Bell>) -> Result<(), Malformed> {
         if self.opens || id <= self.last {
             return Err(Malformed::Other("a lane was opened from the wrong side, or twice"));
         }
@@ -343,6 +338,12 @@ impl State {
             }
         }
         !self.ready.is_empty()
+    }
+
+    /// Whether a lane is not forgotten.
+    #[cfg(test)]
+    pub(super) fn knows(&self, id: LaneId) -> bool {
+        self.lanes.contains_key(&id)
     }
 
     /// The stream is gone; the bells of all who wait.
