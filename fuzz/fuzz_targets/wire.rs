@@ -20,9 +20,9 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(welcome) = Welcome::decode(bytes) {
         assert_eq!(welcome.encode(), bytes);
     }
-    if let Some(head) = bytes.first_chunk() {
-        if let Ok(kind) = wire::read_preface(*head) {
-            assert_eq!(&wire::preface(kind), head);
-        }
+    if let Some(head) = bytes.first_chunk()
+        && let Ok(kind) = wire::read_preface(*head)
+    {
+        assert_eq!(&wire::preface(kind), head);
     }
 });

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use iroh::endpoint::presets::Minimal;
-use iroh::endpoint::{ConnectError, ConnectingError, PortmapperConfig};
+use iroh::endpoint::{BindOpts, ConnectError, ConnectingError, PortmapperConfig};
 use iroh::{EndpointAddr, PublicKey, RelayMode, TransportAddr};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
@@ -89,8 +89,10 @@ impl Endpoint {
             .secret_key(key.secret().clone())
             .clear_ip_transports();
         for address in &addresses {
+            // A machine without IPv6 is on the network all the same; what was asked for must be.
+            let required = listen.is_some() || address.is_ipv4();
             builder = builder
-                .bind_addr(*address)
+                .bind_addr_with_opts(*address, BindOpts::default().set_is_required(required))
                 .map_err(|error| format!("the address {address} can't be used: {error}"))?;
         }
         let inner = builder.bind().await.map_err(|error| {

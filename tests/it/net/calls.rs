@@ -1,10 +1,12 @@
 //! Calls and streams: what arrives, what is refused, and what is said of one that was cut.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aspen::limits::{CALL_BYTES_MAX, CONTROL_BYTES_MAX};
+use aspen::limits::{CALL_BYTES_MAX, CONTROL_BYTES_MAX, LINK_SEND_BYTES_MAX};
 use aspen::net::{AddressSource, CallFailed, RefusedCode};
+use aspen::seams::Random;
 use aspen::seams::network::CloseCode;
 use aspen::wire::StreamKind;
 use bytes::Bytes;
@@ -152,6 +154,95 @@ async fn a_stream_of_its_own_carries_any_length_both_ways() {
     let receive = input.read_to_end(&mut received);
     tokio::join!(send, receive).1.unwrap();
     assert!(sent == received);
+}
+
+/// Links are closed from both sides at random while calls go on.
+#[tokio::test]
+async fn what_a_call_says_of_itself_is_true_whatever_becomes_of_its_link() {
+    let (a, b) = pair().await;
+    let dice = Random::from_seed(7);
+    let cuts = async {
+        for _ in 0..300 {
+            let (one, other) = if dice.next_u64() % 2 == 0 { (&a, &b) } else { (&b, &a) };
+            match dice.next_u64() % 3 {
+                0 => one.peers.close(other.id, CloseCode::Busy, "cut"),
+                1 => one.peers.close(other.id, CloseCode::Replaced, "cut"),
+                _ => one.peers.suspect(other.id),
+            }
+            tokio::time::sleep(Duration::from_micros(dice.next_u64() % 20_000)).await;
+        }
+    };
+    let calls = (0..2_000u32).map(|n| {
+        let (a, b) = (&a, &b);
+        async move {
+            tokio::time::sleep(Duration::from_millis(u64::from(n))).await;
+            let request = Bytes::from(format!("{n}"));
+            (request.clone(), a.peers.call(b.id, StreamKind::Request, request, soon()).await)
+        }
+    });
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(calls), cuts);
+    let seen = b.server.seen.lock().unwrap().clone();
+    let mut counts = [0; 3];
+    for (request, answer) in answers {
+        let times = seen.get(&request).copied().unwrap_or(0);
+        match answer {
+            Ok(answer) => {
+                assert_eq!((answer, times), (request, 1), "answered, so done once");
+                counts[0] += 1;
+            }
+            Err(CallFailed::NotSent(lost)) => {
+                assert_eq!(times, 0, "it was said not to be seen: {lost:?}");
+                counts[1] += 1;
+            }
+            Err(CallFailed::Lost(_)) => {
+                assert!(times <= 1);
+                counts[2] += 1;
+            }
+            Err(CallFailed::Refused(refused)) => panic!("{refused}"),
+        }
+    }
+    println!("{} answered, {} not sent, {} lost", counts[0], counts[1], counts[2]);
+    assert!(counts[0] > 200, "{counts:?}");
+    until("all is well again", || async {
+        a.peers.call(b.id, StreamKind::Vote, Bytes::new(), soon()).await.is_ok()
+    })
+    .await;
+}
+
+/// Told in bytes and not in time, so that a busy machine changes nothing.
+#[tokio::test]
+async fn bulk_does_not_hold_up_votes() {
+    let (a, b) = pair().await;
+    let echoed = Arc::new(AtomicUsize::new(0));
+    let pumps: Vec<_> = (0..4)
+        .map(|_| {
+            let (peers, id, echoed) = (a.peers.clone(), b.id, echoed.clone());
+            tokio::spawn(async move {
+                let stream = peers.stream(id, StreamKind::Snapshot, soon()).await;
+                let (mut out, mut input) = stream.unwrap();
+                let chunk = vec![1; 256 * 1024];
+                let send = async { while out.write_all(&chunk).await.is_ok() {} };
+                let mut back = vec![0; 256 * 1024];
+                let receive = async {
+                    while let Ok(read @ 1..) = input.read(&mut back).await {
+                        echoed.fetch_add(read, Ordering::SeqCst);
+                    }
+                };
+                tokio::join!(send, receive);
+            })
+        })
+        .collect();
+    until("the bulk flows", || async { echoed.load(Ordering::SeqCst) > 10_000_000 }).await;
+    let mut most = 0;
+    for _ in 0..100 {
+        let before = echoed.load(Ordering::SeqCst);
+        a.peers.call(b.id, StreamKind::Vote, Bytes::new(), soon()).await.unwrap();
+        most = most.max(echoed.load(Ordering::SeqCst) - before);
+    }
+    pumps.iter().for_each(|pump| pump.abort());
+    println!("at most {most} bytes of bulk passed a vote");
+    // What was on its way in both directions when the vote set out, and as much again.
+    assert!(most as u64 <= 4 * LINK_SEND_BYTES_MAX, "{most} bytes of bulk passed a vote");
 }
 
 #[tokio::test]

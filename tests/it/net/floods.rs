@@ -121,6 +121,16 @@ async fn a_link_that_is_not_greeted_serves_nothing() {
 }
 
 #[tokio::test]
+async fn a_link_that_says_nothing_is_closed() {
+    let node = Node::start().await;
+    let raw = Raw::start().await;
+    let link = raw.connect(&node, "aspen/raft/1").await;
+    let (code, reason) = closed(&link).await;
+    assert_eq!(code, CloseCode::Malformed as u64);
+    assert_eq!(reason, "the stream stood still for too long");
+}
+
+#[tokio::test]
 async fn half_open_streams_hold_up_nobody_and_go_away() {
     let (a, b) = pair().await;
     let raw = Raw::start().await;

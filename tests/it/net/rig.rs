@@ -89,6 +89,8 @@ pub struct Server {
     pub lanes: AtomicUsize,
     pub links: AtomicUsize,
     pub sunk: Arc<AtomicUsize>,
+    /// How often each request was seen.
+    pub seen: Mutex<BTreeMap<Bytes, usize>>,
     /// Calls that ask to be held wait for a permit of this.
     pub release: Arc<Semaphore>,
 }
@@ -101,6 +103,7 @@ impl Default for Server {
             lanes: AtomicUsize::default(),
             links: AtomicUsize::default(),
             sunk: Arc::default(),
+            seen: Mutex::default(),
             release: Arc::new(Semaphore::new(0)),
         }
     }
@@ -124,6 +127,7 @@ impl Serve for Server {
         request: Bytes,
     ) -> BoxFuture<'static, Result<Bytes, Refused>> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        *self.seen.lock().unwrap().entry(request.clone()).or_default() += 1;
         let release = self.release.clone();
         Box::pin(async move {
             if request.starts_with(b"refuse") {

@@ -86,35 +86,53 @@ impl Lane {
     pub async fn send(&self, message: Bytes) -> Result<(), LaneEnded> {
         assert!(message.len() <= LANE_MESSAGE_BYTES_MAX, "the sender keeps to the bound");
         loop {
+            if self.offer(&message)? {
+                return Ok(());
+            }
             let mut space = pin!(self.bell.space.notified());
             space.as_mut().enable();
-            match self.mux.state().offer(self.id, &message)? {
-                Offer::Taken { wake } => {
-                    if wake {
-                        self.mux.work.notify_one();
-                    }
-                    return Ok(());
-                }
-                Offer::Full => {}
+            if self.offer(&message)? {
+                return Ok(());
             }
             space.await;
+        }
+    }
+
+    /// Puts a message on the lane, if there is room.
+    fn offer(&self, message: &Bytes) -> Result<bool, LaneEnded> {
+        match self.mux.state().offer(self.id, message)? {
+            Offer::Taken { wake } => {
+                if wake {
+                    self.mux.work.notify_one();
+                }
+                Ok(true)
+            }
+            Offer::Full => Ok(false),
         }
     }
 
     /// The next message; after the last one, why there are no more.
     pub async fn recv(&self) -> Result<Bytes, LaneEnded> {
         loop {
+            if let Some(message) = self.take()? {
+                return Ok(message);
+            }
             let mut arrived = pin!(self.bell.arrived.notified());
             arrived.as_mut().enable();
-            let (message, wake) = self.mux.state().take(self.id)?;
-            if wake {
-                self.mux.work.notify_one();
-            }
-            if let Some(message) = message {
+            if let Some(message) = self.take()? {
                 return Ok(message);
             }
             arrived.await;
         }
+    }
+
+    /// Takes a message off the lane, if there is one.
+    fn take(&self) -> Result<Option<Bytes>, LaneEnded> {
+        let (message, wake) = self.mux.state().take(self.id)?;
+        if wake {
+            self.mux.work.notify_one();
+        }
+        Ok(message)
     }
 }
 
