@@ -77,7 +77,7 @@ pub(super) fn lost(error: ConnectionError) -> LinkLost {
             LINK_SILENCE_MAX.as_secs()
         )),
         ConnectionError::LocallyClosed => LinkLost::silently("the link was closed here"),
-        ConnectionError::Reset => LinkLost::silently("the peer has restarted"),
+        ConnectionError::Reset => LinkLost::silently("the peer no longer knows the link"),
         other => LinkLost::silently(format!("the link was lost: {other}")),
     }
 }

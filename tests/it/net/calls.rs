@@ -163,7 +163,7 @@ async fn what_a_call_says_of_itself_is_true_whatever_becomes_of_its_link() {
     let dice = Random::from_seed(7);
     let cuts = async {
         for _ in 0..300 {
-            let (one, other) = if dice.next_u64() % 2 == 0 { (&a, &b) } else { (&b, &a) };
+            let (one, other) = if dice.next_u64().is_multiple_of(2) { (&a, &b) } else { (&b, &a) };
             match dice.next_u64() % 3 {
                 0 => one.peers.close(other.id, CloseCode::Busy, "cut"),
                 1 => one.peers.close(other.id, CloseCode::Replaced, "cut"),
