@@ -202,19 +202,24 @@ pub const LINK_RETIRE_MAX: Duration = Duration::from_secs(5);
 /// Most streams that a peer may have open on one link: forwarded requests, one stream each, are
 /// the many. Its further ones wait.
 pub const LINK_STREAMS_MAX: u32 = 1_024;
+/// Of those, how many are kept for votes, heartbeats and read indexes: however many requests and
+/// watches one node forwards to another, its groups' leadership does not wait behind them.
+pub const LINK_STREAMS_RESERVED: u32 = 128;
 /// Most bytes of one stream that are received and not read yet: at 680 MB/s on one machine, 3 ms;
 /// at 1 GB/s over 2 ms, what is on the way.
 pub const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-/// Most bytes of one link's streams that are received and not read yet: 32 stuck streams leave
-/// room for no other, so it is far more than a few slow readers hold.
-pub const LINK_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
+/// Most bytes of one member's streams that are received and not read yet: a last resort. At it
+/// nothing more gets through, votes included, so it is 128 streams that nobody reads.
+pub const LINK_WINDOW_BYTES: u32 = 256 * 1024 * 1024;
 /// The same for a link of a client or a joining node, which has few streams.
 pub const GUEST_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Most bytes of one link that are sent and not confirmed yet: writers wait past it.
 pub const LINK_SEND_BYTES_MAX: u64 = 8 * 1024 * 1024;
-/// How long the head of a stream, or the greeting of a link, may take to arrive. Past it the
-/// stream is dropped, the link closed.
-pub const PREFACE_MAX: Duration = Duration::from_secs(5);
+/// How long the greeting of a link may take. Past it the link is closed.
+pub const GREETING_MAX: Duration = Duration::from_secs(5);
+/// How long the head of a stream may take to arrive. Past it the stream is dropped. A stream can be
+/// seen before its first byte is here, and then waits for what the link carries already.
+pub const PREFACE_MAX: Duration = Duration::from_secs(15);
 /// How long a call's request, once begun, may take to arrive, and its answer to leave. Past it the
 /// stream is dropped: a slow reader holds no memory for ever.
 pub const CALL_TRANSFER_MAX: Duration = Duration::from_secs(30);
@@ -223,8 +228,12 @@ pub const CONTROL_BYTES_MAX: usize = 256 * 1024;
 /// Longest message of a call that carries a client's operation: the largest answer of a
 /// transaction and what stands around it.
 pub const CALL_BYTES_MAX: usize = TXN_ANSWER_BYTES_MAX + 4 * 1024 * 1024;
-/// Most bytes of requests of one peer that are held at once; further ones wait on the wire.
+/// Most bytes of clients' requests under way to one peer, and most that one peer's may hold here.
+/// Further ones wait where they are: what a peer can't take is not sent, so that it does not fill
+/// the link.
 pub const CALLS_PEER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The same for the calls that keep a cluster going, which do not wait behind the former.
+pub const CONTROL_PEER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most streams of one peer that are served at once; further ones wait.
 pub const PEER_STREAMS_MAX: usize = 1_024;
 /// Most peers known to one node: members, past members and those that tickets name. Past it the
@@ -344,7 +353,9 @@ const _: () = {
     assert!(LINKS_PEER_MAX < LINKS_MAX);
     assert!(STREAM_WINDOW_BYTES < LINK_WINDOW_BYTES && STREAM_WINDOW_BYTES < GUEST_WINDOW_BYTES);
     assert!(LINK_STREAMS_MAX as usize <= PEER_STREAMS_MAX);
+    assert!(LINK_STREAMS_RESERVED * 2 <= LINK_STREAMS_MAX);
     assert!(CALL_BYTES_MAX <= CALLS_PEER_BYTES_MAX);
+    assert!(CONTROL_BYTES_MAX <= CONTROL_PEER_BYTES_MAX);
     assert!(TXN_BYTES_MAX < CALL_BYTES_MAX && TXN_BYTES_MAX < LANE_MESSAGE_BYTES_MAX);
     assert!(LOG_READ_BYTES_MAX < LANE_MESSAGE_BYTES_MAX);
     assert!(LANE_FRAGMENT_BYTES_MAX <= LANES_WRITE_BYTES);

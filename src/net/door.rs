@@ -4,8 +4,7 @@
 //! It owns the bounds on strangers: how many handshakes are under way and begin in a second, how
 //! long one takes, how many links there are in all and from one peer. A flood past them meets a
 //! demand to prove its address, then a refusal that costs one packet; members' links that exist
-//! are untouched by it. What passed waits in a bounded queue for [`Network::accept`]
-//! (crate::seams::network::Network::accept).
+//! are untouched by it. What passed waits in a bounded queue for whoever accepts links.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

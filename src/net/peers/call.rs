@@ -39,9 +39,11 @@ pub(super) async fn call(
     request: &Bytes,
     deadline: Instant,
 ) -> Result<Bytes, CallFailed> {
-    let _under_way = connected.under_way.token();
-    let opened = timeout_at(deadline, connected.link.open(priority(kind))).await;
-    let (mut out, mut input) = match opened {
+    let opening = async {
+        let place = connected.place(kind, request.len()).await;
+        connected.link.open(priority(kind)).await.map(|(out, input)| (place, out, input))
+    };
+    let (_place, mut out, mut input) = match timeout_at(deadline, opening).await {
         Ok(opened) => opened.map_err(CallFailed::NotSent)?,
         Err(_) => {
             let lost = LinkLost::silently("the peer takes no further stream in time");

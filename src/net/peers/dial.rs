@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::peer::{Connected, Loser, Peer};
 use super::{Inner, is_between_members, serve, within};
-use crate::limits::{DIAL_MAX, LINK_RETIRE_MAX, LINK_RETIRE_MIN, PREFACE_MAX};
+use crate::limits::{DIAL_MAX, GREETING_MAX, LINK_RETIRE_MAX, LINK_RETIRE_MIN};
 use crate::net::book::AddressSource;
 use crate::net::message::{MessageError, open_stream, read_preface};
 use crate::seams::network::{CloseCode, Link, LinkLost, Protocol};
@@ -78,7 +78,7 @@ pub(super) async fn take_links(inner: Arc<Inner>) {
 
 /// Takes a member's link: its first stream must be a hello, soon.
 async fn take(inner: Arc<Inner>, link: Arc<dyn Link>) {
-    match within(PREFACE_MAX, welcome(&inner, &link)).await.unwrap_or(Err(MessageError::Slow)) {
+    match within(GREETING_MAX, welcome(&inner, &link)).await.unwrap_or(Err(MessageError::Slow)) {
         Ok(hello) => {
             let peer = inner.peer(link.peer());
             let connected = Connected::new(link, hello.link, hello.incarnation, false);

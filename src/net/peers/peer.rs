@@ -19,17 +19,18 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::io::AsyncWrite;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::lanes::Mux;
 use crate::limits::{
-    CALLS_PEER_BYTES_MAX, DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, LANE_STREAMS_MAX, LINK_STABLE,
-    PEER_STREAMS_MAX, REFUSED_BACKOFF_MAX, REFUSED_BACKOFF_MIN,
+    CALLS_PEER_BYTES_MAX, CONTROL_PEER_BYTES_MAX, DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN,
+    LANE_STREAMS_MAX, LINK_STABLE, LINK_STREAMS_MAX, LINK_STREAMS_RESERVED, PEER_STREAMS_MAX,
+    REFUSED_BACKOFF_MAX, REFUSED_BACKOFF_MIN,
 };
-use crate::net::message::open_stream;
-use crate::seams::network::{CloseCode, Link, LinkLost, StreamIn, StreamOut};
+use crate::net::message::{open_stream, priority};
+use crate::seams::network::{CloseCode, Link, LinkLost, Priority, StreamIn, StreamOut};
 use crate::seams::{Random, Tasks};
 use crate::types::EndpointId;
 use crate::wire::StreamKind;
@@ -61,6 +62,10 @@ pub(super) struct Connected {
     pub(super) dialled_here: bool,
     pub(super) since: Instant,
     heard: Mutex<Instant>,
+    /// Streams that may be open here beside those of leadership.
+    ordinary: Arc<Semaphore>,
+    /// Bytes of clients' requests that may be under way from here.
+    request_bytes: Arc<Semaphore>,
     /// What goes on over it, in both directions.
     pub(super) under_way: Tasks,
     /// The stream of lanes that this side opened.
@@ -85,6 +90,8 @@ impl Connected {
             dialled_here,
             since: now,
             heard: Mutex::new(now),
+            ordinary: Arc::new(Semaphore::new(ORDINARY_STREAMS_MAX)),
+            request_bytes: Arc::new(Semaphore::new(CALLS_PEER_BYTES_MAX)),
             under_way: Tasks::new(),
             lanes: tokio::sync::Mutex::default(),
             lanes_of_peer: Semaphore::new(LANE_STREAMS_MAX),
@@ -101,9 +108,22 @@ impl Connected {
 
     /// Opens a stream that counts as under way while its writing half is held.
     pub(super) async fn open(&self, kind: StreamKind) -> Result<(StreamOut, StreamIn), LinkLost> {
-        let token = self.under_way.token();
+        let place = self.place(kind, 0).await;
         let (out, input) = open_stream(self.link.as_ref(), kind).await?;
-        Ok((Box::new(Counted { out, _token: token }), input))
+        Ok((Box::new(Counted { out, _place: place }), input))
+    }
+
+    /// A place among the streams of this link, and for the bytes of a request. Streams that decide
+    /// who leads have theirs for sure.
+    pub(super) async fn place(&self, kind: StreamKind, bytes: usize) -> StreamPlace {
+        let mut permits = Vec::new();
+        if kind == StreamKind::Request {
+            permits.push(permits_of(&self.request_bytes, bytes).await);
+        }
+        if priority(kind) != Priority::Vote {
+            permits.push(permits_of(&self.ordinary, 1).await);
+        }
+        StreamPlace { _under_way: self.under_way.token(), _permits: permits }
     }
 
     /// Why a stream broke: what the link says if it is lost, or the error itself.
@@ -113,10 +133,24 @@ impl Connected {
     }
 }
 
-/// The writing half of a stream, counted as under way.
+const ORDINARY_STREAMS_MAX: usize = (LINK_STREAMS_MAX - LINK_STREAMS_RESERVED) as usize;
+
+/// Counts a stream as under way on its link; free again when dropped.
+#[derive(Debug)]
+pub(super) struct StreamPlace {
+    _under_way: TaskTrackerToken,
+    _permits: Vec<OwnedSemaphorePermit>,
+}
+
+async fn permits_of(semaphore: &Arc<Semaphore>, count: usize) -> OwnedSemaphorePermit {
+    let permits = semaphore.clone().acquire_many_owned(count as u32).await;
+    permits.expect("the semaphore is never closed")
+}
+
+/// The writing half of a stream, with its place.
 struct Counted {
     out: StreamOut,
-    _token: TaskTrackerToken,
+    _place: StreamPlace,
 }
 
 impl AsyncWrite for Counted {
@@ -166,8 +200,10 @@ pub(super) struct Peer {
     pub(super) changed: Notify,
     /// Streams of the peer that may be served at once.
     pub(super) streams: Arc<Semaphore>,
-    /// Bytes of its requests that may be held at once.
-    pub(super) request_bytes: Arc<Semaphore>,
+    /// Bytes of its clients' requests that may be held at once.
+    request_bytes: Arc<Semaphore>,
+    /// The same for other calls.
+    control_bytes: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -193,7 +229,17 @@ impl Peer {
             changed: Notify::new(),
             streams: Arc::new(Semaphore::new(PEER_STREAMS_MAX)),
             request_bytes: Arc::new(Semaphore::new(CALLS_PEER_BYTES_MAX)),
+            control_bytes: Arc::new(Semaphore::new(CONTROL_PEER_BYTES_MAX)),
         }
+    }
+
+    /// Waits until so many bytes of a call may be held; they are free again when it is dropped.
+    pub(super) async fn hold(&self, kind: StreamKind, bytes: usize) -> OwnedSemaphorePermit {
+        let budget = match kind {
+            StreamKind::Request => &self.request_bytes,
+            _ => &self.control_bytes,
+        };
+        permits_of(budget, bytes).await
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

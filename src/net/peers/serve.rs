@@ -164,8 +164,7 @@ async fn call(
 ) -> Result<(), MessageError> {
     let read = async {
         let bytes = read_length(&mut input, kind.message_bytes_max()).await?;
-        let held = peer.request_bytes.clone().acquire_many_owned(bytes as u32).await;
-        let held = held.expect("the semaphore is never closed");
+        let held = peer.hold(kind, bytes).await;
         Ok((held, read_body(&mut input, bytes).await?))
     };
     let (_held, request) =

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aspen::limits::{CALL_BYTES_MAX, CONTROL_BYTES_MAX, LINK_SEND_BYTES_MAX};
+use aspen::limits::{CALL_BYTES_MAX, CONTROL_BYTES_MAX, LINK_SEND_BYTES_MAX, LINK_STREAMS_MAX};
 use aspen::net::{AddressSource, CallFailed, RefusedCode};
 use aspen::seams::Random;
 use aspen::seams::network::CloseCode;
@@ -207,6 +207,29 @@ async fn what_a_call_says_of_itself_is_true_whatever_becomes_of_its_link() {
         a.peers.call(b.id, StreamKind::Vote, Bytes::new(), soon()).await.is_ok()
     })
     .await;
+}
+
+#[tokio::test]
+async fn requests_that_hang_hold_up_no_vote() {
+    let (a, b) = pair().await;
+    // More than may be open at once, and more bytes than may be held.
+    let large = Bytes::from([&b"hold"[..], &vec![0; 500_000]].concat());
+    let hanging: Vec<_> = (0..LINK_STREAMS_MAX + 100)
+        .map(|n| {
+            let (peers, id) = (a.peers.clone(), b.id);
+            let request = if n < 200 { large.clone() } else { Bytes::from_static(b"hold") };
+            tokio::spawn(async move { peers.call(id, StreamKind::Request, request, soon()).await })
+        })
+        .collect();
+    until("as much as may is held", || async { b.server.calls.load(Ordering::SeqCst) > 100 }).await;
+    for kind in [StreamKind::Vote, StreamKind::Heartbeat, StreamKind::ReadIndex] {
+        a.peers.call(b.id, kind, Bytes::from_static(b"now"), soon()).await.unwrap();
+    }
+    // And all of them come to their end.
+    b.server.release.add_permits(hanging.len());
+    for call in hanging {
+        call.await.unwrap().unwrap();
+    }
 }
 
 /// Told in bytes and not in time, so that a busy machine changes nothing.
