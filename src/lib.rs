@@ -33,6 +33,7 @@
 //! | [`store`] | the shared log, the state files, snapshots, checksums, free space |
 //! | [`net`] | the node's key and its iroh endpoint |
 //! | [`machine`] | pure: what a command does to a shard's tables |
+//! | [`roster`] | pure: members, tickets, and what each group's membership becomes next |
 //! | [`health`], [`status`] | plain facts that parts report and doors show |
 //! | [`types`], [`limits`], [`error`] | the nouns, every bound, every way to fail |
 //! | [`seams`] | files, clock, randomness, tasks: what a simulator replaces |
@@ -47,6 +48,7 @@ pub mod machine;
 pub mod net;
 pub mod node;
 pub mod raft;
+pub mod roster;
 pub mod seams;
 pub mod status;
 pub mod store;
