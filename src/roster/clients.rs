@@ -6,7 +6,7 @@
 
 use std::ops::Bound;
 
-use aspen_tickets::{ClientTicket, Scope, Signature, USES_ANY, Verb, Verbs, grant_signed_bytes};
+use aspen_tickets::{Body as _, ClientTicket, Scope, Signature, USES_ANY, Verb, Verbs, signed_bytes};
 use serde::{Deserialize, Serialize};
 
 use super::admit::Verify;
@@ -68,7 +68,7 @@ pub fn authorise(
     if *cluster != ours {
         return Err(Refused::OtherCluster { ours, theirs: *cluster });
     }
-    let bytes = grant_signed_bytes(cluster.0, asked);
+    let bytes = signed_bytes(cluster.0, asked);
     if asked.check().is_err() || !verify(EndpointId(asked.issuer), &bytes, &signature.0) {
         return Err(Refused::Tampered);
     }

@@ -14,7 +14,7 @@
 
 use std::net::SocketAddr;
 
-use aspen_tickets::{CLUSTER_NAME_BYTES_MAX, Role, Scope, Verbs};
+use aspen_tickets::{Body as _, CLUSTER_NAME_BYTES_MAX, Role, Scope, Verbs};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

@@ -5,7 +5,7 @@
 //! what is answered here; the roster never sees a secret key. Making one drops others that have
 //! expired.
 
-use aspen_tickets::{Role, Scope, USES_ANY, Verbs};
+use aspen_tickets::{Body as _, Role, Scope, USES_ANY, Verbs};
 
 use super::Roster;
 use super::change::Change;

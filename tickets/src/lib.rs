@@ -24,15 +24,20 @@
 //! assert!(matches!(show("aspenclientaaaa"), Err(TicketError::WrongKind { .. })));
 //! ```
 
-mod client;
-mod form;
-mod join;
-mod parts;
+mod bounded;
+mod grant;
+mod invitation;
+mod ticket;
 
-pub use client::{ClientTicket, Grant, Prefix, Scope, Verb, Verbs, grant_signed_bytes};
+pub use grant::{Grant, Prefix, Scope, Verb, Verbs};
+pub use invitation::{Invitation, Role};
 pub use iroh_tickets::{ParseError, Ticket};
-pub use join::{Invitation, JoinTicket, Role, signed_bytes};
-pub use parts::{Cluster, Peer, Signature};
+pub use ticket::{Body, Cluster, Peer, Signature, Signed, signed_bytes};
+
+/// An invitation to a cluster, with the peers that can admit.
+pub type JoinTicket = Signed<Invitation>;
+/// A grant to use a cluster, with the peers that serve it.
+pub type ClientTicket = Signed<Grant>;
 
 /// Longest name of a cluster, in bytes: a line for people.
 pub const CLUSTER_NAME_BYTES_MAX: usize = 64;
@@ -54,10 +59,11 @@ pub const TICKET_BYTES_MAX: usize = 2_048;
 /// Longest client ticket, in bytes; as above.
 pub const CLIENT_TICKET_BYTES_MAX: usize = 4_608;
 /// Longest ticket to join as a string.
-pub const TICKET_CHARS_MAX: usize = JoinTicket::KIND.len() + (TICKET_BYTES_MAX * 8).div_ceil(5);
+pub const TICKET_CHARS_MAX: usize =
+    <JoinTicket as Ticket>::KIND.len() + (TICKET_BYTES_MAX * 8).div_ceil(5);
 /// Longest client ticket as a string.
 pub const CLIENT_TICKET_CHARS_MAX: usize =
-    ClientTicket::KIND.len() + (CLIENT_TICKET_BYTES_MAX * 8).div_ceil(5);
+    <ClientTicket as Ticket>::KIND.len() + (CLIENT_TICKET_BYTES_MAX * 8).div_ceil(5);
 /// The number of uses that stands for any number of them.
 pub const USES_ANY: u32 = u32::MAX;
 
@@ -89,7 +95,7 @@ pub enum TicketError {
     #[error(
         "the ticket has version {0}, made by a newer Aspen or garbled; update, or copy it again"
     )]
-    Version(u8),
+    Version(u16),
     /// A part is past its limit.
     #[error("the ticket {0}; ask for a new one")]
     OutOfBounds(&'static str),

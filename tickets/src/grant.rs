@@ -1,26 +1,12 @@
-//! The ticket by which a program uses a cluster: which keys, and what it may do with them.
+//! What a client ticket carries: which keys a program may use, and for what.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::form::{self, Form, bounded, encode};
-use crate::parts::{self, Cluster, Peer, Signature};
-use crate::{
-    CLIENT_TICKET_BYTES_MAX, KEYSPACE_BYTES_MAX, PEERS_MAX, PREFIX_BYTES_MAX, SCOPE_ENTRIES_MAX,
-    TicketError,
-};
-
-/// A grant to use a cluster, with the peers that serve it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClientTicket {
-    pub(crate) cluster: Cluster,
-    #[serde(deserialize_with = "bounded::<_, _, PEERS_MAX>")]
-    pub(crate) peers: Vec<Peer>,
-    pub(crate) grant: Grant,
-    pub(crate) signature: Signature,
-}
+use crate::bounded::bounded;
+use crate::*;
 
 /// What the holder of a client ticket may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +19,7 @@ pub struct Grant {
     pub verbs: Verbs,
     /// When it ends, in seconds since 1970.
     pub expires_s: u64,
-    /// How many client keys it serves; at least 1, and [`crate::USES_ANY`] for any number.
+    /// How many client keys it serves; at least 1, and [`USES_ANY`] for any number.
     pub uses: u32,
     /// The public key of the member that made and signed it.
     pub issuer: [u8; 32],
@@ -77,65 +63,23 @@ pub enum Verb {
 #[serde(transparent)]
 pub struct Verbs(u8);
 
-/// What the issuer signs; as [`crate::signed_bytes`] under another name.
-pub fn grant_signed_bytes(cluster_id: u128, grant: &Grant) -> Vec<u8> {
-    encode(&("aspen grant 1", cluster_id, grant))
-}
-
 impl ClientTicket {
-    /// A ticket from its parts, which must be within the limits.
-    pub fn new(
-        cluster: Cluster,
-        peers: Vec<Peer>,
-        grant: Grant,
-        signature: Signature,
-    ) -> Result<Self, TicketError> {
-        let ticket = ClientTicket { cluster, peers, grant, signature };
-        ticket.check()?;
-        Ok(ticket)
-    }
-
-    /// The cluster it leads to.
-    pub fn cluster(&self) -> &Cluster {
-        &self.cluster
-    }
-
-    /// The members to dial; at least one.
-    pub fn peers(&self) -> &[Peer] {
-        &self.peers
-    }
-
     /// What its holder may do.
     pub fn grant(&self) -> &Grant {
-        &self.grant
-    }
-
-    /// The issuer's signature of [`grant_signed_bytes`]; see [`ClientTicket::verify`].
-    pub fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    /// Whether the issuer signed what the ticket says. That it is a member, only the cluster knows.
-    pub fn verify(&self) -> Result<(), TicketError> {
-        let bytes = grant_signed_bytes(self.cluster.id, &self.grant);
-        self.signature.verify(&self.grant.issuer, &bytes)
+        &self.body
     }
 }
 
-impl Form for ClientTicket {
+impl Body for Grant {
+    const KIND: &'static str = "aspenclient";
     const BYTES_MAX: usize = CLIENT_TICKET_BYTES_MAX;
+    const SIGNED_AS: &'static str = "aspen grant 1";
+
+    fn issuer(&self) -> &[u8; 32] {
+        &self.issuer
+    }
 
     fn check(&self) -> Result<(), TicketError> {
-        parts::check(&self.cluster, &self.peers)?;
-        self.grant.check()
-    }
-}
-
-form::string_form!(ClientTicket, "aspenclient");
-
-impl Grant {
-    /// Whether every part is within its limits.
-    pub fn check(&self) -> Result<(), TicketError> {
         if self.uses == 0 {
             return Err(TicketError::OutOfBounds("serves nobody"));
         }
@@ -148,12 +92,12 @@ impl Grant {
 
 impl Scope {
     fn check(&self) -> Result<(), TicketError> {
-        let (entries, keyspaces): (usize, Vec<&String>) = match self {
+        let keyspaces: Vec<&String> = match self {
             Scope::All => return Ok(()),
-            Scope::Keyspaces(names) => (names.len(), names.iter().collect()),
-            Scope::Prefixes(list) => (list.len(), list.iter().map(|at| &at.keyspace).collect()),
+            Scope::Keyspaces(names) => names.iter().collect(),
+            Scope::Prefixes(list) => list.iter().map(|entry| &entry.keyspace).collect(),
         };
-        if entries == 0 || entries > SCOPE_ENTRIES_MAX {
+        if keyspaces.is_empty() || keyspaces.len() > SCOPE_ENTRIES_MAX {
             return Err(TicketError::OutOfBounds("is for no or too many parts of the data"));
         }
         if keyspaces.iter().any(|name| name.is_empty() || name.len() > KEYSPACE_BYTES_MAX) {
