@@ -125,23 +125,27 @@ impl Roster {
         self.revision = self.revision.max(revision);
     }
 
-    /// Does what committing `change` does, at the next revision: nothing, and `false`, if a guard
-    /// does not hold.
+    /// Does what committing `change` does: all of it, at the next revision, or nothing, and
+    /// `false`, if a guard does not hold.
     pub fn commit(&mut self, change: &Change) -> Result<bool, Damaged> {
         for (key, mod_revision) in &change.guards {
             if self.mod_revision(key)? != *mod_revision {
                 return Ok(false);
             }
         }
-        let revision = self.revision + 1;
-        let mut next = self.clone();
+        let mut records = Vec::new();
         for (key, value) in &change.writes {
-            match value {
-                Some(value) => next.put(key, value, revision)?,
-                None => next.delete(key, revision)?,
+            let Some(key) = RecordKey::decode(key)? else { continue };
+            let record = value.as_ref().map(|value| Record::decode(key, value)).transpose()?;
+            records.push((key, record));
+        }
+        self.revision += u64::from(!change.is_empty());
+        for (key, record) in records {
+            match record {
+                Some(record) => self.set(record, self.revision),
+                None => self.unset(key),
             }
         }
-        *self = next;
         Ok(true)
     }
 

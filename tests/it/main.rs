@@ -11,5 +11,6 @@ mod http;
 mod log;
 mod machine;
 mod node;
+mod roster;
 mod state;
 mod walls;
