@@ -6,7 +6,9 @@
 
 use std::ops::Bound;
 
-use aspen_tickets::{Body as _, ClientTicket, Scope, Signature, USES_ANY, Verb, Verbs, signed_bytes};
+use aspen_tickets::{
+    Body as _, ClientTicket, Scope, Signature, USES_ANY, Verb, Verbs, signed_bytes,
+};
 use serde::{Deserialize, Serialize};
 
 use super::admit::Verify;

@@ -331,7 +331,7 @@ impl RecordKey {
         let Ok(text) = std::str::from_utf8(key) else { return Ok(None) };
         let (kind, rest) = text.split_once('/').unwrap_or((text, ""));
         let parsed = match kind {
-            "cluster" if rest.is_empty() => Some(RecordKey::Cluster),
+            "cluster" => rest.is_empty().then_some(RecordKey::Cluster),
             "member" => rest.parse().ok().map(|number| RecordKey::Member(NodeId(number))),
             "invitation" => id(rest).map(RecordKey::Invitation),
             "grant" => id(rest).map(RecordKey::Grant),

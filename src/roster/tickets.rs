@@ -50,9 +50,6 @@ pub fn invite(
     now_s: u64,
 ) -> Result<(aspen_tickets::Invitation, Change), Refused> {
     check(roster, new, now_s, u32::MAX)?;
-    if roster.invitations.contains_key(&new.id) {
-        return Err(Refused::TicketExists);
-    }
     let drops: Vec<RecordKey> = roster
         .invitations()
         .filter(|(_, invitation)| invitation.expires_s <= now_s)
@@ -85,9 +82,6 @@ pub fn grant(
     now_s: u64,
 ) -> Result<(aspen_tickets::Grant, Change), Refused> {
     check(roster, new, now_s, GRANT_USES_MAX)?;
-    if roster.grants.contains_key(&new.id) {
-        return Err(Refused::TicketExists);
-    }
     let Access { name, scope, verbs } = new.what.clone();
     if name.len() > MEMBER_NAME_BYTES_MAX || name.chars().any(char::is_control) {
         return Err(malformed("the ticket's name is too long or has control characters"));
@@ -159,6 +153,10 @@ fn check<T>(roster: &Roster, new: &NewTicket<T>, now_s: u64, uses_max: u32) -> R
     if new.life_s == 0 || new.life_s > TICKET_LIFE_S_MAX || now_s.checked_add(new.life_s).is_none()
     {
         return Err(Refused::LifeOutOfBounds);
+    }
+    // An id names one ticket of either kind: it is what is revoked.
+    if roster.invitations.contains_key(&new.id) || roster.grants.contains_key(&new.id) {
+        return Err(Refused::TicketExists);
     }
     if new.uses == 0 || (new.uses > uses_max && new.uses != USES_ANY) {
         return Err(Refused::UsesOutOfBounds { limit: uses_max });

@@ -303,6 +303,9 @@ fn tickets_are_bounded_and_expired_ones_make_room() {
     assert_eq!(roster.invitations().count(), INVITATIONS_MAX - ROSTER_DROPS_MAX + 1);
 
     assert_eq!(refused(&roster, new(0), NOW_S + 60), Err(Refused::TicketExists));
+    let what = Access { name: String::new(), scope: Scope::All, verbs: Verbs::ALL };
+    let same = NewTicket { id: 0, life_s: 60, uses: 1, issuer: key(1), what };
+    assert_eq!(grant(&roster, &same, NOW_S).map(drop), Err(Refused::TicketExists));
     let stranger = NewTicket { issuer: key(9), ..new(5_000) };
     assert_eq!(refused(&roster, stranger, NOW_S), Err(Refused::NotMember));
     for life_s in [0, TICKET_LIFE_S_MAX + 1, u64::MAX] {
@@ -334,7 +337,7 @@ fn a_clients_ticket_counts_keys_not_connections() {
 #[test]
 fn every_way_a_clients_ticket_can_be_bad_has_its_own_refusal() {
     let mut roster = voters(2);
-    let ticket = granted(&mut roster, 1, USES_ANY);
+    let ticket = granted(&mut roster, 2, USES_ANY);
     let good = presented(&ticket, 11);
     let (permit, _) = authorise(&roster, &good, NOW_S, &verify).expect("a good ticket");
     assert_eq!(check(&roster, &permit, NOW_S), Ok(()));
@@ -354,7 +357,7 @@ fn every_way_a_clients_ticket_can_be_bad_has_its_own_refusal() {
     assert_eq!(check(&roster, &permit, NOW_S + 61), Err(expired));
 
     let mut after = roster.clone();
-    commit(&mut after, &revoke(&roster, 1).expect("it is there"));
+    commit(&mut after, &revoke(&roster, 2).expect("it is there"));
     assert_eq!(present(&mut after, &good, NOW_S), Err(Refused::Revoked));
     assert_eq!(check(&after, &permit, NOW_S), Err(Refused::Revoked));
     let mut after = roster.clone();
@@ -392,9 +395,8 @@ fn grants_are_bounded_and_go_with_their_clients() {
 fn of_two_decisions_on_the_same_records_one_is_decided_again() {
     let mut roster = voters(3);
     let once = invited(&mut roster, 2, Role::Voter, 1);
-    let admit = |endpoint| {
-        admit(&roster, &application(&once, key(endpoint), 9), NOW_S, &verify).unwrap().1
-    };
+    let admit =
+        |endpoint| admit(&roster, &application(&once, key(endpoint), 9), NOW_S, &verify).unwrap().1;
     let conflicts = [
         ("one use for two", admit(8), admit(9)),
         ("a use after the revocation", revoke(&roster, 2).unwrap(), admit(9)),
@@ -410,7 +412,8 @@ fn of_two_decisions_on_the_same_records_one_is_decided_again() {
         assert_eq!(roster, after, "{what}");
     }
     let moved = |number| Description { name: "moved".into(), ..described(number) };
-    let (second, third) = (update(&roster, node(2), &moved(2)), update(&roster, node(3), &moved(3)));
+    let (second, third) =
+        (update(&roster, node(2), &moved(2)), update(&roster, node(3), &moved(3)));
     let ninth = admit(9);
     for change in [second.unwrap(), third.unwrap(), ninth] {
         commit(&mut roster, &change);

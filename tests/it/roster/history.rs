@@ -137,7 +137,11 @@ impl Memory {
         let mut keys = BTreeSet::new();
         for member in roster.members() {
             let who = (member.endpoint, member.incarnation);
-            assert_eq!(*self.numbers.entry(member.node).or_insert(who), who, "one number, one node");
+            assert_eq!(
+                *self.numbers.entry(member.node).or_insert(who),
+                who,
+                "one number, one node"
+            );
             if member.is_present() {
                 assert!(!self.removed.contains(&member.node), "the removed stay so");
                 assert!(keys.insert(member.endpoint), "one present member a key");
@@ -169,7 +173,7 @@ fn check_shape(change: &Change) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn nothing_that_is_committed_breaks_a_promise(
         requests in proptest::collection::vec((requests(), 0..3_usize), 1..80),

@@ -187,7 +187,8 @@ impl World {
 
     /// Whether the group can do anything: a majority lives, of both configurations in a change.
     fn works(&self) -> bool {
-        self.has_quorum(&self.now.voters) && (!self.now.is_joint || self.has_quorum(&self.old_voters))
+        self.has_quorum(&self.now.voters)
+            && (!self.now.is_joint || self.has_quorum(&self.old_voters))
     }
 
     fn elect(&mut self, which: usize) {
@@ -198,7 +199,8 @@ impl World {
     }
 
     fn happen(&mut self, event: &Event) {
-        let voters_wanted = self.wanted.members.values().filter(|role| **role == Role::Voter).count();
+        let voters_wanted =
+            self.wanted.members.values().filter(|role| **role == Role::Voter).count();
         match *event {
             Event::Join { voter } if self.wanted.members.len() < 9 => {
                 let node = NodeId(self.nodes.len() as u64 + 1);
@@ -233,6 +235,11 @@ impl World {
             Event::Step { half } => drop(self.step(half)),
             Event::Join { .. } => {}
         }
+        self.look();
+    }
+
+    /// What the leader sees, whoever that is by now.
+    fn look(&mut self) {
         let nodes = &self.nodes;
         self.now.alive = nodes.iter().filter(|(_, alive)| **alive).map(|(node, _)| *node).collect();
         if !self.alive(&self.now.leader) || !self.now.voters.contains(&self.now.leader) {
@@ -301,7 +308,10 @@ impl World {
         if none_goes {
             assert!(before.is_subset(voters), "nobody is exchanged without need");
         }
-        assert!(!none_goes || tolerated(voters.len()) >= tolerated(before.len()), "no less tolerance");
+        assert!(
+            !none_goes || tolerated(voters.len()) >= tolerated(before.len()),
+            "no less tolerance"
+        );
         for node in voters - before {
             assert!(self.now.learners.contains(&node) && self.now.caught_up.contains(&node));
             assert!(self.alive(&node));
@@ -333,7 +343,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
     #[test]
     fn a_group_is_led_to_what_is_wanted_and_never_weakened(
         events in proptest::collection::vec(events(), 0..120),
@@ -368,7 +378,7 @@ proptest! {
         let steps = 4 * world.nodes.len() + 4;
         let ended = (0..steps).any(|_| {
             let ended = world.step(false).is_none();
-            world.happen(&Event::Elect { which: 0 });
+            world.look();
             ended
         });
         prop_assert!(ended, "{world:?}");

@@ -167,8 +167,9 @@ fn wall(from: &str, to: &str) -> Option<String> {
         return None;
     }
     if from == SEAMS {
-        return (to != "types")
-            .then(|| format!("seams use nothing of the crate but its nouns, and this names `{to}`"));
+        return (to != "types").then(|| {
+            format!("seams use nothing of the crate but its nouns, and this names `{to}`")
+        });
     }
     let Some(from_layer) = layer(from) else {
         return Some(format!("`{from}` has no place in the layers"));
