@@ -193,7 +193,7 @@ fn set_voters(wanted: &Wanted, now: &GroupFacts, voters: BTreeSet<NodeId>) -> St
 /// The largest odd number of voters that so many make; 0 of none.
 fn odd(ready: usize) -> usize {
     let most = ready.min(VOTERS_MAX);
-    if most % 2 == 0 { most.saturating_sub(1) } else { most }
+    if most.is_multiple_of(2) { most.saturating_sub(1) } else { most }
 }
 
 /// Who leads is alive: it asks.

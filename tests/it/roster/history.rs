@@ -173,7 +173,7 @@ fn check_shape(change: &Change) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
     fn nothing_that_is_committed_breaks_a_promise(
         requests in proptest::collection::vec((requests(), 0..3_usize), 1..80),

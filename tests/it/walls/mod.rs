@@ -115,6 +115,7 @@ fn sources() -> Vec<SourceFile> {
         ("benches", Some("tests")),
         ("bin/benches", Some("tests")),
         ("tickets/src", Some("tickets")),
+        ("tickets/examples", Some("tickets")),
         ("tickets/tests", Some("tests")),
         ("tests", Some("tests")),
         ("examples", Some("examples")),
