@@ -65,6 +65,16 @@ fn five_vote_and_no_more() {
     assert_eq!(next_step(&four, &group(&[1, 2, 3], &[4], &[])), None);
 }
 
+/// Nothing here makes such groups, but one may be found: an even voter more tolerates nothing more,
+/// two more than the most do.
+#[test]
+fn other_sizes_are_corrected_where_that_costs_nothing() {
+    let step = next_step(&wanted(&[1, 2, 3, 4], &[]), &group(&[1, 2, 3, 4], &[], &[]));
+    assert_eq!(step, Some(Step::SetVoters { voters: nodes(&[1, 2, 3]), followers: nodes(&[4]) }));
+    let seven = [1, 2, 3, 4, 5, 6, 7];
+    assert_eq!(next_step(&wanted(&seven, &[]), &group(&seven, &[], &[])), None);
+}
+
 #[test]
 fn learners_and_the_dead_are_not_promoted() {
     let all = wanted(&[1, 2, 3], &[4, 5]);
