@@ -34,6 +34,7 @@
 //! | [`net`] | the node's key, its iroh endpoint, its peers: links, calls, streams, lanes |
 //! | [`wire`] | pure: what stands on the wire between nodes, as bytes |
 //! | [`machine`] | pure: what a command does to a shard's tables |
+//! | [`roster`] | pure: members, tickets, and what each group's membership becomes next |
 //! | [`health`], [`status`] | plain facts that parts report and doors show |
 //! | [`types`], [`limits`], [`error`] | the nouns, every bound, every way to fail |
 //! | [`seams`] | files, clock, randomness, tasks: what a simulator replaces |
@@ -48,6 +49,7 @@ pub mod machine;
 pub mod net;
 pub mod node;
 pub mod raft;
+pub mod roster;
 pub mod seams;
 pub mod status;
 pub mod store;

@@ -282,6 +282,39 @@ pub const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 /// others the rest of [`SHUTDOWN_MAX`].
 pub const PART_STOP_MAX: Duration = Duration::from_secs(3);
 
+// --- the roster ---
+
+/// Most members that are not removed. Each is at least a learner of every group, so this bounds
+/// what a leader sends. Past it: `Refused::ClusterFull`.
+pub const MEMBERS_MAX: usize = 256;
+/// Most removed members that are remembered, to be told so when they come back. Past it the one
+/// removed first is forgotten; its number is never given again.
+pub const TOMBSTONES_MAX: usize = 256;
+/// Longest name of a member, in bytes: a label for people. Past it: `Refused::Malformed`.
+pub const MEMBER_NAME_BYTES_MAX: usize = 64;
+/// Longest version that a member says it runs, in bytes; as above.
+pub const MEMBER_VERSION_BYTES_MAX: usize = 32;
+/// Most addresses of a member, as many as a ticket holds; as above.
+pub const MEMBER_ADDRESSES_MAX: usize = 8;
+/// Largest number that a node may ask for: whoever shows it as a float or in 32 bits shows it
+/// right. Past it: `Refused::NodeOutOfBounds`.
+pub const NODE_NUMBER_MAX: u64 = u32::MAX as u64;
+/// Most invitations for nodes at once; expired ones make room. Past it: `Refused::TooManyTickets`.
+pub const INVITATIONS_MAX: usize = 1_024;
+/// Most grants for clients at once; as above.
+pub const GRANTS_MAX: usize = 1_024;
+/// Longest life of a ticket, in seconds: ten years. Past it: `Refused::LifeOutOfBounds`.
+pub const TICKET_LIFE_S_MAX: u64 = 10 * 365 * 24 * 3_600;
+/// Most clients that a grant with counted uses serves: each is a record. A grant for more is one
+/// for any number. Past it: `Refused::UsesOutOfBounds`.
+pub const GRANT_USES_MAX: u32 = 256;
+/// Most clients that are counted at once, all grants together. Past it: `Refused::TooManyClients`.
+pub const GRANT_CLIENTS_MAX: usize = 16_384;
+/// Most expired records that one decision drops on its way; further ones are dropped later.
+pub const ROSTER_DROPS_MAX: usize = 256;
+/// Most voters of a group: two may fail, and each further one makes every write wait for more.
+pub const VOTERS_MAX: usize = 5;
+
 // --- the client ---
 
 /// How long a client works on one operation, retries included, unless told otherwise.
@@ -361,6 +394,10 @@ const _: () = {
     assert!(LANE_FRAGMENT_BYTES_MAX <= LANES_WRITE_BYTES);
     assert!(LANE_MESSAGE_BYTES_MAX + LANE_WINDOW_BYTES <= u32::MAX as usize);
     assert!(CALLS_PEER_BYTES_MAX <= u32::MAX as usize);
+    assert!(GRANT_USES_MAX as usize <= GRANT_CLIENTS_MAX);
+    assert!(GRANT_USES_MAX as usize <= ROSTER_DROPS_MAX);
+    assert!(2 * (ROSTER_DROPS_MAX + 8) <= TXN_OPS_MAX);
+    assert!(VOTERS_MAX % 2 == 1);
     assert!(HTTP_DRAIN_MAX.as_secs() < PART_STOP_MAX.as_secs());
     assert!(PART_STOP_MAX.as_secs() < SHUTDOWN_MAX.as_secs());
 };

@@ -12,5 +12,6 @@ mod log;
 mod machine;
 mod net;
 mod node;
+mod roster;
 mod state;
 mod walls;

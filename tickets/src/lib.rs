@@ -1,27 +1,43 @@
 //! What an Aspen ticket is: its parts, its string form, its checks.
 //!
-//! A ticket tells where to dial and carries a signed invitation to a role. It is one string,
-//! `aspen` followed by base32, that a person can copy. This crate encodes and checks its shape;
-//! whether the invitation is signed by a member, unexpired, unused and not revoked is decided by
-//! the cluster, which this crate knows nothing of.
+//! A ticket tells where to dial and carries what a member of the cluster signed: a [`JoinTicket`]
+//! an invitation to become a node, a [`ClientTicket`] a grant to use some of the data. It is one
+//! string, its kind followed by base32, that a person can copy. This crate encodes it, checks its
+//! shape and its issuer's signature; whether the issuer is a member, and whether the ticket is
+//! unused and not revoked, is decided by the cluster, which this crate knows nothing of.
 //!
 //! A ticket has exactly one encoding: the bytes are postcard of a version and its fields, each
 //! bound is checked before anything is allocated for it, and bytes that another encoding of the
 //! same ticket would have are refused.
 //!
 //! ```
-//! use aspen_tickets::{JoinTicket, Ticket};
+//! use aspen_tickets::{ClientTicket, JoinTicket, TicketError};
 //!
-//! assert!(JoinTicket::decode_string("aspenaaaa").is_err());
+//! fn show(text: &str) -> Result<String, TicketError> {
+//!     let ticket: JoinTicket = text.parse()?;
+//!     ticket.verify()?;
+//!     Ok(format!("{} with {} peers", ticket.cluster().name, ticket.peers().len()))
+//! }
+//!
+//! assert!(matches!(show("hello"), Err(TicketError::NotATicket { .. })));
+//! assert!(matches!(show("aspenaaaa"), Err(TicketError::Garbled(_))));
+//! assert!(matches!(show("aspenclientaaaa"), Err(TicketError::WrongKind { .. })));
 //! ```
 
-use std::fmt;
-use std::net::SocketAddr;
-use std::str::FromStr;
+mod bounded;
+mod grant;
+mod invitation;
+mod ticket;
 
+pub use grant::{Grant, Prefix, Scope, Verb, Verbs};
+pub use invitation::{Invitation, Role};
 pub use iroh_tickets::{ParseError, Ticket};
-use serde::de::{Error as _, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+pub use ticket::{Body, Cluster, Peer, Signature, Signed, signed_bytes};
+
+/// An invitation to a cluster, with the peers that can admit.
+pub type JoinTicket = Signed<Invitation>;
+/// A grant to use a cluster, with the peers that serve it.
+pub type ClientTicket = Signed<Grant>;
 
 /// Longest name of a cluster, in bytes: a line for people.
 pub const CLUSTER_NAME_BYTES_MAX: usize = 64;
@@ -30,250 +46,79 @@ pub const CLUSTER_NAME_BYTES_MAX: usize = 64;
 pub const PEERS_MAX: usize = 8;
 /// Most addresses of one peer: the networks of a well-connected machine, in both families.
 pub const PEER_ADDRESSES_MAX: usize = 8;
-/// Longest ticket, in bytes. The largest that keeps the limits above has fewer; past it nothing
-/// is decoded.
+/// Most keyspaces, or prefixes, in the scope of a client ticket; every request is held against
+/// each.
+pub const SCOPE_ENTRIES_MAX: usize = 8;
+/// Longest name of a keyspace in a scope, in bytes.
+pub const KEYSPACE_BYTES_MAX: usize = 64;
+/// Longest prefix of keys in a scope, in bytes.
+pub const PREFIX_BYTES_MAX: usize = 256;
+/// Longest ticket to join, in bytes. The largest that keeps the limits above has fewer; past it
+/// nothing is decoded.
 pub const TICKET_BYTES_MAX: usize = 2_048;
-/// Longest ticket as a string.
-pub const TICKET_CHARS_MAX: usize = JoinTicket::KIND.len() + (TICKET_BYTES_MAX * 8).div_ceil(5);
+/// Longest client ticket, in bytes; as above.
+pub const CLIENT_TICKET_BYTES_MAX: usize = 4_608;
+/// Longest ticket to join as a string.
+pub const TICKET_CHARS_MAX: usize =
+    <JoinTicket as Ticket>::KIND.len() + (TICKET_BYTES_MAX * 8).div_ceil(5);
+/// Longest client ticket as a string.
+pub const CLIENT_TICKET_CHARS_MAX: usize =
+    <ClientTicket as Ticket>::KIND.len() + (CLIENT_TICKET_BYTES_MAX * 8).div_ceil(5);
+/// The number of uses that stands for any number of them.
+pub const USES_ANY: u32 = u32::MAX;
 
-/// An invitation to a cluster, with the peers that can admit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JoinTicket {
-    cluster: Cluster,
-    #[serde(deserialize_with = "bounded::<_, _, PEERS_MAX>")]
-    peers: Vec<Peer>,
-    invitation: Invitation,
-    signature: Signature,
-}
-
-/// The cluster that a ticket leads to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cluster {
-    /// Its random 128-bit id.
-    pub id: u128,
-    /// Its name, for people: 1 to [`CLUSTER_NAME_BYTES_MAX`] bytes.
-    pub name: String,
-}
-
-/// A member to dial.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Peer {
-    /// Its public key.
-    pub endpoint: [u8; 32],
-    /// Where it was last seen, best first; up to [`PEER_ADDRESSES_MAX`]. Without any it is found
-    /// by its key, where a lookup service is there.
-    #[serde(deserialize_with = "bounded::<_, _, PEER_ADDRESSES_MAX>")]
-    pub addresses: Vec<SocketAddr>,
-}
-
-/// What the holder of a ticket is invited to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Invitation {
-    /// Its random id, by which uses are counted and by which it is revoked.
-    pub id: u128,
-    /// What the invited node may become.
-    pub role: Role,
-    /// When it ends, in seconds since 1970.
-    pub expires_s: u64,
-    /// How many nodes it admits; at least 1.
-    pub uses: u32,
-    /// The public key of the member that made and signed it.
-    pub issuer: [u8; 32],
-}
-
-/// What a node may become in its groups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Role {
-    /// It counts for the majority.
-    Voter,
-    /// It follows and serves reads, and never counts.
-    Learner,
-}
-
-/// The issuer's Ed25519 signature of [`signed_bytes`]. Who has it can use the ticket, so it is
-/// never shown by accident.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Signature(pub [u8; 64]);
-
-/// The parts do not make a ticket.
+/// Why a text, some bytes or some parts are no ticket that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the ticket {0}")]
-pub struct TicketError(&'static str);
-
-/// What the issuer signs: the invitation and the cluster it is for, under a name of their own so
-/// that no other signature of the same key can stand for it.
-pub fn signed_bytes(cluster_id: u128, invitation: &Invitation) -> Vec<u8> {
-    encode(&("aspen invitation 1", cluster_id, invitation))
+#[non_exhaustive]
+pub enum TicketError {
+    /// The text does not begin as any ticket of Aspen does.
+    #[error("this is not a ticket of Aspen: one begins with `{expected}`; copy all of it")]
+    NotATicket {
+        /// How the wanted kind begins.
+        expected: &'static str,
+    },
+    /// It is a ticket of another kind.
+    #[error("this ticket begins with `{found}`; one that begins with `{expected}` is needed here")]
+    WrongKind {
+        /// How the wanted kind begins.
+        expected: &'static str,
+        /// How this one does.
+        found: &'static str,
+    },
+    /// The text is longer than any ticket.
+    #[error("this is longer than any ticket; copy the ticket alone")]
+    TooLong,
+    /// Letters are missing, added or changed.
+    #[error("the ticket is garbled: {0}; copy it again, all of it")]
+    Garbled(&'static str),
+    /// Its version is not known here.
+    #[error(
+        "the ticket has version {0}, made by a newer Aspen or garbled; update, or copy it again"
+    )]
+    Version(u16),
+    /// A part is past its limit.
+    #[error("the ticket {0}; ask for a new one")]
+    OutOfBounds(&'static str),
+    /// The signature is not the issuer's over what the ticket says.
+    #[error("the ticket was tampered with: its signature does not fit; ask for a new one")]
+    Tampered,
 }
 
-/// The versions of a ticket; the number of the variant is the first byte.
-#[derive(Deserialize)]
-enum Versioned {
-    V1(JoinTicket),
-}
-
-/// The same, borrowed.
-#[derive(Serialize)]
-enum VersionedRef<'a> {
-    V1(&'a JoinTicket),
-}
-
-impl JoinTicket {
-    /// A ticket from its parts, which must be within the limits.
-    pub fn new(
-        cluster: Cluster,
-        peers: Vec<Peer>,
-        invitation: Invitation,
-        signature: Signature,
-    ) -> Result<Self, TicketError> {
-        let ticket = JoinTicket { cluster, peers, invitation, signature };
-        ticket.check()?;
-        Ok(ticket)
-    }
-
-    /// The cluster it leads to.
-    pub fn cluster(&self) -> &Cluster {
-        &self.cluster
-    }
-
-    /// The members to dial; at least one.
-    pub fn peers(&self) -> &[Peer] {
-        &self.peers
-    }
-
-    /// What its holder is invited to.
-    pub fn invitation(&self) -> &Invitation {
-        &self.invitation
-    }
-
-    /// The issuer's signature of [`signed_bytes`], not checked here.
-    pub fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn check(&self) -> Result<(), TicketError> {
-        if self.cluster.name.is_empty() || self.cluster.name.len() > CLUSTER_NAME_BYTES_MAX {
-            return Err(TicketError("names its cluster with no or too many bytes"));
-        }
-        if self.cluster.name.chars().any(char::is_control) {
-            return Err(TicketError("names its cluster with control characters"));
-        }
-        if self.peers.is_empty() || self.peers.len() > PEERS_MAX {
-            return Err(TicketError("has no or too many peers"));
-        }
-        if self.peers.iter().any(|peer| peer.addresses.len() > PEER_ADDRESSES_MAX) {
-            return Err(TicketError("has a peer with too many addresses"));
-        }
-        if self.invitation.uses == 0 {
-            return Err(TicketError("admits nobody"));
-        }
-        Ok(())
-    }
-}
-
-impl Ticket for JoinTicket {
-    const KIND: &'static str = "aspen";
-
-    fn encode_bytes(&self) -> Vec<u8> {
-        encode(&VersionedRef::V1(self))
-    }
-
-    fn decode_bytes(bytes: &[u8]) -> Result<Self, ParseError> {
-        if bytes.len() > TICKET_BYTES_MAX {
-            return Err(ParseError::verification_failed("the ticket is too long"));
-        }
-        let Versioned::V1(ticket) = postcard::from_bytes(bytes)?;
-        if let Err(TicketError(what)) = ticket.check() {
-            return Err(ParseError::verification_failed(what));
-        }
-        if ticket.encode_bytes() != bytes {
-            return Err(ParseError::verification_failed("the ticket is not in its one form"));
-        }
-        Ok(ticket)
-    }
-}
-
-impl fmt::Display for JoinTicket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.encode_string())
-    }
-}
-
-/// Reads a ticket as it was pasted: white space around it is no part of it.
-impl FromStr for JoinTicket {
-    type Err = ParseError;
-
-    fn from_str(text: &str) -> Result<Self, ParseError> {
-        let text = text.trim();
-        if text.len() > TICKET_CHARS_MAX {
-            return Err(ParseError::verification_failed("the ticket is too long"));
-        }
-        JoinTicket::decode_string(text)
-    }
-}
-
-impl fmt::Debug for Signature {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Signature(..)")
-    }
-}
-
-/// As two halves, for serde has arrays of up to 32 only.
-impl Serialize for Signature {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (first, second) = self.0.split_at(32);
-        let half = |bytes: &[u8]| <[u8; 32]>::try_from(bytes).map_err(serde::ser::Error::custom);
-        (half(first)?, half(second)?).serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Signature {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let halves = <([u8; 32], [u8; 32])>::deserialize(deserializer)?;
-        let mut bytes = [0; 64];
-        bytes[..32].copy_from_slice(&halves.0);
-        bytes[32..].copy_from_slice(&halves.1);
-        Ok(Signature(bytes))
-    }
-}
-
-fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_stdvec(value).expect("plain fields always encode into memory")
-}
-
-/// A list that may have at most `MAX` elements; a longer one is refused before it is read.
-fn bounded<'de, D, T, const MAX: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    struct Bounded<T, const MAX: usize>(std::marker::PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Bounded<T, MAX> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a list of at most {MAX}")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-            if let Some(length) = list.size_hint()
-                && length > MAX
-            {
-                return Err(A::Error::invalid_length(length, &self));
+/// For those who come through [`Ticket`].
+impl From<TicketError> for ParseError {
+    fn from(error: TicketError) -> Self {
+        match error {
+            TicketError::NotATicket { expected } | TicketError::WrongKind { expected, .. } => {
+                ParseError::wrong_prefix(expected)
             }
-            let mut elements = Vec::new();
-            while let Some(element) = list.next_element()? {
-                if elements.len() == MAX {
-                    return Err(A::Error::invalid_length(MAX + 1, &self));
-                }
-                elements.push(element);
+            TicketError::Garbled(what) | TicketError::OutOfBounds(what) => {
+                ParseError::verification_failed(what)
             }
-            Ok(elements)
+            TicketError::TooLong => ParseError::verification_failed("the ticket is too long"),
+            TicketError::Version(_) => ParseError::verification_failed("its version is not known"),
+            TicketError::Tampered => ParseError::verification_failed("its signature does not fit"),
         }
     }
-
-    deserializer.deserialize_seq(Bounded::<T, MAX>(std::marker::PhantomData))
 }
 
 #[cfg(test)]

@@ -1,7 +1,13 @@
 //! Tickets keep their form, their limits, and refuse everything else.
 
-use super::*;
+use std::net::SocketAddr;
+
+use iroh_base::SecretKey;
 use proptest::prelude::*;
+
+use super::*;
+
+mod client;
 
 fn ticket() -> JoinTicket {
     JoinTicket::new(
@@ -88,20 +94,20 @@ fn parts_past_a_limit_are_refused() {
             let address = ticket.peers[0].addresses[0];
             ticket.peers[0].addresses = vec![address; PEER_ADDRESSES_MAX + 1];
         }),
-        ("no uses", |ticket| ticket.invitation.uses = 0),
+        ("no uses", |ticket| ticket.body.uses = 0),
     ];
     for (what, break_it) in too_much {
         let mut broken = ticket();
         break_it(&mut broken);
         assert!(JoinTicket::decode_bytes(&broken.encode_bytes()).is_err(), "{what}");
-        let JoinTicket { cluster, peers, invitation, signature } = broken;
+        let Signed { cluster, peers, body: invitation, signature } = broken;
         assert!(JoinTicket::new(cluster, peers, invitation, signature).is_err(), "{what}");
     }
 }
 
 #[test]
 fn a_list_that_claims_to_be_long_is_refused_before_it_is_read() {
-    let mut bytes = encode(&(0_u8, ticket().cluster));
+    let mut bytes = postcard::to_stdvec(&(0_u8, ticket().cluster)).expect("into memory");
     bytes.extend([0xff, 0xff, 0xff, 0xff, 0x0f]); // four thousand million peers
     assert!(JoinTicket::decode_bytes(&bytes).is_err());
 }
@@ -124,9 +130,15 @@ fn strings_that_are_no_tickets_are_refused() {
     let other_kind = text.replacen("aspen", "endpoint", 1);
     let cut = &text[..text.len() - 1];
     let long = format!("aspen{}", "a".repeat(TICKET_CHARS_MAX));
-    for text in ["", "aspen", "aspen!", &other_kind, cut, &long] {
-        assert!(text.parse::<JoinTicket>().is_err(), "{text}");
-    }
+    let newer = "aspen".to_owned() + &text["aspen".len()..].replacen('a', "b", 1);
+    let refused = |text: &str| text.parse::<JoinTicket>().expect_err(text);
+    assert_eq!(refused(""), TicketError::NotATicket { expected: "aspen" });
+    assert_eq!(refused(&other_kind), TicketError::NotATicket { expected: "aspen" });
+    assert!(matches!(refused("aspen"), TicketError::Garbled(_)));
+    assert!(matches!(refused("aspen!"), TicketError::Garbled(_)));
+    assert!(matches!(refused(cut), TicketError::Garbled(_)));
+    assert_eq!(refused(&long), TicketError::TooLong);
+    assert_eq!(refused(&newer), TicketError::Version(9));
 }
 
 #[test]
@@ -135,30 +147,69 @@ fn a_ticket_does_not_show_its_signature() {
     assert!(format!("{:?}", ticket()).contains("Signature(..)"));
 }
 
-fn tickets() -> impl Strategy<Value = JoinTicket> {
+#[test]
+fn a_ticket_that_its_issuer_did_not_sign_is_noticed() {
+    let key = SecretKey::from_bytes(&[3; 32]);
+    let Signed { cluster, peers, body, .. } = ticket();
+    let invitation = Invitation { issuer: *key.public().as_bytes(), ..body };
+    let sign = |id: u128, invitation: &Invitation| {
+        Signature(key.sign(&signed_bytes(id, invitation)).to_bytes())
+    };
+    let signed = JoinTicket::new(cluster.clone(), peers, invitation, sign(cluster.id, &invitation));
+    let signed = signed.expect("the parts are within the limits");
+    assert_eq!(signed.verify(), Ok(()));
+
+    let spoils: [fn(&mut JoinTicket); 7] = [
+        |ticket| ticket.cluster.id ^= 1,
+        |ticket| ticket.body.id ^= 1,
+        |ticket| ticket.body.role = Role::Voter,
+        |ticket| ticket.body.expires_s += 1,
+        |ticket| ticket.body.uses += 1,
+        |ticket| ticket.body.issuer = *SecretKey::from_bytes(&[4; 32]).public().as_bytes(),
+        |ticket| ticket.signature.0[63] ^= 1,
+    ];
+    for (at, spoil) in spoils.into_iter().enumerate() {
+        let mut spoiled = signed.clone();
+        spoil(&mut spoiled);
+        let read: JoinTicket = spoiled.to_string().parse().expect("its shape is as before");
+        assert_eq!(read.verify(), Err(TicketError::Tampered), "{at}");
+    }
+}
+
+fn peers() -> impl Strategy<Value = Vec<Peer>> {
     let addresses = proptest::collection::vec(any::<SocketAddr>(), 0..=PEER_ADDRESSES_MAX);
     let peer = (any::<[u8; 32]>(), addresses).prop_map(|(endpoint, addresses)| Peer {
         endpoint,
         // Flow and scope have no meaning on another machine and are no part of a ticket.
         addresses: addresses.iter().map(|a| SocketAddr::new(a.ip(), a.port())).collect(),
     });
+    proptest::collection::vec(peer, 1..=PEERS_MAX)
+}
+
+fn signatures() -> impl Strategy<Value = Signature> {
+    any::<[[u8; 32]; 2]>().prop_map(|halves| {
+        let mut signature = [0; 64];
+        signature[..32].copy_from_slice(&halves[0]);
+        signature[32..].copy_from_slice(&halves[1]);
+        Signature(signature)
+    })
+}
+
+fn clusters() -> impl Strategy<Value = Cluster> {
+    (any::<u128>(), "[a-zA-Zäé -]{1,32}").prop_map(|(id, name)| Cluster { id, name })
+}
+
+fn tickets() -> impl Strategy<Value = JoinTicket> {
     let role = prop_oneof![Just(Role::Voter), Just(Role::Learner)];
     let invitation = (any::<u128>(), role, any::<u64>(), 1..=u32::MAX, any::<[u8; 32]>()).prop_map(
         |(id, role, expires_s, uses, issuer)| Invitation { id, role, expires_s, uses, issuer },
     );
-    (
-        (any::<u128>(), "[a-zA-Zäé -]{1,32}"),
-        proptest::collection::vec(peer, 1..=PEERS_MAX),
-        invitation,
-        any::<[[u8; 32]; 2]>(),
-    )
-        .prop_map(|((id, name), peers, invitation, halves)| {
-            let mut signature = [0; 64];
-            signature[..32].copy_from_slice(&halves[0]);
-            signature[32..].copy_from_slice(&halves[1]);
-            JoinTicket::new(Cluster { id, name }, peers, invitation, Signature(signature))
+    (clusters(), peers(), invitation, signatures()).prop_map(
+        |(cluster, peers, invitation, signature)| {
+            JoinTicket::new(cluster, peers, invitation, signature)
                 .expect("the parts are within the limits")
-        })
+        },
+    )
 }
 
 proptest! {

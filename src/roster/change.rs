@@ -1,0 +1,58 @@
+//! What a decision writes, and on which condition.
+//!
+//! A change is committed as a whole or not at all. Each record that it replaces is guarded by its
+//! revision, each that it creates by its absence. A change that nothing is written by says only
+//! that its guards held: its decision may be answered without committing it, on a roster that is
+//! known to be fresh.
+
+use super::records::{Cluster, Record, RecordKey};
+use super::refused::Refused;
+use super::{At, Roster};
+use crate::types::Revision;
+
+/// One guarded transaction on the meta group's key space.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Keys and the mod revision that each must have; 0 means that it must not be there.
+    pub guards: Vec<(Vec<u8>, Revision)>,
+    /// Keys and what each is to hold; `None` deletes. No key stands twice.
+    pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Change {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// A change that is one of a sequence: it rewrites the cluster's record, so that whatever it
+    /// has seen of all records still holds when it is committed.
+    pub(super) fn in_sequence(before: &At<Cluster>, after: Cluster) -> Change {
+        let mut change = Change::default();
+        change.replace(Record::Cluster(after), before.mod_revision);
+        change
+    }
+
+    pub(super) fn create(&mut self, record: Record) {
+        self.replace(record, 0);
+    }
+
+    pub(super) fn replace(&mut self, record: Record, mod_revision: Revision) {
+        let key = record.key().encode();
+        self.guards.push((key.clone(), mod_revision));
+        self.writes.push((key, Some(record.encode())));
+    }
+
+    /// Deletes a record that no decision needs any longer, whatever it says by now.
+    pub(super) fn forget(&mut self, key: RecordKey) {
+        self.writes.push((key.encode(), None));
+    }
+}
+
+impl Roster {
+    /// Begins a change of the sequence that leaves the cluster's record as it is.
+    pub(super) fn change_in_sequence(&self) -> Result<Change, Refused> {
+        let cluster = self.founded()?;
+        Ok(Change::in_sequence(cluster, cluster.record.clone()))
+    }
+}

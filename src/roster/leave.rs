@@ -1,0 +1,101 @@
+//! Members change what they say of themselves, leave, and are removed.
+//!
+//! Leaving takes two steps, because a node hands over what it holds in between: it is `Leaving`
+//! while [`super::placement`] takes it out of every group, then `Removed`. Removing takes one: it
+//! is for nodes that will not come back, and the groups follow. Both end in a tombstone.
+
+use aspen_tickets::Role;
+
+use super::admit::Description;
+use super::change::Change;
+use super::records::{Cluster, Member, Record, RecordKey, State};
+use super::refused::Refused;
+use super::{At, Roster};
+use crate::limits::TOMBSTONES_MAX;
+use crate::types::NodeId;
+
+/// Takes over what a present member says of itself. Nothing is written if it says nothing new;
+/// its incarnation can't change.
+pub fn update(roster: &Roster, node: NodeId, description: &Description) -> Result<Change, Refused> {
+    description.check()?;
+    let at = present(roster, node)?;
+    let mut after = at.record.clone();
+    after.name.clone_from(&description.name);
+    after.addresses.clone_from(&description.addresses);
+    after.version.clone_from(&description.version);
+    let mut change = Change::default();
+    if after != at.record {
+        change.replace(Record::Member(after), at.mod_revision);
+    }
+    Ok(change)
+}
+
+/// Begins a member's leaving. Asking again changes nothing.
+pub fn leave(roster: &Roster, node: NodeId) -> Result<Change, Refused> {
+    let at = present(roster, node)?;
+    if at.record.state == State::Leaving {
+        return Ok(Change::default());
+    }
+    check_voter_remains(roster, node)?;
+    let mut change = roster.change_in_sequence()?;
+    let leaving = Member { state: State::Leaving, ..at.record.clone() };
+    change.replace(Record::Member(leaving), at.mod_revision);
+    Ok(change)
+}
+
+/// Ends a member's leaving, once no group holds it any longer.
+pub fn finish_leaving(roster: &Roster, node: NodeId) -> Result<Change, Refused> {
+    let at = present(roster, node)?;
+    if at.record.state != State::Leaving {
+        return Err(Refused::NotLeaving { node });
+    }
+    bury(roster, at)
+}
+
+/// Removes a member that will not come back.
+pub fn remove(roster: &Roster, node: NodeId) -> Result<Change, Refused> {
+    let at = present(roster, node)?;
+    check_voter_remains(roster, node)?;
+    bury(roster, at)
+}
+
+/// Whether another active voter is there when this member is not.
+pub(super) fn check_voter_remains(roster: &Roster, without: NodeId) -> Result<(), Refused> {
+    let mut others = roster.members().filter(|member| {
+        member.node != without && member.state == State::Active && member.role == Role::Voter
+    });
+    if others.next().is_some() { Ok(()) } else { Err(Refused::LastVoter { node: without }) }
+}
+
+/// Makes room for one more tombstone: the one that was written first goes, if there are too many.
+pub(super) fn remember(roster: &Roster, cluster: &mut Cluster, drops: &mut Vec<RecordKey>) {
+    let mut tombstones: Vec<(u64, NodeId)> = roster
+        .members
+        .values()
+        .filter(|at| !at.record.is_present())
+        .map(|at| (at.mod_revision, at.record.node))
+        .collect();
+    tombstones.sort_unstable();
+    let too_many = (tombstones.len() + 1).saturating_sub(TOMBSTONES_MAX);
+    for (_, node) in tombstones.into_iter().take(too_many) {
+        cluster.forgotten = cluster.forgotten.max(node);
+        drops.push(RecordKey::Member(node));
+    }
+}
+
+fn bury(roster: &Roster, at: &At<Member>) -> Result<Change, Refused> {
+    let cluster = roster.founded()?;
+    let mut after = cluster.record.clone();
+    let mut drops = Vec::new();
+    remember(roster, &mut after, &mut drops);
+    let mut change = Change::in_sequence(cluster, after);
+    let removed = Member { state: State::Removed, ..at.record.clone() };
+    change.replace(Record::Member(removed), at.mod_revision);
+    drops.into_iter().for_each(|key| change.forget(key));
+    Ok(change)
+}
+
+fn present(roster: &Roster, node: NodeId) -> Result<&At<Member>, Refused> {
+    let at = roster.known(node)?;
+    if at.record.is_present() { Ok(at) } else { Err(Refused::Removed { node }) }
+}

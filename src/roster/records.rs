@@ -1,0 +1,375 @@
+//! The records of the roster, their keys and their bytes.
+//!
+//! ```text
+//! cluster                              → Cluster
+//! member/<number>                      → Member
+//! invitation/<id, 32 hex digits>       → Invitation
+//! grant/<id, 32 hex digits>            → Grant
+//! client/<grant, 32>/<key, 64>         → Client
+//! ```
+//!
+//! A value is a version byte and postcard. Keys and values have one form each: bytes that decode
+//! but would be encoded otherwise are damage, as is every part out of bounds. Other keys of the
+//! meta group are not ours and mean nothing here.
+
+use std::net::SocketAddr;
+
+use aspen_tickets::{Body as _, CLUSTER_NAME_BYTES_MAX, Role, Scope, Verbs};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::limits::{MEMBER_ADDRESSES_MAX, MEMBER_NAME_BYTES_MAX, MEMBER_VERSION_BYTES_MAX};
+use crate::types::{ClusterId, EndpointId, NodeId};
+
+/// The version of all values, their first byte.
+const VERSION: u8 = 1;
+
+/// What the cluster is, and which number comes next.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Its random id.
+    pub id: ClusterId,
+    /// Its name, for people.
+    pub name: String,
+    /// What members derive the gossip topic from; never shown.
+    pub gossip_secret: [u8; 32],
+    /// The number of the next node that asks for none: greater than all that were given so.
+    pub next_node: NodeId,
+    /// Numbers up to this one may have been given to nodes that are forgotten.
+    pub forgotten: NodeId,
+}
+
+/// A node of the cluster, or the tombstone of one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its number.
+    pub node: NodeId,
+    /// Its public key.
+    pub endpoint: EndpointId,
+    /// The random id of its data directory: the same key without it is another node.
+    pub incarnation: u128,
+    /// A label for people; need not be unique, may be empty.
+    pub name: String,
+    /// What it may become in its groups.
+    pub role: Role,
+    /// Where it says it can be dialled, best first.
+    pub addresses: Vec<SocketAddr>,
+    /// The version of Aspen that it runs.
+    pub version: String,
+    /// Whether it belongs.
+    pub state: State,
+    /// The invitation that admitted it; 0 for the founder.
+    pub invitation: u128,
+}
+
+/// Whether a member belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// It does.
+    Active,
+    /// It hands over what it holds and will then be removed.
+    Leaving,
+    /// No longer, and never again under this number.
+    Removed,
+}
+
+/// An invitation for nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// What those it admits may become.
+    pub role: Role,
+    /// When it was made, in seconds since 1970.
+    pub created_s: u64,
+    /// When it ends, in seconds since 1970.
+    pub expires_s: u64,
+    /// How many nodes it admits; [`aspen_tickets::USES_ANY`] for any number.
+    pub uses: u32,
+    /// How many it has admitted.
+    pub used: u32,
+    /// The key of the member that made it.
+    pub issuer: EndpointId,
+    /// It admits nobody any longer.
+    pub revoked: bool,
+}
+
+/// A grant for clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// A label for people; may be empty.
+    pub name: String,
+    /// Which keys.
+    pub scope: Scope,
+    /// What may be done with them.
+    pub verbs: Verbs,
+    /// When it was made, in seconds since 1970.
+    pub created_s: u64,
+    /// When it ends, in seconds since 1970.
+    pub expires_s: u64,
+    /// How many client keys it serves; [`aspen_tickets::USES_ANY`] for any number, uncounted.
+    pub uses: u32,
+    /// How many it serves by now.
+    pub used: u32,
+    /// The key of the member that made it.
+    pub issuer: EndpointId,
+    /// It serves nobody any longer.
+    pub revoked: bool,
+}
+
+/// A client's key that counted as a use of a grant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// When it came first, in seconds since 1970.
+    pub since_s: u64,
+}
+
+/// A record with what its key says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// The cluster's own.
+    Cluster(Cluster),
+    /// A member, keyed by its number.
+    Member(Member),
+    /// An invitation and its id.
+    Invitation(u128, Invitation),
+    /// A grant and its id.
+    Grant(u128, Grant),
+    /// A client of a grant and its key.
+    Client(u128, EndpointId, Client),
+}
+
+/// The key of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordKey {
+    /// The cluster's own record.
+    Cluster,
+    /// A member's.
+    Member(NodeId),
+    /// An invitation's, by its id.
+    Invitation(u128),
+    /// A grant's, by its id.
+    Grant(u128),
+    /// A counted client's: the grant's id and the client's key.
+    Client(u128, EndpointId),
+}
+
+/// A record is not what its writer wrote, or was written by a newer version.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("the roster's record `{key}` is damaged or from a newer version: {what}")]
+pub struct Damaged {
+    /// Its key, as far as it is text.
+    pub key: String,
+    /// What is wrong with it.
+    pub what: &'static str,
+}
+
+impl Member {
+    /// It is no tombstone.
+    pub fn is_present(&self) -> bool {
+        self.state != State::Removed
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        if self.node.0 == 0 {
+            return Err("a node's number is 0");
+        }
+        check_description(&self.name, &self.version, &self.addresses)
+    }
+}
+
+/// What a node says of itself, wherever it comes from.
+pub(super) fn check_description(
+    name: &str,
+    version: &str,
+    addresses: &[SocketAddr],
+) -> Result<(), &'static str> {
+    if name.len() > MEMBER_NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        return Err("a node's name is too long or has control characters");
+    }
+    if version.len() > MEMBER_VERSION_BYTES_MAX || version.chars().any(char::is_control) {
+        return Err("a node's version is too long or has control characters");
+    }
+    if addresses.len() > MEMBER_ADDRESSES_MAX {
+        return Err("a node has too many addresses");
+    }
+    Ok(())
+}
+
+impl Cluster {
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.name.is_empty() || self.name.len() > CLUSTER_NAME_BYTES_MAX {
+            return Err("the cluster's name has no or too many bytes");
+        }
+        if self.name.chars().any(char::is_control) {
+            return Err("the cluster's name has control characters");
+        }
+        if self.next_node.0 == 0 {
+            return Err("the next node's number is 0");
+        }
+        Ok(())
+    }
+}
+
+/// Shows all but the secret.
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("next_node", &self.next_node)
+            .field("forgotten", &self.forgotten)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Invitation {
+    fn check(&self) -> Result<(), &'static str> {
+        if self.uses == 0 { Err("an invitation admits nobody") } else { Ok(()) }
+    }
+}
+
+impl Grant {
+    /// The grant as its ticket carries it, under this id.
+    pub fn ticketed(&self, id: u128) -> aspen_tickets::Grant {
+        aspen_tickets::Grant {
+            id,
+            scope: self.scope.clone(),
+            verbs: self.verbs,
+            expires_s: self.expires_s,
+            uses: self.uses,
+            issuer: self.issuer.0,
+        }
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        if self.name.len() > MEMBER_NAME_BYTES_MAX || self.name.chars().any(char::is_control) {
+            return Err("a grant's name is too long or has control characters");
+        }
+        self.ticketed(0).check().map_err(|_| "a grant is out of bounds")
+    }
+}
+
+impl Invitation {
+    /// The invitation as its ticket carries it, under this id.
+    pub fn ticketed(&self, id: u128) -> aspen_tickets::Invitation {
+        aspen_tickets::Invitation {
+            id,
+            role: self.role,
+            expires_s: self.expires_s,
+            uses: self.uses,
+            issuer: self.issuer.0,
+        }
+    }
+}
+
+impl Record {
+    /// Where it is stored.
+    pub fn key(&self) -> RecordKey {
+        match self {
+            Record::Cluster(_) => RecordKey::Cluster,
+            Record::Member(member) => RecordKey::Member(member.node),
+            Record::Invitation(id, _) => RecordKey::Invitation(*id),
+            Record::Grant(id, _) => RecordKey::Grant(*id),
+            Record::Client(id, endpoint, _) => RecordKey::Client(*id, *endpoint),
+        }
+    }
+
+    /// Its value's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Record::Cluster(record) => to_bytes(record),
+            Record::Member(record) => to_bytes(record),
+            Record::Invitation(_, record) => to_bytes(record),
+            Record::Grant(_, record) => to_bytes(record),
+            Record::Client(_, _, record) => to_bytes(record),
+        }
+    }
+
+    /// The record in a value's bytes.
+    pub fn decode(key: RecordKey, value: &[u8]) -> Result<Self, Damaged> {
+        let damaged = |what| Damaged { key: key.text(), what };
+        let record = Record::read(key, value).map_err(damaged)?;
+        record.check().map_err(damaged)?;
+        if record.key() != key {
+            return Err(damaged("it is another member's"));
+        }
+        if record.encode() != value {
+            return Err(damaged("it is not in its one form"));
+        }
+        Ok(record)
+    }
+
+    fn read(key: RecordKey, value: &[u8]) -> Result<Self, &'static str> {
+        Ok(match key {
+            RecordKey::Cluster => Record::Cluster(from_bytes(value)?),
+            RecordKey::Member(_) => Record::Member(from_bytes(value)?),
+            RecordKey::Invitation(id) => Record::Invitation(id, from_bytes(value)?),
+            RecordKey::Grant(id) => Record::Grant(id, from_bytes(value)?),
+            RecordKey::Client(id, endpoint) => Record::Client(id, endpoint, from_bytes(value)?),
+        })
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        match self {
+            Record::Cluster(cluster) => cluster.check(),
+            Record::Member(member) => member.check(),
+            Record::Invitation(_, invitation) => invitation.check(),
+            Record::Grant(_, grant) => grant.check(),
+            Record::Client(..) => Ok(()),
+        }
+    }
+}
+
+impl RecordKey {
+    /// The key's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        self.text().into_bytes()
+    }
+
+    /// The record that a key of the meta group is for; `None` if it is not one of ours.
+    pub fn decode(key: &[u8]) -> Result<Option<Self>, Damaged> {
+        let Ok(text) = std::str::from_utf8(key) else { return Ok(None) };
+        let (kind, rest) = text.split_once('/').unwrap_or((text, ""));
+        let parsed = match kind {
+            "cluster" => rest.is_empty().then_some(RecordKey::Cluster),
+            "member" => rest.parse().ok().map(|number| RecordKey::Member(NodeId(number))),
+            "invitation" => id(rest).map(RecordKey::Invitation),
+            "grant" => id(rest).map(RecordKey::Grant),
+            "client" => rest.split_once('/').and_then(|(grant, endpoint)| {
+                Some(RecordKey::Client(id(grant)?, endpoint.parse().ok()?))
+            }),
+            _ => return Ok(None),
+        };
+        // What reads as a number or an id but is written otherwise would be a second key for it.
+        match parsed.filter(|parsed| parsed.text() == text) {
+            Some(parsed) => Ok(Some(parsed)),
+            None => Err(Damaged { key: text.to_owned(), what: "the key is not in its one form" }),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            RecordKey::Cluster => "cluster".to_owned(),
+            RecordKey::Member(node) => format!("member/{node}"),
+            RecordKey::Invitation(id) => format!("invitation/{id:032x}"),
+            RecordKey::Grant(id) => format!("grant/{id:032x}"),
+            RecordKey::Client(id, endpoint) => format!("client/{id:032x}/{endpoint}"),
+        }
+    }
+}
+
+fn id(text: &str) -> Option<u128> {
+    u128::from_str_radix(text, 16).ok()
+}
+
+fn to_bytes<T: Serialize>(record: &T) -> Vec<u8> {
+    postcard::to_extend(record, vec![VERSION]).expect("plain fields always encode into memory")
+}
+
+fn from_bytes<T: DeserializeOwned>(value: &[u8]) -> Result<T, &'static str> {
+    match value.split_first() {
+        Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|_| "it can't be read"),
+        Some(_) => Err("its version is not known"),
+        None => Err("it is empty"),
+    }
+}

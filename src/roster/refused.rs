@@ -1,0 +1,143 @@
+//! Every reason for which a decision is not made.
+//!
+//! Each is one sentence for the person who asked, and says what would help. They travel to whoever
+//! joins or connects, so their encoding is part of the wire format: new ones go at the end.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::limits::*;
+use crate::types::{ClusterId, NodeId};
+
+/// Why a request to the roster is refused. Nothing was written; the same request on the same
+/// records is refused again.
+#[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Refused {
+    /// There are no records yet.
+    #[error("the cluster is not founded yet; try again in a moment")]
+    NotFounded,
+    /// There are records already.
+    #[error("the cluster {id} is founded already; join it with a ticket")]
+    AlreadyFounded {
+        /// Which cluster it is.
+        id: ClusterId,
+    },
+    /// What the request says of a node or a ticket is past a limit.
+    #[error("the request is malformed: {what}")]
+    Malformed {
+        /// What is wrong.
+        what: String,
+    },
+
+    /// The ticket leads to another cluster.
+    #[error(
+        "the ticket is for the cluster {theirs}, and this is {ours}; ask a member for a ticket"
+    )]
+    OtherCluster {
+        /// Where it was used.
+        ours: ClusterId,
+        /// What it is for.
+        theirs: ClusterId,
+    },
+    /// The signature does not fit, or the ticket says other than what was committed.
+    #[error("the ticket was tampered with: its signature does not fit; ask for a new one")]
+    Tampered,
+    /// It was made by a node that is no longer a member, or never was.
+    #[error("the member that made the ticket is no longer one; ask another member for a ticket")]
+    IssuerGone,
+    /// Its time is over.
+    #[error("the ticket expired {ago_s} s ago; ask for a new one")]
+    Expired {
+        /// How long ago.
+        ago_s: u64,
+    },
+    /// It was revoked.
+    #[error("the ticket was revoked; ask for a new one")]
+    Revoked,
+    /// It was used as often as it may be.
+    #[error("the ticket was used {uses} times, as often as it may be; ask for a new one")]
+    UsedUp {
+        /// How often.
+        uses: u32,
+    },
+    /// No such ticket is known: it was never committed, or dropped after it expired.
+    #[error("the cluster does not know this ticket; ask for a new one")]
+    UnknownTicket,
+
+    /// The number asked for belongs to another node, or once did.
+    #[error("the number {node} is or was another node's; ask for another, or for none")]
+    NodeTaken {
+        /// The number.
+        node: NodeId,
+    },
+    /// The number asked for is no number of a node.
+    #[error("a node's number is 1 to {NODE_NUMBER_MAX}, and {node} is not; ask for another")]
+    NodeOutOfBounds {
+        /// The number.
+        node: NodeId,
+    },
+    /// There is no room for another member.
+    #[error("the cluster has {MEMBERS_MAX} members, its limit; remove one first")]
+    ClusterFull,
+    /// The node was removed, and its data still says that it is a member.
+    #[error(
+        "node {node} was removed from the cluster; to join anew, start with an empty data directory"
+    )]
+    Removed {
+        /// Its former number.
+        node: NodeId,
+    },
+    /// The node is leaving.
+    #[error(
+        "node {node} is leaving the cluster; when it has left, join anew with an empty data directory"
+    )]
+    Leaving {
+        /// Its number.
+        node: NodeId,
+    },
+
+    /// No member has this number.
+    #[error("no node has the number {node}; list the members")]
+    UnknownNode {
+        /// The number.
+        node: NodeId,
+    },
+    /// Without it nobody could vote.
+    #[error("node {node} is the last that may vote; add another voter first")]
+    LastVoter {
+        /// Its number.
+        node: NodeId,
+    },
+    /// Only what is leaving can have left.
+    #[error("node {node} is not leaving; ask it to leave, or remove it")]
+    NotLeaving {
+        /// Its number.
+        node: NodeId,
+    },
+
+    /// Only members make tickets.
+    #[error("only an active member makes tickets")]
+    NotMember,
+    /// The id was drawn before.
+    #[error("a ticket with this id exists; try again")]
+    TicketExists,
+    /// The list of tickets is full.
+    #[error("there are {limit} tickets of this kind, the limit; let some expire")]
+    TooManyTickets {
+        /// How many.
+        limit: u64,
+    },
+    /// The time that a ticket is to live is out of bounds.
+    #[error("a ticket lives between 1 s and {TICKET_LIFE_S_MAX} s from now on")]
+    LifeOutOfBounds,
+    /// The uses that a ticket is to have are out of bounds.
+    #[error("a ticket has 1 to {limit} uses, or any number")]
+    UsesOutOfBounds {
+        /// The most that are counted.
+        limit: u32,
+    },
+    /// Too many clients are counted.
+    #[error("{GRANT_CLIENTS_MAX} clients of limited tickets are known, the limit; let some expire")]
+    TooManyClients,
+}

@@ -1,0 +1,421 @@
+//! Each decision and each reason against it, as a person would meet them.
+
+use aspen::limits::*;
+use aspen::roster::clients::{Presented, authorise, check};
+use aspen::roster::leave::{finish_leaving, leave, remove, update};
+use aspen::roster::records::State;
+use aspen::roster::tickets::{Access, grant, revoke};
+use aspen::roster::{Roster, Standing};
+use aspen::types::NodeId;
+use aspen_tickets::{Grant, Role, Scope, USES_ANY, Verbs};
+
+use super::*;
+
+fn node(number: u64) -> NodeId {
+    NodeId(number)
+}
+
+/// Founder and voters up to `last`, each with its number for key and incarnation.
+fn voters(last: u8) -> Roster {
+    let mut roster = founded();
+    let invitation = invited(&mut roster, 1, Role::Voter, USES_ANY);
+    for number in 2..=last {
+        let admitted = join(&mut roster, &application(&invitation, key(number), number.into()));
+        assert_eq!(admitted.map(|admitted| admitted.node), Ok(node(number.into())));
+    }
+    roster
+}
+
+fn granted(roster: &mut Roster, id: u128, uses: u32) -> Grant {
+    let what = Access { name: "app".into(), scope: Scope::All, verbs: Verbs::ALL };
+    let new = NewTicket { id, life_s: 60, uses, issuer: key(1), what };
+    let (ticket, change) = grant(roster, &new, NOW_S).expect("a good grant");
+    commit(roster, &change);
+    ticket
+}
+
+fn presented(ticket: &Grant, client: u8) -> Presented {
+    let signature = signed(ticket);
+    Presented { cluster: CLUSTER, grant: ticket.clone(), signature, endpoint: key(client) }
+}
+
+fn present(roster: &mut Roster, presented: &Presented, now_s: u64) -> Result<bool, Refused> {
+    let (_, change) = authorise(roster, presented, now_s, &verify)?;
+    commit(roster, &change);
+    Ok(!change.is_empty())
+}
+
+#[test]
+fn a_cluster_is_founded_once() {
+    let roster = founded();
+    let again = Founding {
+        id: ClusterId(2),
+        name: "other".into(),
+        gossip_secret: [0; 32],
+        node: node(1),
+        endpoint: key(1),
+        description: described(1),
+    };
+    let refused = Refused::AlreadyFounded { id: CLUSTER };
+    assert_eq!(found(&roster, again.clone()), Err(refused));
+    assert!(matches!(
+        found(&Roster::default(), Founding { node: node(0), ..again.clone() }),
+        Err(Refused::NodeOutOfBounds { .. })
+    ));
+    assert!(matches!(
+        found(&Roster::default(), Founding { name: "\n".into(), ..again }),
+        Err(Refused::Malformed { .. })
+    ));
+    let empty = Roster::default();
+    assert_eq!(leave(&empty, node(1)), Err(Refused::UnknownNode { node: node(1) }));
+}
+
+#[test]
+fn every_way_a_ticket_can_be_bad_has_its_own_refusal() {
+    let mut roster = voters(3);
+    let once = invited(&mut roster, 2, Role::Voter, 1);
+    let refused = |roster: &Roster, application: &Application, now_s| {
+        admit(roster, application, now_s, &verify).expect_err("a bad ticket")
+    };
+    let good = application(&once, key(9), 9);
+
+    let other = ClusterId(78);
+    assert_eq!(
+        refused(&roster, &Application { cluster: other, ..good.clone() }, NOW_S),
+        Refused::OtherCluster { ours: CLUSTER, theirs: other }
+    );
+    let mut tampered = good.clone();
+    tampered.invitation.uses = 2;
+    assert_eq!(refused(&roster, &tampered, NOW_S), Refused::Tampered);
+    // Signed by a member, and still not what was committed.
+    tampered.signature = signed(&tampered.invitation);
+    assert_eq!(refused(&roster, &tampered, NOW_S), Refused::Tampered);
+    let unknown = aspen_tickets::Invitation { id: 99, ..once };
+    assert_eq!(refused(&roster, &application(&unknown, key(9), 9), NOW_S), Refused::UnknownTicket);
+    assert_eq!(refused(&roster, &good, NOW_S + 3_610), Refused::Expired { ago_s: 10 });
+    assert_eq!(refused(&roster, &good, NOW_S + 3_600), Refused::Expired { ago_s: 0 });
+
+    join(&mut roster, &application(&once, key(8), 8)).expect("its one use");
+    assert_eq!(refused(&roster, &good, NOW_S), Refused::UsedUp { uses: 1 });
+
+    let revoked = invited(&mut roster, 3, Role::Voter, 1);
+    let change = revoke(&roster, 3).expect("it is there");
+    commit(&mut roster, &change);
+    assert_eq!(refused(&roster, &application(&revoked, key(9), 9), NOW_S), Refused::Revoked);
+    assert!(revoke(&roster, 3).expect("it is there").is_empty());
+    assert_eq!(revoke(&roster, 4), Err(Refused::UnknownTicket));
+
+    let orphan = invited(&mut roster, 5, Role::Voter, 1);
+    let change = remove(&roster, node(1)).expect("there are others");
+    commit(&mut roster, &change);
+    assert_eq!(refused(&roster, &application(&orphan, key(9), 9), NOW_S), Refused::IssuerGone);
+}
+
+#[test]
+fn joining_twice_is_joining_once() {
+    let mut roster = founded();
+    let once = invited(&mut roster, 1, Role::Learner, 1);
+    let mut asked = application(&once, key(2), 2);
+    let first = join(&mut roster, &asked).expect("a good ticket");
+    assert_eq!((first.node, first.role, first.again), (node(2), Role::Learner, false));
+
+    // However late and however often, and whatever became of the ticket.
+    let change = revoke(&roster, 1).expect("it is there");
+    commit(&mut roster, &change);
+    let (again, change) = admit(&roster, &asked, NOW_S + 10_000, &verify).expect("it is a member");
+    assert_eq!((again.node, again.again), (node(2), true));
+    assert!(change.is_empty());
+    assert_eq!(roster.invitations().next().map(|(_, invitation)| invitation.used), Some(1));
+
+    // It takes over what the node newly says, and what else it would like it does not get.
+    asked.description.addresses = vec!["127.0.0.1:9".parse().unwrap()];
+    asked.wanted = Some(node(7));
+    assert_eq!(join(&mut roster, &asked).map(|admitted| admitted.node), Ok(node(2)));
+    assert_eq!(roster.member(node(2)).map(|member| member.addresses.len()), Some(1));
+}
+
+#[test]
+fn a_node_without_its_data_is_a_new_node() {
+    let mut roster = voters(3);
+    let invitation = invited(&mut roster, 2, Role::Voter, 1);
+    let back = join(&mut roster, &application(&invitation, key(2), 20)).expect("a good ticket");
+    assert_eq!((back.node, back.replaces, back.again), (node(4), Some(node(2)), false));
+    assert_eq!(roster.member(node(2)).map(|member| member.state), Some(State::Removed));
+    assert_eq!(roster.standing(key(2)), Standing::Member(node(4)));
+    // The old directory, found again, is not the member's any longer.
+    let invitation = invited(&mut roster, 3, Role::Voter, 1);
+    let old = join(&mut roster, &application(&invitation, key(2), 2)).expect("a new node again");
+    assert_eq!((old.node, old.replaces), (node(5), Some(node(4))));
+}
+
+#[test]
+fn a_lost_member_needs_a_good_ticket_as_anyone() {
+    let mut roster = voters(3);
+    let invitation = invited(&mut roster, 2, Role::Voter, 1);
+    join(&mut roster, &application(&invitation, key(9), 9)).expect("its one use");
+    assert_eq!(
+        join(&mut roster, &application(&invitation, key(2), 20)),
+        Err(Refused::UsedUp { uses: 1 })
+    );
+    assert_eq!(roster.standing(key(2)), Standing::Member(node(2)));
+}
+
+#[test]
+fn who_was_removed_is_told_and_may_join_anew() {
+    let mut roster = voters(3);
+    let invitation = invited(&mut roster, 2, Role::Voter, 5);
+    let change = remove(&roster, node(3)).expect("there are others");
+    commit(&mut roster, &change);
+    assert_eq!(roster.standing(key(3)), Standing::Removed(node(3)));
+    assert_eq!(roster.standing(key(9)), Standing::Stranger);
+    let refused = Refused::Removed { node: node(3) };
+    assert_eq!(join(&mut roster, &application(&invitation, key(3), 3)), Err(refused.clone()));
+    assert_eq!(remove(&roster, node(3)), Err(refused.clone()));
+    assert_eq!(update(&roster, node(3), &described(3)), Err(refused));
+
+    let anew = join(&mut roster, &application(&invitation, key(3), 30)).expect("a good ticket");
+    assert_eq!((anew.node, anew.replaces), (node(4), None));
+    assert_eq!(roster.standing(key(3)), Standing::Member(node(4)));
+}
+
+#[test]
+fn leaving_takes_two_steps() {
+    let mut roster = voters(3);
+    assert_eq!(finish_leaving(&roster, node(3)), Err(Refused::NotLeaving { node: node(3) }));
+    let change = leave(&roster, node(3)).expect("there are others");
+    commit(&mut roster, &change);
+    assert!(leave(&roster, node(3)).expect("it is leaving").is_empty());
+    assert_eq!(roster.standing(key(3)), Standing::Member(node(3)));
+    assert!(!roster.wanted().members.contains_key(&node(3)));
+    let again = roster.clone();
+    let known = again.invitations().map(|(id, at)| at.ticketed(id)).next().expect("the first");
+    assert_eq!(
+        join(&mut roster, &application(&known, key(3), 3)),
+        Err(Refused::Leaving { node: node(3) })
+    );
+    let change = finish_leaving(&roster, node(3)).expect("it is leaving");
+    commit(&mut roster, &change);
+    assert_eq!(roster.standing(key(3)), Standing::Removed(node(3)));
+    assert_eq!(leave(&roster, node(9)), Err(Refused::UnknownNode { node: node(9) }));
+}
+
+#[test]
+fn the_last_voter_stays() {
+    let mut roster = voters(2);
+    let learner = invited(&mut roster, 2, Role::Learner, 9);
+    join(&mut roster, &application(&learner, key(3), 3)).expect("a good ticket");
+    let change = leave(&roster, node(1)).expect("node 2 stays");
+    commit(&mut roster, &change);
+    let refused = Refused::LastVoter { node: node(2) };
+    assert_eq!(leave(&roster, node(2)), Err(refused.clone()));
+    assert_eq!(remove(&roster, node(2)), Err(refused));
+    remove(&roster, node(1)).expect("a leaving one can be removed");
+    remove(&roster, node(3)).expect("a learner can be removed");
+}
+
+/// Its data is lost, and with a ticket for a learner its return would leave nobody who votes.
+#[test]
+fn the_last_voter_does_not_return_as_a_learner() {
+    let mut roster = founded();
+    let learner = invited(&mut roster, 1, Role::Learner, 9);
+    join(&mut roster, &application(&learner, key(2), 2)).expect("a good ticket");
+    let refused = Refused::LastVoter { node: node(1) };
+    assert_eq!(join(&mut roster, &application(&learner, key(1), 10)), Err(refused));
+    let voter = invited(&mut roster, 2, Role::Voter, 9);
+    let back = join(&mut roster, &application(&voter, key(1), 10)).expect("it votes itself");
+    assert_eq!((back.node, back.replaces), (node(3), Some(node(1))));
+}
+
+#[test]
+fn numbers_can_be_asked_for_and_are_never_given_twice() {
+    let mut roster = founded();
+    let invitation = invited(&mut roster, 1, Role::Voter, USES_ANY);
+    let mut ask = |number: u8, wanted: Option<u64>| {
+        let asked = application(&invitation, key(number), number.into());
+        let asked = Application { wanted: wanted.map(NodeId), ..asked };
+        join(&mut roster, &asked).map(|admitted| admitted.node.0)
+    };
+    assert_eq!(ask(2, Some(3)), Ok(3));
+    assert_eq!(ask(3, None), Ok(2));
+    assert_eq!(ask(4, None), Ok(4), "3 was asked for before");
+    assert_eq!(ask(5, Some(3)), Err(Refused::NodeTaken { node: node(3) }));
+    assert_eq!(ask(5, Some(0)), Err(Refused::NodeOutOfBounds { node: node(0) }));
+    let far = NODE_NUMBER_MAX + 1;
+    assert_eq!(ask(5, Some(far)), Err(Refused::NodeOutOfBounds { node: node(far) }));
+    assert_eq!(ask(5, Some(NODE_NUMBER_MAX)), Ok(NODE_NUMBER_MAX));
+    assert_eq!(ask(6, None), Ok(5));
+}
+
+#[test]
+fn old_tombstones_are_forgotten_and_their_numbers_stay_used() {
+    let mut roster = founded();
+    let invitation = invited(&mut roster, 1, Role::Voter, USES_ANY);
+    for round in 0..=TOMBSTONES_MAX as u64 {
+        let admitted = join(&mut roster, &application(&invitation, key(2), u128::from(round) + 2));
+        assert_eq!(admitted.map(|admitted| admitted.node), Ok(node(round + 2)));
+        let change = remove(&roster, node(round + 2)).expect("the founder stays");
+        commit(&mut roster, &change);
+    }
+    let tombstones = roster.members().filter(|member| !member.is_present()).count();
+    assert_eq!(tombstones, TOMBSTONES_MAX);
+    assert_eq!(roster.member(node(2)), None, "the oldest is forgotten");
+    let asked = application(&invitation, key(3), 3);
+    let asked = Application { wanted: Some(node(2)), ..asked };
+    assert_eq!(join(&mut roster, &asked), Err(Refused::NodeTaken { node: node(2) }));
+}
+
+#[test]
+fn a_full_cluster_admits_nobody_new() {
+    let mut roster = founded();
+    let invitation = invited(&mut roster, 1, Role::Learner, USES_ANY);
+    let endpoint = |number: u32| {
+        let mut bytes = [0xee; 32];
+        bytes[..4].copy_from_slice(&number.to_le_bytes());
+        aspen::types::EndpointId(bytes)
+    };
+    for number in 1..MEMBERS_MAX as u32 {
+        join(&mut roster, &application(&invitation, endpoint(number), 1)).expect("there is room");
+    }
+    assert_eq!(
+        join(&mut roster, &application(&invitation, endpoint(0), 1)),
+        Err(Refused::ClusterFull)
+    );
+    let known = join(&mut roster, &application(&invitation, endpoint(1), 1));
+    assert!(known.expect("it is a member").again);
+    let lost = join(&mut roster, &application(&invitation, endpoint(1), 2));
+    assert!(lost.expect("it takes its own place").replaces.is_some());
+}
+
+#[test]
+fn tickets_are_bounded_and_expired_ones_make_room() {
+    let mut roster = founded();
+    let new = |id| NewTicket { id, life_s: 60, uses: 1, issuer: key(1), what: Role::Voter };
+    let refused = |roster: &Roster, new, now_s| invite(roster, &new, now_s).map(drop);
+    for id in 1..=INVITATIONS_MAX as u128 {
+        let (_, change) = invite(&roster, &new(id), NOW_S).expect("there is room");
+        commit(&mut roster, &change);
+    }
+    let full = Refused::TooManyTickets { limit: INVITATIONS_MAX as u64 };
+    assert_eq!(refused(&roster, new(0), NOW_S + 59), Err(full));
+    let (_, change) = invite(&roster, &new(0), NOW_S + 60).expect("they expired");
+    assert!(change.writes.len() + change.guards.len() <= TXN_OPS_MAX);
+    commit(&mut roster, &change);
+    assert_eq!(roster.invitations().count(), INVITATIONS_MAX - ROSTER_DROPS_MAX + 1);
+
+    assert_eq!(refused(&roster, new(0), NOW_S + 60), Err(Refused::TicketExists));
+    let what = Access { name: String::new(), scope: Scope::All, verbs: Verbs::ALL };
+    let same = NewTicket { id: 0, life_s: 60, uses: 1, issuer: key(1), what };
+    assert_eq!(grant(&roster, &same, NOW_S).map(drop), Err(Refused::TicketExists));
+    let stranger = NewTicket { issuer: key(9), ..new(5_000) };
+    assert_eq!(refused(&roster, stranger, NOW_S), Err(Refused::NotMember));
+    for life_s in [0, TICKET_LIFE_S_MAX + 1, u64::MAX] {
+        let new = NewTicket { life_s, ..new(5_000) };
+        assert_eq!(refused(&roster, new, NOW_S), Err(Refused::LifeOutOfBounds));
+    }
+    let none = NewTicket { uses: 0, ..new(5_000) };
+    assert_eq!(refused(&roster, none, NOW_S), Err(Refused::UsesOutOfBounds { limit: u32::MAX }));
+}
+
+#[test]
+fn a_clients_ticket_counts_keys_not_connections() {
+    let mut roster = founded();
+    let twice = granted(&mut roster, 1, 2);
+    assert_eq!(present(&mut roster, &presented(&twice, 11), NOW_S), Ok(true));
+    assert_eq!(present(&mut roster, &presented(&twice, 11), NOW_S), Ok(false));
+    assert_eq!(present(&mut roster, &presented(&twice, 12), NOW_S), Ok(true));
+    assert_eq!(
+        present(&mut roster, &presented(&twice, 13), NOW_S),
+        Err(Refused::UsedUp { uses: 2 })
+    );
+    assert_eq!(present(&mut roster, &presented(&twice, 12), NOW_S), Ok(false));
+    assert_eq!(roster.clients_of(1).count(), 2);
+
+    let any = granted(&mut roster, 2, USES_ANY);
+    assert_eq!(present(&mut roster, &presented(&any, 13), NOW_S), Ok(false));
+}
+
+#[test]
+fn every_way_a_clients_ticket_can_be_bad_has_its_own_refusal() {
+    let mut roster = voters(2);
+    let ticket = granted(&mut roster, 2, USES_ANY);
+    let good = presented(&ticket, 11);
+    let (permit, _) = authorise(&roster, &good, NOW_S, &verify).expect("a good ticket");
+    assert_eq!(check(&roster, &permit, NOW_S), Ok(()));
+
+    let other = Presented { cluster: ClusterId(78), ..good.clone() };
+    let refused = Refused::OtherCluster { ours: CLUSTER, theirs: ClusterId(78) };
+    assert_eq!(present(&mut roster, &other, NOW_S), Err(refused));
+    let mut tampered = good.clone();
+    tampered.grant.uses = 1;
+    assert_eq!(present(&mut roster, &tampered, NOW_S), Err(Refused::Tampered));
+    tampered.signature = signed(&tampered.grant);
+    assert_eq!(present(&mut roster, &tampered, NOW_S), Err(Refused::Tampered));
+    let unknown = presented(&Grant { id: 9, ..ticket.clone() }, 11);
+    assert_eq!(present(&mut roster, &unknown, NOW_S), Err(Refused::UnknownTicket));
+    let expired = Refused::Expired { ago_s: 1 };
+    assert_eq!(present(&mut roster, &good, NOW_S + 61), Err(expired.clone()));
+    assert_eq!(check(&roster, &permit, NOW_S + 61), Err(expired));
+
+    let mut after = roster.clone();
+    commit(&mut after, &revoke(&roster, 2).expect("it is there"));
+    assert_eq!(present(&mut after, &good, NOW_S), Err(Refused::Revoked));
+    assert_eq!(check(&after, &permit, NOW_S), Err(Refused::Revoked));
+    let mut after = roster.clone();
+    commit(&mut after, &remove(&roster, node(1)).expect("node 2 stays"));
+    assert_eq!(present(&mut after, &good, NOW_S), Err(Refused::IssuerGone));
+    assert_eq!(check(&after, &permit, NOW_S), Err(Refused::IssuerGone));
+}
+
+#[test]
+fn grants_are_bounded_and_go_with_their_clients() {
+    let mut roster = founded();
+    let what = Access { name: "app".into(), scope: Scope::All, verbs: Verbs::ALL };
+    let many = NewTicket { id: 1, life_s: 60, uses: GRANT_USES_MAX + 1, issuer: key(1), what };
+    let refused = Refused::UsesOutOfBounds { limit: GRANT_USES_MAX };
+    assert_eq!(grant(&roster, &many, NOW_S).map(drop), Err(refused));
+    let mut named = NewTicket { uses: 1, ..many };
+    named.what.name = "\u{7}".into();
+    let refused = grant(&roster, &named, NOW_S).map(drop);
+    assert!(matches!(refused, Err(Refused::Malformed { .. })));
+
+    let ticket = granted(&mut roster, 1, GRANT_USES_MAX);
+    for client in 0..=u8::MAX {
+        assert_eq!(present(&mut roster, &presented(&ticket, client), NOW_S), Ok(true));
+    }
+    named.what.name.clear();
+    let (_, change) = grant(&roster, &NewTicket { id: 2, ..named }, NOW_S + 60).expect("room");
+    assert!(change.writes.len() + change.guards.len() <= TXN_OPS_MAX);
+    commit(&mut roster, &change);
+    assert_eq!((roster.grants().count(), roster.clients_of(1).count()), (1, 0));
+}
+
+/// Whatever is decided on the same records, only one of two is committed where both together would
+/// break a promise; where they would not, both are.
+#[test]
+fn of_two_decisions_on_the_same_records_one_is_decided_again() {
+    let mut roster = voters(3);
+    let once = invited(&mut roster, 2, Role::Voter, 1);
+    let admit =
+        |endpoint| admit(&roster, &application(&once, key(endpoint), 9), NOW_S, &verify).unwrap().1;
+    let conflicts = [
+        ("one use for two", admit(8), admit(9)),
+        ("a use after the revocation", revoke(&roster, 2).unwrap(), admit(9)),
+        ("two that leave", leave(&roster, node(1)).unwrap(), leave(&roster, node(2)).unwrap()),
+        ("two removed", remove(&roster, node(1)).unwrap(), remove(&roster, node(2)).unwrap()),
+        ("an issuer's last invitation", remove(&roster, node(1)).unwrap(), admit(9)),
+    ];
+    for (what, first, second) in conflicts {
+        let mut roster = roster.clone();
+        assert_eq!(roster.commit(&first), Ok(true), "{what}");
+        let after = roster.clone();
+        assert_eq!(roster.commit(&second), Ok(false), "{what}");
+        assert_eq!(roster, after, "{what}");
+    }
+    let moved = |number| Description { name: "moved".into(), ..described(number) };
+    let (second, third) =
+        (update(&roster, node(2), &moved(2)), update(&roster, node(3), &moved(3)));
+    let ninth = admit(9);
+    for change in [second.unwrap(), third.unwrap(), ninth] {
+        commit(&mut roster, &change);
+    }
+}

@@ -1,0 +1,277 @@
+//! The records' bytes, which every later version must read.
+
+use aspen::roster::admit::{Admitted, Application};
+use aspen::roster::clients::Presented;
+use aspen::roster::records::*;
+use aspen::roster::refused::Refused;
+use aspen::roster::{Roster, Standing};
+use aspen::types::{ClusterId, EndpointId, NodeId};
+use aspen_tickets::{Role, Scope, USES_ANY, Verb, Verbs};
+use proptest::prelude::*;
+
+use super::*;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn member() -> Member {
+    Member {
+        node: NodeId(3),
+        endpoint: key(7),
+        incarnation: 9,
+        name: "a".into(),
+        role: Role::Learner,
+        addresses: vec!["127.0.0.1:4681".parse().unwrap()],
+        version: "0.1".into(),
+        state: State::Leaving,
+        invitation: 5,
+    }
+}
+
+fn grant() -> Grant {
+    Grant {
+        name: "app".into(),
+        scope: Scope::Keyspaces(vec!["default".into()]),
+        verbs: Verbs::from_iter([Verb::Read, Verb::Write]),
+        created_s: 1,
+        expires_s: 1_800_000_000,
+        uses: 3,
+        used: 1,
+        issuer: key(9),
+        revoked: false,
+    }
+}
+
+fn invitation() -> aspen::roster::records::Invitation {
+    aspen::roster::records::Invitation {
+        role: Role::Voter,
+        created_s: 1,
+        expires_s: 1_800_000_000,
+        uses: USES_ANY,
+        used: 2,
+        issuer: key(9),
+        revoked: true,
+    }
+}
+
+fn cluster() -> Cluster {
+    Cluster {
+        id: ClusterId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10),
+        name: "lab".into(),
+        gossip_secret: [5; 32],
+        next_node: NodeId(4),
+        forgotten: NodeId(0),
+    }
+}
+
+fn records() -> Vec<(Record, String, String)> {
+    let (fives, sevens, nines) = ("05".repeat(32), "07".repeat(32), "09".repeat(32));
+    vec![
+        (
+            Record::Cluster(cluster()),
+            "cluster".into(),
+            format!("01 909eb8e8c0e1828589909cb0d080c1818202 036c6162 {fives} 04 00"),
+        ),
+        (
+            Record::Member(member()),
+            "member/3".into(),
+            format!("01 03 {sevens} 09 0161 01 01 007f000001c924 03302e31 01 05"),
+        ),
+        (
+            Record::Invitation(0x10, invitation()),
+            "invitation/00000000000000000000000000000010".into(),
+            format!("01 00 01 80a4a7da06 ffffffff0f 02 {nines} 01"),
+        ),
+        (
+            Record::Grant(0x10, grant()),
+            "grant/00000000000000000000000000000010".into(),
+            format!("01 03617070 01 01 0764656661756c74 03 01 80a4a7da06 03 01 {nines} 00"),
+        ),
+        (
+            Record::Client(0x10, key(7), Client { since_s: 1 }),
+            format!("client/00000000000000000000000000000010/{sevens}"),
+            "01 01".into(),
+        ),
+    ]
+}
+
+#[test]
+fn the_first_version_of_each_record_keeps_its_bytes() {
+    for (record, key, value) in records() {
+        assert_eq!(String::from_utf8(record.key().encode()).unwrap(), key);
+        assert_eq!(hex(&record.encode()), value.replace(' ', ""), "{key}");
+        assert_eq!(RecordKey::decode(key.as_bytes()), Ok(Some(record.key())));
+        assert_eq!(Record::decode(record.key(), &record.encode()), Ok(record));
+    }
+}
+
+#[test]
+fn what_travels_keeps_its_bytes() {
+    let bytes = |value: &dyn Fn() -> Result<Vec<u8>, postcard::Error>| hex(&value().unwrap());
+    let application = Application {
+        cluster: ClusterId(1),
+        invitation: invitation().ticketed(2),
+        signature: Signature([3; 64]),
+        endpoint: key(4),
+        wanted: Some(NodeId(5)),
+        description: described(6),
+    };
+    let expected = format!(
+        "01 02 00 80a4a7da06 ffffffff0f {} {} {} 01 05 06 00 00 05302e312e30",
+        "09".repeat(32),
+        "03".repeat(64),
+        "04".repeat(32)
+    );
+    assert_eq!(bytes(&|| postcard::to_stdvec(&application)), expected.replace(' ', ""));
+
+    let presented = Presented {
+        cluster: ClusterId(1),
+        grant: grant().ticketed(2),
+        signature: Signature([3; 64]),
+        endpoint: key(4),
+    };
+    let expected = format!(
+        "01 02 01 01 0764656661756c74 03 80a4a7da06 03 {} {} {}",
+        "09".repeat(32),
+        "03".repeat(64),
+        "04".repeat(32)
+    );
+    assert_eq!(bytes(&|| postcard::to_stdvec(&presented)), expected.replace(' ', ""));
+
+    let admitted =
+        Admitted { node: NodeId(3), role: Role::Voter, again: true, replaces: Some(NodeId(2)) };
+    assert_eq!(bytes(&|| postcard::to_stdvec(&admitted)), "0300010102");
+    assert_eq!(bytes(&|| postcard::to_stdvec(&Refused::NotFounded)), "00");
+    assert_eq!(bytes(&|| postcard::to_stdvec(&Refused::Tampered)), "04");
+    assert_eq!(bytes(&|| postcard::to_stdvec(&Refused::Removed { node: NodeId(2) })), "0d02");
+    assert_eq!(bytes(&|| postcard::to_stdvec(&Refused::TooManyClients)), "17");
+}
+
+#[test]
+fn keys_of_others_are_left_out_and_ours_have_one_form() {
+    for key in ["", "clusters", "members/1", "keyspace/default", "\u{e4}"] {
+        assert_eq!(RecordKey::decode(key.as_bytes()), Ok(None), "{key}");
+    }
+    assert_eq!(RecordKey::decode(b"\xff"), Ok(None));
+    let upper = format!("invitation/{:032X}", 0xab);
+    for key in [
+        "cluster/",
+        "cluster/1",
+        "member",
+        "member/",
+        "member/01",
+        "member/+1",
+        "member/-1",
+        "member/1/",
+        "invitation/10",
+        "grant/",
+        "client/00000000000000000000000000000010",
+        "client/00000000000000000000000000000010/07",
+        &upper,
+    ] {
+        assert!(RecordKey::decode(key.as_bytes()).is_err(), "{key}");
+    }
+}
+
+#[test]
+fn records_out_of_bounds_are_damage() {
+    let long = "n".repeat(65);
+    let address: std::net::SocketAddr = "127.0.0.1:1".parse().unwrap();
+    let broken = [
+        Record::Member(Member { node: NodeId(0), ..member() }),
+        Record::Member(Member { name: long.clone(), ..member() }),
+        Record::Member(Member { name: "\u{1b}[2J".into(), ..member() }),
+        Record::Member(Member { version: "v".repeat(33), ..member() }),
+        Record::Member(Member { addresses: vec![address; 9], ..member() }),
+        Record::Cluster(Cluster { name: String::new(), ..cluster() }),
+        Record::Cluster(Cluster { name: long.clone(), ..cluster() }),
+        Record::Cluster(Cluster { next_node: NodeId(0), ..cluster() }),
+        Record::Grant(1, Grant { name: long, ..grant() }),
+        Record::Grant(1, Grant { uses: 0, ..grant() }),
+        Record::Grant(1, Grant { scope: Scope::Keyspaces(Vec::new()), ..grant() }),
+        Record::Invitation(1, aspen::roster::records::Invitation { uses: 0, ..invitation() }),
+    ];
+    for record in broken {
+        assert!(Record::decode(record.key(), &record.encode()).is_err(), "{record:?}");
+    }
+    let other = RecordKey::Member(NodeId(4));
+    assert!(Record::decode(other, &Record::Member(member()).encode()).is_err());
+}
+
+#[test]
+fn damage_leaves_the_roster_as_it_was() {
+    let mut roster = founded();
+    let before = roster.clone();
+    for value in [&b""[..], b"\x02\x01", b"\x01", b"\x00"] {
+        assert!(roster.put(b"member/1", value, 9).is_err());
+        assert!(roster.put(b"member/01", value, 9).is_err());
+        assert_eq!(roster, before);
+    }
+    roster.put(b"keyspace/default", b"whatever", 9).expect("it is not ours");
+    assert_eq!(roster.revision(), 9);
+    assert_eq!(roster.standing(key(1)), Standing::Member(NodeId(1)));
+}
+
+#[test]
+fn a_secret_is_not_shown() {
+    assert!(!format!("{:?}", cluster()).contains("5, 5"));
+    assert!(!format!("{:?}", founded()).contains("5, 5"));
+}
+
+proptest! {
+    #[test]
+    fn changed_bytes_are_a_record_in_its_one_form_or_refused(
+        which in 0..5_usize,
+        at in any::<prop::sample::Index>(),
+        with in any::<u8>(),
+        cut in any::<bool>(),
+    ) {
+        let (record, ..) = records().swap_remove(which);
+        let mut bytes = record.encode();
+        let at = at.index(bytes.len());
+        if cut { bytes.truncate(at) } else { bytes[at] = with }
+        if let Ok(read) = Record::decode(record.key(), &bytes) {
+            prop_assert_eq!(read.encode(), bytes);
+        }
+    }
+
+    #[test]
+    fn any_key_is_in_its_one_form_or_refused(
+        kind in prop_oneof!["cluster", "member", "invitation", "grant", "client"],
+        rest in "(/[0-9a-f+]{0,40}){0,3}",
+    ) {
+        let key = kind + &rest;
+        if let Ok(Some(read)) = RecordKey::decode(key.as_bytes()) {
+            prop_assert_eq!(read.encode(), key.as_bytes());
+        }
+    }
+
+    #[test]
+    fn members_survive_their_bytes(
+        node in 1_u64..,
+        endpoint in any::<[u8; 32]>(),
+        name in "[a-zä]{0,32}",
+        addresses in proptest::collection::vec(any::<(std::net::IpAddr, u16)>(), 0..=8),
+    ) {
+        let addresses = addresses.into_iter().map(Into::into).collect();
+        let endpoint = EndpointId(endpoint);
+        let record = Record::Member(Member { node: NodeId(node), endpoint, name, addresses, ..member() });
+        prop_assert_eq!(Record::decode(record.key(), &record.encode()), Ok(record));
+    }
+}
+
+#[test]
+fn loading_is_the_same_as_following() {
+    let mut roster = founded();
+    let invitation = invited(&mut roster, 1, Role::Voter, 2);
+    join(&mut roster, &application(&invitation, key(2), 2)).expect("a good ticket");
+    let text = |record: &Record| (record.key().encode(), record.encode());
+    let member = |node| text(&Record::Member(roster.member(NodeId(node)).unwrap().clone()));
+    let invitations: Vec<_> =
+        roster.invitations().map(|(id, at)| text(&Record::Invitation(id, at.clone()))).collect();
+    let cluster = text(&Record::Cluster(roster.cluster().unwrap().clone()));
+    let records = [(member(1), 1), (member(2), 3), (invitations[0].clone(), 3), (cluster, 3)];
+    let records = records.map(|((key, value), revision)| (key, value, revision));
+    assert_eq!(Roster::load(records, 3), Ok(roster));
+}
