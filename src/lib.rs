@@ -29,7 +29,7 @@
 //! | [`node`] | the builder, the running service, its doors, shutdown |
 //! | [`client`] | [`KvClient`]: requests, sessions, retries, locks, watches |
 //! | [`actors`] | the supervised parts: store, groups, health, doors; restarts and breakers |
-//! | [`raft`] | openraft bound to our types: propose, read, watch, leases, checkpoints |
+//! | [`raft`] | openraft bound to our types, store and network: propose, read, watch, members, snapshots |
 //! | [`store`] | the shared log, the state files, snapshots, checksums, free space |
 //! | [`net`] | the node's key, its iroh endpoint, its peers: links, calls, streams, lanes |
 //! | [`wire`] | pure: what stands on the wire between nodes, as bytes |

@@ -104,6 +104,38 @@ pub const APPLY_BATCH_ENTRIES_MAX: usize = 1_024;
 /// Most bytes of entries applied in one state transaction.
 pub const APPLY_BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Most entries in one message to a follower; their bytes are bounded more closely.
+pub const APPEND_ENTRIES_MAX: u64 = 4_096;
+/// About how many bytes of entries one message to a follower has, unless one entry has more: large
+/// enough that the head costs nothing, small enough that the next message need not wait long.
+pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
+/// Most bytes of entries that a follower has taken from a leader and not yet answered, in one
+/// group. What comes on top waits on the way.
+pub const APPEND_UNANSWERED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long a leader waits for a follower's next answer while entries are out; past it they are
+/// sent again on a new lane. Longer than any healthy disk takes for one sync.
+pub const APPEND_SILENCE_MAX: Duration = Duration::from_secs(5);
+/// The pause after the first failed try to reach a member with entries; it doubles up to
+/// [`MEMBER_BACKOFF_MAX`].
+pub const MEMBER_BACKOFF_MIN: Duration = Duration::from_millis(20);
+/// The longest pause between tries to reach a member with entries.
+pub const MEMBER_BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// How long a follower waits for its leader's word on a read. Past it the reads that wait are
+/// refused as `Unavailable`.
+pub const READ_INDEX_MAX: Duration = Duration::from_secs(2);
+/// How long a planned change of leader may take before it is given up: then the group elects
+/// whoever can lead.
+pub const TRANSFER_MAX: Duration = Duration::from_secs(2);
+/// How long a replica that stops tries to hand its lead over. Past it the others elect somebody.
+pub const TRANSFER_STOP_MAX: Duration = Duration::from_secs(1);
+/// How often a leader that is to hand over looks how far the chosen one has come.
+pub const LAG_LOOK: Duration = Duration::from_millis(10);
+/// Most entries by which the log of a chosen leader may lag: the group takes no writes until it has
+/// caught up.
+pub const TRANSFER_LAG_ENTRIES_MAX: u64 = 10_000;
+/// How long a change of a group's members may take before its outcome is called unknown.
+pub const MEMBERS_CHANGE_MAX: Duration = Duration::from_secs(10);
+
 // --- the log ---
 
 /// Size of a log segment file, pre-allocated: appends then change no file length. Two frames of
@@ -146,6 +178,21 @@ pub const SNAPSHOT_ROW_BYTES_MAX: usize = VALUE_BYTES_MAX + 64 * 1024;
 /// Longest mark at the head of a snapshot: three small ids and a membership of some thousand
 /// nodes. A stream with a longer one is refused.
 pub const SNAPSHOT_MARK_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of a snapshot that were sent and not yet acknowledged: they are kept to be sent again
+/// on another link. A chunk is sent whole, so it is this and one chunk.
+pub const SNAPSHOT_WINDOW_BYTES: usize = 4 * 1024 * 1024;
+/// Largest snapshot that is received. Past it: refused.
+pub const SNAPSHOT_BYTES_MAX: u64 = 1 << 40;
+/// How long either side of a snapshot waits for the other's next word; past it the link counts as
+/// broken.
+pub const SNAPSHOT_SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How often a receiver that checks and installs a snapshot says that it is still at it.
+pub const SNAPSHOT_SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+/// How long a sender tries to go on with a broken sending, and how long the receiver keeps what
+/// has arrived. Past it the snapshot is sent anew.
+pub const SNAPSHOT_RESUME_MAX: Duration = Duration::from_secs(30);
+/// The wait between two tries to go on.
+pub const SNAPSHOT_RESUME_PAUSE: Duration = Duration::from_millis(200);
 /// About how many bytes of a snapshot's rows enter the new state in one transaction.
 pub const SNAPSHOT_INSTALL_BYTES: usize = 4 * 1024 * 1024;
 /// Below this share of free disk, in percent, writes are refused with `NoSpace`.
@@ -373,6 +420,10 @@ const _: () = {
     assert!(2 * KEY_BYTES_MAX + VALUE_BYTES_MAX < SNAPSHOT_ROW_BYTES_MAX);
     assert!(SESSION_ANSWER_BYTES_MAX < SNAPSHOT_ROW_BYTES_MAX);
     assert!(SNAPSHOT_ROW_BYTES_MAX <= u32::MAX as usize);
+    assert!(APPEND_BYTES_MAX <= LOG_READ_BYTES_MAX);
+    assert!(TXN_BYTES_MAX < APPEND_UNANSWERED_BYTES_MAX);
+    assert!(SNAPSHOT_SIGN_OF_LIFE.as_millis() * 2 < SNAPSHOT_SILENCE_MAX.as_millis());
+    assert!(SNAPSHOT_RESUME_PAUSE.as_millis() < SNAPSHOT_RESUME_MAX.as_millis());
     assert!(SPACE_FREE_PERCENT_MIN < SPACE_FREE_PERCENT_WARN);
     assert!(LEASE_TTL_MS_MIN < LEASE_TTL_MS_MAX);
     assert!(LEASE_KEYS_MAX as usize <= DELETE_KEYS_MAX);
@@ -399,5 +450,6 @@ const _: () = {
     assert!(2 * (ROSTER_DROPS_MAX + 8) <= TXN_OPS_MAX);
     assert!(VOTERS_MAX % 2 == 1);
     assert!(HTTP_DRAIN_MAX.as_secs() < PART_STOP_MAX.as_secs());
+    assert!(TRANSFER_STOP_MAX.as_secs() < PART_STOP_MAX.as_secs());
     assert!(PART_STOP_MAX.as_secs() < SHUTDOWN_MAX.as_secs());
 };

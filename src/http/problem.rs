@@ -286,9 +286,7 @@ impl From<Invalid> for Problem {
             | Invalid::ClusterId
             | Invalid::EndpointId
             | Invalid::Consistency
-            | Invalid::Other(_) => {
-                problem(&INVALID)
-            }
+            | Invalid::Other(_) => problem(&INVALID),
         }
     }
 }

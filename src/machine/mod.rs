@@ -19,6 +19,7 @@ mod apply;
 mod claim;
 mod compact;
 mod draft;
+mod growth;
 mod hash;
 mod history;
 mod lease;
@@ -32,7 +33,6 @@ mod stop;
 pub mod tables;
 mod validate;
 mod view;
-mod weight;
 mod write;
 
 pub use apply::{Applied, LeaseChanges, apply};

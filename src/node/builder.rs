@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
+use super::alone::Alone;
 use super::identity::Identity;
 use super::service::KvService;
 use super::{Door, DoorContext};
@@ -18,10 +19,10 @@ use crate::actors::{OpenReplica, RunService, Tree, TreeSpec};
 use crate::client::KvClient;
 use crate::error::Error as OpError;
 use crate::machine::ops::Query;
-use crate::net::{Endpoint, NodeKey, Reach, Shut};
-use crate::raft::{RaftTimes, Replica, ReplicaSpec};
+use crate::net::{AddressBook, Endpoint, NodeKey, Peers, Reach, Shut};
+use crate::raft::{Origin, RaftTimes, Replica, ReplicaSpec, Transport};
 use crate::seams::disk::Disk;
-use crate::seams::{self, Seams};
+use crate::seams::{self, Random, Seams};
 use crate::status::NodeIdentity;
 use crate::store::log::{self, Log};
 use crate::store::space::SpaceGuard;
@@ -206,6 +207,7 @@ impl KvServiceBuilder {
         let endpoint = Endpoint::bind(&key, self.reach, self.listen, Arc::new(Shut))
             .await
             .map_err(StartError::Listen)?;
+        let endpoint = Arc::new(endpoint);
         let node = NodeIdentity {
             node_id: identity.node_id,
             endpoint_id: key.endpoint_id().to_string(),
@@ -222,6 +224,16 @@ impl KvServiceBuilder {
             dir: dir.clone(),
             space: space.clone(),
             times: self.times,
+            random: seams.random.clone(),
+            transport: Transport {
+                peers: Peers::start(
+                    endpoint.clone(),
+                    AddressBook::in_memory(&seams),
+                    Arc::new(Alone),
+                    seams.random.clone(),
+                ),
+                directory: Arc::new(Alone),
+            },
         };
         let open: OpenReplica = Arc::new(move || Box::pin(place.clone().open()));
         let mut client = None;
@@ -266,6 +278,8 @@ struct GroupPlace {
     dir: PathBuf,
     space: SpaceGuard,
     times: RaftTimes,
+    random: Random,
+    transport: Transport,
 }
 
 impl GroupPlace {
@@ -283,7 +297,9 @@ impl GroupPlace {
             dir: self.dir.join("groups").join(group.to_string()),
             space: self.space.clone(),
             times: self.times,
-            found_with: (!is_founded).then(|| vec![node]),
+            origin: if is_founded { Origin::Returns } else { Origin::Founds(vec![node]) },
+            transport: self.transport.clone(),
+            random: self.random.clone(),
         })
         .await?;
         if is_founded {

@@ -1,5 +1,6 @@
 //! Composition: the builder, the running service, its doors, and shutdown.
 
+mod alone;
 mod builder;
 mod identity;
 mod service;

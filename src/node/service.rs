@@ -23,7 +23,7 @@ pub struct KvService {
     node: NodeIdentity,
     dir: PathBuf,
     doors: Vec<Arc<dyn Door>>,
-    endpoint: Endpoint,
+    endpoint: Arc<Endpoint>,
 }
 
 impl KvService {
@@ -33,7 +33,7 @@ impl KvService {
         node: NodeIdentity,
         dir: PathBuf,
         doors: Vec<Arc<dyn Door>>,
-        endpoint: Endpoint,
+        endpoint: Arc<Endpoint>,
     ) -> Self {
         KvService { tree, client, node, dir, doors, endpoint }
     }

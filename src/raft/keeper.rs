@@ -106,10 +106,17 @@ impl Keeper {
     async fn propose(&self, leader: LeaderId, action: Action) -> bool {
         let (responder, answered) =
             ProgressResponder::<TypeConfig, ClientWriteResult<TypeConfig>>::complete_only();
-        let command = Proposal(Command { session: None, action });
-        let proposed = self.raft.write(command).with_leader(leader).responder(responder).await;
-        let applied =
-            proposed.is_ok() && matches!(timeout(ANSWER_MAX, answered).await, Ok(Ok(Ok(_))));
+        let applied = match Proposal::new(&Command { session: None, action }) {
+            Ok(command) => {
+                let write = self.raft.write(command).with_leader(leader).responder(responder);
+                let proposed = write.await;
+                proposed.is_ok() && matches!(timeout(ANSWER_MAX, answered).await, Ok(Ok(Ok(_))))
+            }
+            Err(error) => {
+                tracing::error!(group = %self.group, %error, "a command can't be encoded");
+                false
+            }
+        };
         if !applied {
             sleep(RETRY).await;
         }

@@ -11,7 +11,7 @@ use openraft::{LogState, OptionalSend, RaftLogReader};
 
 use super::types::{TypeConfig, decode_entry, encode_entry, entry_id, log_id, vote_in, vote_out};
 use crate::error::Corrupt;
-use crate::limits::LOG_READ_BYTES_MAX;
+use crate::limits::{APPEND_BYTES_MAX, LOG_READ_BYTES_MAX};
 use crate::store::log::GroupLog;
 
 /// The log of one group, as openraft wants it.
@@ -27,7 +27,17 @@ impl LogStore {
 
     /// The entries of a range, as many as one read may return.
     fn read(&self, start: u64, end: u64) -> io::Result<Vec<EntryOf<TypeConfig>>> {
-        let found = self.log.read(start..end, LOG_READ_BYTES_MAX).map_err(io::Error::other)?;
+        self.read_up_to(start, end, LOG_READ_BYTES_MAX)
+    }
+
+    /// The first entries of a range, of so many bytes or one entry.
+    fn read_up_to(
+        &self,
+        start: u64,
+        end: u64,
+        bytes: usize,
+    ) -> io::Result<Vec<EntryOf<TypeConfig>>> {
+        let found = self.log.read(start..end, bytes).map_err(io::Error::other)?;
         found
             .iter()
             .map(|entry| {
@@ -87,7 +97,10 @@ impl RaftLogReader<TypeConfig> for LogStore {
         end: u64,
     ) -> Result<Vec<EntryOf<TypeConfig>>, io::Error> {
         let (start, end) = self.clamp(&(start..end));
-        if start >= end { Ok(Vec::new()) } else { self.read(start, end) }
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        self.read_up_to(start, end, APPEND_BYTES_MAX)
     }
 
     async fn entries_stream<RB>(

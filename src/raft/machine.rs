@@ -13,7 +13,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use openraft::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::hub::Hub;
@@ -27,7 +27,7 @@ use crate::machine::tables::TableError;
 use crate::machine::{self, Applied};
 use crate::seams::{self, Tasks};
 use crate::store::snapshot::{ReceivedSnapshot, SnapshotSource};
-use crate::store::state::State;
+use crate::store::state::{AppliedMark, State};
 use crate::types::GroupId;
 
 /// A snapshot in openraft's hands: one of ours to send, or one that arrived.
@@ -49,8 +49,24 @@ pub(super) struct Machine {
     hub: Arc<Hub>,
     leases: Arc<LeaseClock>,
     load: Arc<Load>,
+    applied: watch::Sender<AppliedUpto>,
     /// The replica's end waits for it.
     token: TaskTrackerToken,
+}
+
+/// How far a state is, for those who wait for an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AppliedUpto(Option<u64>);
+
+impl AppliedUpto {
+    fn of(state: &State) -> Self {
+        AppliedUpto(state.applied_id().map(|id| id.index))
+    }
+
+    /// Whether the state holds an entry.
+    pub(super) fn holds(self, index: u64) -> bool {
+        self.0.is_some_and(|applied| applied >= index)
+    }
 }
 
 /// How much was applied since the last checkpoint.
@@ -113,7 +129,17 @@ impl Machine {
         let load =
             Load { entries: 0.into(), bytes: 0.into(), is_due: false.into(), due: checkpoint_due };
         let (load, token) = (Arc::new(load), tasks.token());
-        Machine { state, writing: Arc::default(), hub, leases, load, token }
+        let applied = watch::Sender::new(AppliedUpto::of(&state));
+        Machine { state, writing: Arc::default(), hub, leases, load, applied, token }
+    }
+
+    /// Tells how far the state is; closed when Raft has let go of the machine.
+    pub(super) fn follow_applied(&self) -> watch::Receiver<AppliedUpto> {
+        self.applied.subscribe()
+    }
+
+    fn tell_applied(&self) {
+        self.applied.send_replace(AppliedUpto::of(&self.state));
     }
 
     fn error(&self, error: TableError) -> io::Error {
@@ -137,6 +163,7 @@ impl Machine {
             answers.extend(responder.map(|responder| (responder, Response(outcome))));
         }
         self.hub.publish();
+        self.tell_applied();
         for (responder, response) in answers {
             responder.send(response);
         }
@@ -156,7 +183,10 @@ impl Machine {
                 applied.push(match &entry.payload {
                     EntryPayload::Blank => None,
                     EntryPayload::Normal(proposal) => {
-                        Some(machine::apply(writer, id.index, &proposal.0)?)
+                        let command = proposal.command().map_err(|what| {
+                            TableError::corrupt(format!("entry {} of the log: {what}", id.index))
+                        })?;
+                        Some(machine::apply(writer, id.index, &command)?)
                     }
                     EntryPayload::Membership(membership) => {
                         let bytes = encode_membership(membership)
@@ -174,7 +204,7 @@ impl Machine {
 /// Roughly what an entry weighs; only to bound a batch.
 fn weight(entry: &openraft::alias::EntryOf<TypeConfig>) -> usize {
     match &entry.payload {
-        EntryPayload::Normal(proposal) => proposal.0.action.weight(),
+        EntryPayload::Normal(proposal) => proposal.len(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
     }
 }
@@ -226,12 +256,16 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn install_snapshot(
         &mut self,
-        _meta: &SnapshotMetaOf<TypeConfig>,
+        meta: &SnapshotMetaOf<TypeConfig>,
         snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
         let SnapshotData::Received(received) = snapshot else {
             return Err(io::Error::other("a snapshot that was taken here can't be installed here"));
         };
+        // Whoever received it has compared them and refused it otherwise.
+        if snapshot_meta(received.mark()).map_err(|error| self.error(error))? != *meta {
+            return Err(io::Error::other("a snapshot holds another state than was announced"));
+        }
         let writing = self.writing.clone().lock_owned().await;
         let state = self.state.clone();
         seams::blocking(move || {
@@ -241,7 +275,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
         .await
         .map_err(|error| self.error(error))?;
         self.leases.reset(&self.state).map_err(|error| self.error(error))?;
-        self.hub.reset(&self.state).map_err(|error| self.error(error))
+        self.hub.reset(&self.state).map_err(|error| self.error(error))?;
+        self.tell_applied();
+        Ok(())
     }
 
     async fn get_current_snapshot(
@@ -256,11 +292,15 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
 fn take_snapshot(state: &State) -> Result<SnapshotOf<TypeConfig, SnapshotData>, TableError> {
     let source = state.snapshot()?;
-    let mark = source.mark();
+    let meta = snapshot_meta(source.mark())?;
+    Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot: SnapshotData::Source(Box::new(source)) })
+}
+
+/// What openraft knows of a snapshot.
+pub(super) fn snapshot_meta(mark: &AppliedMark) -> Result<SnapshotMetaOf<TypeConfig>, TableError> {
     let last_membership = decode_membership(mark.membership_id, &mark.membership)
         .map_err(|error| TableError::corrupt(format!("the membership: {error}")))?;
-    let meta = SnapshotMetaOf::<TypeConfig> { last_log_id: mark.id.map(log_id), last_membership };
-    Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot: SnapshotData::Source(Box::new(source)) })
+    Ok(SnapshotMetaOf::<TypeConfig> { last_log_id: mark.id.map(log_id), last_membership })
 }
 
 /// "Builds" a snapshot: makes the state durable, so that the log before it can go. What is sent

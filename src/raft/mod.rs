@@ -1,21 +1,42 @@
 //! openraft, bound to our types, store and network: one group's handle.
 //!
 //! The only module that names openraft. [`Replica`] is what the layers above use: propose, read,
-//! watch, keep a lease alive.
+//! watch, keep a lease alive, change members, hand the lead over. [`Inbound`] takes what other
+//! replicas say to those on this node; who they are is asked of a [`Directory`].
+//!
+//! - `replica`, `members`: the handle; `settings`: how Raft is set; `runtime`: what it runs on.
+//! - `log`, `machine`, `types`: openraft's storage on ours.
+//! - `network`, `append`, `sending`, `contacts`: to other replicas. `inbound`, `receiving`: from
+//!   them. `messages`: what they say, as bytes.
+//! - `proposals`, `reads`, `watch`, `hub`, `leases`, `keeper`, `vital`: what a replica does for
+//!   its callers and by itself.
 
+mod append;
+mod contacts;
 mod hub;
+mod inbound;
 mod keeper;
 mod leases;
 mod log;
 mod machine;
+mod members;
+mod messages;
 mod network;
 mod proposals;
 mod reads;
+mod receiving;
 mod replica;
+mod runtime;
+mod sending;
+mod settings;
 mod types;
 mod vital;
 mod watch;
 
+pub use contacts::{Directory, Transport};
+pub use inbound::{FindReplica, Inbound};
 pub use machine::SnapshotData;
-pub use replica::{Failed, Leadership, LeaseTtl, RaftTimes, Replica, ReplicaSpec};
+pub use members::{ChangeFailed, Dropped, GroupMembers};
+pub use replica::{Failed, Leadership, LeaseTtl, Origin, Replica, ReplicaSpec};
+pub use settings::RaftTimes;
 pub use watch::{GroupWatch, WatchBatch, WatchEvent, WatchRequest};

@@ -19,7 +19,7 @@ use super::types::{Proposal, TypeConfig};
 use super::vital::Vital;
 use crate::error::{Error, Result};
 use crate::limits::*;
-use crate::machine::ops::{Command, Outcome};
+use crate::machine::ops::Outcome;
 use crate::seams::Tasks;
 use crate::types::{GroupId, NodeId};
 
@@ -71,8 +71,8 @@ impl Proposals {
     }
 
     /// Proposes a command and waits for what it comes to.
-    pub(super) async fn propose(&self, command: Command) -> Result<Result<Outcome, NoAnswer>> {
-        let bytes = command.action.weight().clamp(1, PROPOSAL_BYTES_MAX) as u32;
+    pub(super) async fn propose(&self, proposal: Proposal) -> Result<Result<Outcome, NoAnswer>> {
+        let bytes = proposal.len().clamp(1, PROPOSAL_BYTES_MAX) as u32;
         let permits = timeout(PROPOSE_ADMIT, async {
             let count = self.count.clone().acquire_owned().await;
             let bytes = self.bytes.clone().acquire_many_owned(bytes).await;
@@ -89,8 +89,7 @@ impl Proposals {
             }
         };
         let (to, answer) = oneshot::channel();
-        let waiting =
-            Waiting { proposal: Proposal(command), answer: Answer { to, _permits: permits } };
+        let waiting = Waiting { proposal, answer: Answer { to, _permits: permits } };
         // There is a place: the queue is as long as there are count permits.
         self.queue.send(waiting).await.map_err(|_| self.stopped())?;
         Ok(answer.await.unwrap_or_else(|_| Err(unknown("the group stopped"))))

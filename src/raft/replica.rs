@@ -13,55 +13,36 @@ use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::metrics::RaftServerMetrics;
-use openraft::{Config, EmptyNode, ReadPolicy, ServerState, SnapshotPolicy};
-use tokio::sync::{Notify, Semaphore};
+use openraft::{EmptyNode, ReadPolicy, ServerState};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::contacts::{Contacts, Transport};
 use super::hub::Hub;
 use super::keeper::{Checkpoints, Keeper};
 use super::leases::{LeaseClock, Standing};
 use super::log::LogStore;
-use super::machine::{Machine, table_failure};
+use super::machine::{AppliedUpto, Machine, table_failure};
 use super::network::Network;
 use super::proposals::{NoAnswer, Proposals};
-use super::reads::{NotConfirmed, ReadGate};
-use super::types::TypeConfig;
+use super::reads::{By, NotConfirmed, ReadGate};
+use super::receiving::Arrivals;
+use super::settings::{RaftTimes, config};
+use super::types::{Proposal, TypeConfig, vote_out};
 use super::vital::Vital;
 use super::watch::{GroupWatch, WatchRequest};
 use crate::error::{Corrupt, Error, Refusal, Result};
 use crate::limits::WATCHES_MAX;
 use crate::machine;
 use crate::machine::ops::{Answer, Command, Query};
-use crate::seams;
 use crate::seams::disk::Disk;
+use crate::seams::{self, Random, Tasks};
 use crate::status::{GroupStatus, Role};
-use crate::store::log::GroupLog;
+use crate::store::log::{EntryId, GroupLog, Vote};
 use crate::store::space::{Room, SpaceGuard};
 use crate::store::state::State;
 use crate::types::{Consistency, GroupId, LeaseId, NodeId};
-
-/// How fast a group notices that its leader is gone. Loose enough for a busy machine with two
-/// cores; a planned change of leader does not wait for them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RaftTimes {
-    /// How often a leader says that it is there.
-    pub heartbeat: Duration,
-    /// The shortest silence after which a follower stands for election.
-    pub election_min: Duration,
-    /// The longest.
-    pub election_max: Duration,
-}
-
-impl Default for RaftTimes {
-    fn default() -> Self {
-        RaftTimes {
-            heartbeat: Duration::from_millis(150),
-            election_min: Duration::from_millis(500),
-            election_max: Duration::from_millis(1_000),
-        }
-    }
-}
 
 /// How long the end of a replica waits for its tasks.
 const TASKS_END_MAX: Duration = Duration::from_secs(2);
@@ -83,8 +64,25 @@ pub struct ReplicaSpec {
     pub space: SpaceGuard,
     /// How fast to notice a lost leader.
     pub times: RaftTimes,
-    /// If the group is new: found it with these voters.
-    pub found_with: Option<Vec<NodeId>>,
+    /// What the replica begins with.
+    pub origin: Origin,
+    /// How it reaches the others of its group.
+    pub transport: Transport,
+    /// The node's randomness.
+    pub random: Random,
+}
+
+/// What a replica begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The group is new, and so is its replica: found it with these voters. One that was founded
+    /// before is left as it is.
+    Founds(Vec<NodeId>),
+    /// The group is elsewhere: wait, with nothing, until its leader makes this replica a member.
+    /// One that has something already goes on with it.
+    Joins,
+    /// The replica was here before: to have nothing is damage.
+    Returns,
 }
 
 /// Why an operation on a replica has no answer.
@@ -142,7 +140,10 @@ struct Inner {
     /// For reads under the leader's lease.
     lease_reads: ReadGate,
     space: SpaceGuard,
+    times: RaftTimes,
     watches: Arc<Semaphore>,
+    applied: watch::Receiver<AppliedUpto>,
+    arrivals: Arrivals,
     stopped: CancellationToken,
     vital: Vital,
 }
@@ -157,38 +158,47 @@ impl Replica {
     /// Opens the replica's state, checks it against the log, and runs it. Not to be cut short:
     /// what has been started by then would have no owner.
     pub async fn open(spec: ReplicaSpec) -> Result<Replica> {
-        let ReplicaSpec { group, node, log, disk, dir, space, times, found_with } = spec;
+        let ReplicaSpec { group, node, log, disk, dir, space, times, origin, transport, random } =
+            spec;
+        let settings = Arc::new(config(group, times)?);
         let failure = |error| table_failure(group, error);
         let state =
             seams::blocking(move || State::open(disk, &dir, group)).await.map_err(failure)?;
-        check(&log, &state, found_with.is_some())?;
+        check(&log, &state, origin != Origin::Returns)?;
         let hub = Arc::new(Hub::new(&state).map_err(failure)?);
         let leases = Arc::new(LeaseClock::new(&state).map_err(failure)?);
         let (vital, due) = (Vital::new(group), Arc::new(Notify::new()));
         let machine =
             Machine::new(state.clone(), hub.clone(), leases.clone(), due.clone(), vital.tasks());
-        let settings = Arc::new(config(group, times)?);
-        let raft = Raft::new(node.0, settings, Network, LogStore::new(log.clone()), machine)
+        let applied = machine.follow_applied();
+        let contacts = Contacts { group, node, transport };
+        let network = Network { contacts: contacts.clone(), silence: times.election_max, random };
+        let raft = Raft::new(node.0, settings, network, LogStore::new(log.clone()), machine)
             .await
             .map_err(|fatal| open_failure(group, &fatal))?;
+        let gate = |policy| ReadGate::start(group, raft.clone(), policy, contacts.clone(), &vital);
+        let (weak, tasks) = (state.downgrade(), vital.tasks().clone());
         let inner = Inner {
             group,
             node,
             proposals: Proposals::start(group, raft.clone(), &vital),
-            reads: ReadGate::start(group, raft.clone(), ReadPolicy::ReadIndex, &vital),
-            lease_reads: ReadGate::start(group, raft.clone(), ReadPolicy::LeaseRead, &vital),
+            reads: gate(ReadPolicy::ReadIndex),
+            lease_reads: gate(ReadPolicy::LeaseRead),
+            arrivals: Arrivals::new(weak, space.clone(), raft.clone(), tasks),
+            applied,
             raft,
             state,
             hub,
             leases,
             space,
+            times,
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
             stopped: CancellationToken::new(),
             vital,
         };
         let replica = Replica { inner: Arc::new(inner) };
         replica.keep(log, due);
-        match replica.begin(found_with).await {
+        match replica.begin(origin).await {
             Ok(()) => Ok(replica),
             Err(error) => {
                 replica.abandon().await;
@@ -207,10 +217,50 @@ impl Replica {
         vital.spawn("keeping of checkpoints", Checkpoints { raft, log, state, due }.run());
     }
 
+    pub(super) fn group(&self) -> GroupId {
+        self.inner.group
+    }
+
+    pub(super) fn node(&self) -> NodeId {
+        self.inner.node
+    }
+
+    pub(super) fn raft(&self) -> &Raft {
+        &self.inner.raft
+    }
+
+    pub(super) fn reads(&self) -> &ReadGate {
+        &self.inner.reads
+    }
+
+    pub(super) fn arrivals(&self) -> &Arrivals {
+        &self.inner.arrivals
+    }
+
+    pub(super) fn tasks(&self) -> &Tasks {
+        self.inner.vital.tasks()
+    }
+
+    /// The silence from which on another replica may be gone.
+    pub(super) fn patience(&self) -> Duration {
+        self.inner.times.election_min
+    }
+
+    /// Whether this replica leads, as far as it knows.
+    pub(super) fn leads(&self) -> bool {
+        self.inner.raft.server_metrics().borrow_watched().state == ServerState::Leader
+    }
+
+    /// This replica's vote, if it is for somebody later.
+    pub(super) fn higher_vote(&self, than: Vote) -> Option<Vote> {
+        let own = vote_out(&self.inner.raft.server_metrics().borrow_watched().vote);
+        (own.term > than.term).then_some(own)
+    }
+
     /// Founds the group if it is new, and does not wait for others if there are none.
-    async fn begin(&self, found_with: Option<Vec<NodeId>>) -> Result<()> {
+    async fn begin(&self, origin: Origin) -> Result<()> {
         let (group, raft) = (self.inner.group, &self.inner.raft);
-        if let Some(voters) = found_with {
+        if let Origin::Founds(voters) = origin {
             found(group, raft, &voters).await?;
         }
         stand_if_alone(group, raft).await
@@ -224,11 +274,29 @@ impl Replica {
             let free_percent = inner.space.free_percent();
             return Err(Error::NoSpace { node: inner.node, free_percent }.into());
         }
-        match inner.proposals.propose(command).await? {
+        let proposal = Proposal::new(&command)
+            .map_err(|error| Error::Fatal(format!("a command can't be encoded: {error}")))?;
+        drop(command);
+        let mut answered = inner.proposals.propose(proposal.clone()).await?;
+        if let Err(NoAnswer::NotLeader { leader: None }) = answered
+            && self.leads()
+            && self.is_confirmed_soon().await
+        {
+            answered = inner.proposals.propose(proposal).await?;
+        }
+        match answered {
             Ok(outcome) => outcome.map_err(|refusal| Failed::Final(Error::Refused(refusal))),
             Err(NoAnswer::NotLeader { leader }) => Err(Failed::NotLeader { leader }),
             Err(NoAnswer::Unknown { reason }) => Err(Failed::Unknown { reason }),
         }
+    }
+
+    /// A leader takes no writes before a majority has confirmed it, which is a matter of one round
+    /// when it is new, and takes for ever when it is cut off.
+    async fn is_confirmed_soon(&self) -> bool {
+        let confirmed =
+            timeout(self.inner.times.heartbeat, self.inner.reads.pass(By::Itself)).await;
+        matches!(confirmed, Ok(Ok(Ok(_))))
     }
 
     /// Reads at a freshness.
@@ -244,15 +312,34 @@ impl Replica {
     async fn freshen(&self, consistency: Consistency) -> Result<(), Failed> {
         let confirmed = match consistency {
             Consistency::Stale => return Ok(()),
-            Consistency::Linearizable => self.inner.reads.pass().await?,
-            Consistency::Lease => self.inner.lease_reads.pass().await?,
+            Consistency::Linearizable => self.inner.reads.pass(By::Leader).await?,
+            // A lease is good for the one that holds it.
+            Consistency::Lease => self.inner.lease_reads.pass(By::Itself).await?,
         };
-        confirmed.map_err(|not| match not {
+        self.await_applied(confirmed).await
+    }
+
+    /// Waits until the state has all that was acknowledged before, and this replica is known to
+    /// have led then.
+    async fn freshen_leading(&self) -> Result<(), Failed> {
+        let confirmed = self.inner.reads.pass(By::Itself).await?;
+        self.await_applied(confirmed).await
+    }
+
+    /// Waits until the state holds what was confirmed.
+    async fn await_applied(&self, confirmed: Result<EntryId, NotConfirmed>) -> Result<(), Failed> {
+        let group = self.inner.group;
+        let unavailable = |reason| Failed::Final(Error::Unavailable { group, reason });
+        let id = confirmed.map_err(|not| match not {
             NotConfirmed::NotLeader { leader } => Failed::NotLeader { leader },
-            NotConfirmed::Unsure { reason } => {
-                Failed::Final(Error::Unavailable { group: self.inner.group, reason })
-            }
-        })
+            NotConfirmed::Unsure { reason } => unavailable(reason),
+        })?;
+        let mut applied = self.inner.applied.clone();
+        let holds = applied.wait_for(|applied| applied.holds(id.index));
+        match self.inner.stopped.run_until_cancelled(holds).await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(_)) | None => Err(unavailable("it is stopping".into())),
+        }
     }
 
     /// Watches a range of keys from what is committed now, or from a revision.
@@ -292,17 +379,17 @@ impl Replica {
     /// Gives a lease its full time again.
     pub async fn keep_alive(&self, id: LeaseId) -> Result<LeaseTtl, Failed> {
         // The lease may have been granted a moment ago: see all that was acknowledged first.
-        self.freshen(Consistency::Linearizable).await?;
+        self.freshen_leading().await?;
         let standing = self.inner.leases.keep_alive(id);
         // Another leader may have armed it before: the renewal counts only if this one still
         // leads after it.
-        self.freshen(Consistency::Linearizable).await?;
+        self.freshen_leading().await?;
         self.lease_standing(id, standing)
     }
 
     /// How much of a lease's time is left.
     pub async fn lease_ttl(&self, id: LeaseId) -> Result<LeaseTtl, Failed> {
-        self.freshen(Consistency::Linearizable).await?;
+        self.freshen_leading().await?;
         let standing = self.inner.leases.standing(id);
         self.lease_standing(id, standing)
     }
@@ -315,7 +402,7 @@ impl Replica {
                 left_ms: left.as_millis() as u64,
             }),
             Standing::Ended => Err(Failed::Final(Refusal::LeaseNotFound { id }.into())),
-            Standing::NotLeading => Err(Failed::NotLeader { leader: None }),
+            Standing::NotLeading => Err(Failed::NotLeader { leader: self.status().leader }),
         }
     }
 
@@ -339,7 +426,7 @@ impl Replica {
         }
     }
 
-    /// Tells of each change of who leads.
+    /// Tells of each change of who leads and of who belongs to the group.
     pub fn leadership(&self) -> Leadership {
         Leadership { metrics: self.inner.raft.server_metrics() }
     }
@@ -385,8 +472,10 @@ impl Replica {
         }
     }
 
-    /// Stops the replica in an orderly way: what was applied is checkpointed, watchers are told.
+    /// Stops the replica in an orderly way: it hands its lead over, what was applied is
+    /// checkpointed, watchers are told.
     pub async fn stop(&self) {
+        self.hand_over_to_stop().await;
         self.abandon().await;
         let (group, state) = (self.inner.group, self.inner.state.clone());
         if let Err(error) = seams::blocking(move || state.checkpoint()).await {
@@ -395,14 +484,13 @@ impl Replica {
     }
 }
 
-/// Follows who leads a group.
+/// Follows who leads a group, and its members.
 pub struct Leadership {
     metrics: WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>,
 }
 
 impl Leadership {
-    /// Resolves when who leads may have changed since the last time, and when the replica has
-    /// ended.
+    /// Resolves when either may have changed since the last time, and when the replica has ended.
     pub async fn changed(&mut self) {
         let _ = self.metrics.changed().await;
     }
@@ -430,25 +518,6 @@ fn check(log: &GroupLog, state: &State, is_new: bool) -> Result<()> {
         return corrupt(applied.index, "the state is there and the log is lost".into());
     }
     Ok(())
-}
-
-fn config(group: GroupId, times: RaftTimes) -> Result<Config> {
-    let config = Config {
-        cluster_name: format!("group-{group}"),
-        heartbeat_interval: times.heartbeat.as_millis() as u64,
-        election_timeout_min: times.election_min.as_millis() as u64,
-        election_timeout_max: times.election_max.as_millis() as u64,
-        // A candidate that can't win disturbs nobody.
-        enable_pre_vote: Some(true),
-        // A restarted leader must be elected again: in its old term it could reuse log ids that
-        // followers committed and its own disk lost.
-        enable_leader_restore: Some(false),
-        // Checkpoints and purges are timed by the group's keeper, by bytes.
-        snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: u64::MAX,
-        ..Config::default()
-    };
-    config.validate().map_err(|error| Error::Fatal(format!("the settings of Raft: {error}")))
 }
 
 fn open_failure(group: GroupId, fatal: &impl std::error::Error) -> Error {

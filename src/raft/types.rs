@@ -8,6 +8,7 @@ use openraft::entry::RaftEntry;
 use openraft::{EmptyNode, EntryPayload};
 use serde::{Deserialize, Serialize};
 
+use super::runtime::Runtime;
 use crate::machine::ops::{Command, Outcome};
 use crate::store::log::{EntryId, LogEntry, Vote};
 
@@ -19,12 +20,44 @@ openraft::declare_raft_types!(
         R = Response,
         NodeId = u64,
         Node = EmptyNode,
+        AsyncRuntime = Runtime,
 );
 
-/// A command on its way through Raft. Its text shows nothing of keys or values.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A command on its way through Raft, as the log keeps it. It is encoded once, where it is
+/// proposed, and decoded once on each replica, where it is applied; between them logs and streams
+/// pass the same bytes on. Its text shows nothing of keys or values.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Proposal(pub(super) Command);
+pub(super) struct Proposal(Bytes);
+
+impl Proposal {
+    /// Encodes a command.
+    pub(super) fn new(command: &Command) -> Result<Self, postcard::Error> {
+        let payload = postcard::to_extend(command, vec![PAYLOAD_VERSION, KIND_COMMAND])?;
+        Ok(Proposal(payload.into()))
+    }
+
+    /// Decodes the command; the error says what is wrong with it.
+    pub(super) fn command(&self) -> Result<Command, String> {
+        match self.0.as_ref() {
+            [PAYLOAD_VERSION, KIND_COMMAND, command @ ..] => {
+                postcard::from_bytes(command).map_err(|error| error.to_string())
+            }
+            _ => Err("the entry holds no command".into()),
+        }
+    }
+
+    /// How many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl fmt::Debug for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proposal({} bytes)", self.0.len())
+    }
+}
 
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,21 +74,38 @@ type Payload = EntryPayload<Proposal, u64, EmptyNode>;
 
 /// The version of an entry's payload; it stands in its first byte.
 const PAYLOAD_VERSION: u8 = 1;
+/// What the second byte says of the rest, as postcard numbers the variants of a payload: nothing,
+/// a command, a membership.
+const KIND_BLANK: u8 = 0;
+const KIND_COMMAND: u8 = 1;
+const KIND_MEMBERSHIP: u8 = 2;
 
-/// Encodes an entry for the log.
+/// Encodes an entry for the log and for other replicas.
 pub(super) fn encode_entry(entry: &EntryOf<TypeConfig>) -> Result<LogEntry, postcard::Error> {
-    let payload = postcard::to_extend(&entry.payload, vec![PAYLOAD_VERSION])?;
-    Ok(LogEntry { id: entry_id(&entry.log_id), payload: Bytes::from(payload) })
+    let payload = match &entry.payload {
+        EntryPayload::Blank => Bytes::from_static(&[PAYLOAD_VERSION, KIND_BLANK]),
+        EntryPayload::Normal(proposal) => proposal.0.clone(),
+        EntryPayload::Membership(membership) => {
+            postcard::to_extend(membership, vec![PAYLOAD_VERSION, KIND_MEMBERSHIP])?.into()
+        }
+    };
+    Ok(LogEntry { id: entry_id(&entry.log_id), payload })
 }
 
-/// Decodes an entry from the log; the error says what is wrong with it.
+/// Decodes an entry from the log or from another replica; the error says what is wrong with it.
+/// A command stays as it is until it is applied.
 pub(super) fn decode_entry(entry: &LogEntry) -> Result<EntryOf<TypeConfig>, String> {
+    let with = |payload: Payload| Ok(EntryOf::<TypeConfig>::new(log_id(entry.id), payload));
     match entry.payload.as_ref() {
-        [PAYLOAD_VERSION, payload @ ..] => {
-            let payload: Payload =
-                postcard::from_bytes(payload).map_err(|error| error.to_string())?;
-            Ok(EntryOf::<TypeConfig>::new(log_id(entry.id), payload))
+        [PAYLOAD_VERSION, KIND_BLANK] => with(EntryPayload::Blank),
+        [PAYLOAD_VERSION, KIND_COMMAND, ..] => {
+            with(EntryPayload::Normal(Proposal(entry.payload.clone())))
         }
+        [PAYLOAD_VERSION, KIND_MEMBERSHIP, membership @ ..] => {
+            let membership = postcard::from_bytes(membership).map_err(|error| error.to_string())?;
+            with(EntryPayload::Membership(membership))
+        }
+        [PAYLOAD_VERSION, ..] => Err("the entry is of no known kind".into()),
         [newer, ..] => Err(format!(
             "the entry has version {newer}; this build reads {PAYLOAD_VERSION}: use a newer one"
         )),

@@ -11,8 +11,8 @@ pub mod network;
 mod random;
 mod tasks;
 
-pub use random::Random;
-pub use tasks::{Tasks, blocking, spawn_thread};
+pub use random::{EnteredRandom, Random, ThreadRandom};
+pub use tasks::{Tasks, blocking, spawn_for_library, spawn_thread};
 
 use std::fmt::Debug;
 use std::sync::Arc;

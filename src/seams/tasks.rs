@@ -52,6 +52,17 @@ impl Tasks {
     }
 }
 
+/// Runs a future as a task whose handle a library keeps: only for one that has an owner for its
+/// tasks of its own. All else goes through [`Tasks`].
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+pub fn spawn_for_library<F>(future: F) -> tokio::task::JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(future)
+}
+
 /// Runs a closure that blocks, off the async threads, and waits for it.
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
 pub async fn blocking<F, T>(run: F) -> T

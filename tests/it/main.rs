@@ -13,5 +13,6 @@ mod machine;
 mod net;
 mod node;
 mod roster;
+mod raft;
 mod state;
 mod walls;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use aspen::error::Error;
 use aspen::limits::{CLIENT_WRITES_MAX, PROPOSALS_MAX};
 use aspen::machine::ops::{Action, Command};
-use aspen::raft::{Failed, RaftTimes, Replica, ReplicaSpec};
+use aspen::raft::{Failed, Origin, RaftTimes, Replica, ReplicaSpec};
+use aspen::seams::Random;
 use aspen::store::log::{self, Log};
 use aspen::store::space::SpaceGuard;
 use aspen::types::{GroupId, NodeId};
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 use super::disk::TestDisk;
 use super::store::until;
 use super::{start, temp_dir};
+use crate::raft::nowhere;
 
 /// One replica with nothing around it.
 async fn replica(disk: &TestDisk) -> Replica {
@@ -32,7 +34,9 @@ async fn replica(disk: &TestDisk) -> Replica {
         dir: "node/groups/1".into(),
         space,
         times: RaftTimes::default(),
-        found_with: Some(vec![node]),
+        origin: Origin::Founds(vec![node]),
+        transport: nowhere(),
+        random: Random::from_entropy(),
     })
     .await
     .expect("the replica");

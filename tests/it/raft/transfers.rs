@@ -1,0 +1,131 @@
+//! Planned changes of the leader, members that come and go.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use aspen::raft::{ChangeFailed, Dropped};
+use aspen::types::{Consistency, NodeId};
+use tokio::time::Instant;
+
+use super::rig::{Cluster, TIMES, get, has, put, until};
+
+fn nodes(numbers: impl IntoIterator<Item = u64>) -> BTreeSet<NodeId> {
+    numbers.into_iter().map(NodeId).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_transfer_interrupts_writes_for_a_moment_only() {
+    let cluster = Arc::new(Cluster::founded(3).await);
+    let leader = cluster.leader().await;
+    let (over, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    // One writer, each write as soon as the last is acknowledged.
+    let writer = tokio::spawn({
+        let (cluster, over, count) = (cluster.clone(), over.clone(), count.clone());
+        async move {
+            let mut longest = Duration::ZERO;
+            while !over.load(Ordering::SeqCst) {
+                let begun = Instant::now();
+                let value = count.load(Ordering::SeqCst).to_string();
+                cluster.put("counter", &value).await;
+                longest = longest.max(begun.elapsed());
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+            longest
+        }
+    });
+    let mut at = leader;
+    for _ in 0..4 {
+        let (next, before) = ((at + 1) % 3, count.load(Ordering::SeqCst));
+        until("writes go on", || async { count.load(Ordering::SeqCst) > before + 20 }).await;
+        let begun = Instant::now();
+        cluster.replica(at).transfer_to(NodeId(next as u64 + 1)).await.unwrap();
+        println!("transferred in {:?}", begun.elapsed());
+        assert_eq!(cluster.leader().await, next);
+        at = next;
+    }
+    over.store(true, Ordering::SeqCst);
+    let (longest, count) = (writer.await.unwrap(), count.load(Ordering::SeqCst));
+    println!("{count} writes, the slowest took {longest:?}");
+    // An election without a plan takes at least as long as the shortest silence.
+    assert!(longest < TIMES.election_min, "{longest:?}");
+    let read = get(&cluster.replica(at), "counter", Consistency::Linearizable).await.unwrap();
+    assert_eq!(read, Some((count - 1).to_string()));
+    Arc::into_inner(cluster).unwrap().end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_to_one_that_is_gone_ends_with_some_leader_that_takes_writes() {
+    let mut cluster = Cluster::founded(3).await;
+    let leader = cluster.leader().await;
+    let gone = (leader + 1) % 3;
+    cluster.kill(gone).await;
+    let error = cluster.replica(leader).transfer_to(NodeId(gone as u64 + 1)).await.unwrap_err();
+    println!("{error}");
+    cluster.put("after", "all").await;
+    // Once its silence is noticed nothing is tried.
+    let leader = cluster.replica(cluster.leader().await);
+    until("it is known to be silent", || async {
+        leader.silence().get(&NodeId(gone as u64 + 1)).is_none_or(|it| *it > TIMES.election_min)
+    })
+    .await;
+    let error = leader.transfer_to(NodeId(gone as u64 + 1)).await.unwrap_err();
+    assert!(matches!(error, ChangeFailed::Silent { .. }), "{error}");
+    let error = leader.transfer_to(NodeId(9)).await.unwrap_err();
+    assert!(matches!(error, ChangeFailed::Refused { .. }), "{error}");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_stops_in_order_hands_over_first() {
+    let mut cluster = Cluster::founded(3).await;
+    for _ in 0..2 {
+        let leader = cluster.leader().await;
+        cluster.put("before", "it").await;
+        let follower = cluster.replica((leader + 1) % 3);
+        let term = follower.status().term;
+        cluster.stop(leader).await;
+        // Without a word the others would still be waiting for its heartbeat.
+        let status = follower.status();
+        assert!(status.term > term, "{status:?}");
+        cluster.restart(leader).await;
+        cluster.leader().await;
+    }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_one_becomes_one_of_three_and_shrinks_again() {
+    let cluster = Cluster::waiting(3).await;
+    let leader = cluster.replica(0);
+    put(&leader, "first", "1").await.unwrap();
+    let error = leader.set_voters(nodes(1..=3), Dropped::Leave).await.unwrap_err();
+    assert!(matches!(error, ChangeFailed::Refused { .. }), "{error}");
+    for learner in 2..=3 {
+        leader.add_learner(NodeId(learner)).await.unwrap();
+        until("it has caught up", || async {
+            leader.progress().get(&NodeId(learner)).copied() >= leader.last_log_index()
+        })
+        .await;
+    }
+    let members = leader.members();
+    assert_eq!((members.voters, members.learners), (nodes([1]), nodes([2, 3])));
+    leader.set_voters(nodes(1..=3), Dropped::Leave).await.unwrap();
+    until("the change is over", || async { !leader.members().is_joint }).await;
+    assert_eq!(leader.members().voters, nodes(1..=3));
+    // Two of three are a majority: the founder is no longer needed.
+    leader.transfer_to(NodeId(2)).await.unwrap();
+    let second = cluster.replica(1);
+    put(&second, "second", "2").await.unwrap();
+    let error = leader.add_learner(NodeId(4)).await.unwrap_err();
+    assert!(matches!(&error, ChangeFailed::NotLeader { leader: Some(NodeId(2)), .. }), "{error}");
+    second.set_voters(nodes([2]), Dropped::Learn).await.unwrap();
+    let members = second.members();
+    assert_eq!((members.voters, members.learners), (nodes([2]), nodes([1, 3])));
+    second.remove_learners(nodes([1, 3])).await.unwrap();
+    assert_eq!(second.members().learners, nodes([]));
+    put(&second, "third", "3").await.unwrap();
+    assert_eq!(has(&second, "first").await.as_deref(), Some("1"));
+    cluster.end().await;
+}
