@@ -23,6 +23,9 @@ pub enum Error {
     /// The request was decided and refused; it had no effect. The state must change first.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The ticket does not allow it; it had no effect. Ask for a ticket that does.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// A limit was met; the request had no effect. Wait, then try again.
     #[error("{what} is at its limit; try again in {retry_after_ms} ms")]
     Busy {
@@ -76,6 +79,46 @@ pub struct Corrupt {
     pub index: Option<u64>,
     /// Which file and place, and what is wrong with it.
     pub what: String,
+}
+
+/// What a client's ticket does not allow. A text names no key.
+#[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Denied {
+    /// The ticket itself is not accepted.
+    #[error("the ticket is not accepted: {reason}")]
+    Ticket {
+        /// Why.
+        reason: String,
+    },
+    /// The ticket shows nothing.
+    #[error("the ticket does not allow to read; ask for one that does")]
+    Read,
+    /// The ticket changes nothing.
+    #[error("the ticket does not allow to write; ask for one that does")]
+    Write,
+    /// The ticket is for using the store, not for keeping it.
+    #[error("the ticket does not allow to administer; ask for one that does")]
+    Admin,
+    /// A key or range lies outside the ticket's keyspaces and prefixes. A range must lie within
+    /// one prefix.
+    #[error("the ticket is for other keys; stay within one of its prefixes")]
+    Outside,
+    /// The lease was not granted under this ticket.
+    #[error("lease {id} was not granted under this ticket; grant one for these keys")]
+    ForeignLease {
+        /// The lease.
+        id: LeaseId,
+    },
+    /// The session was opened by another key.
+    #[error("the session was opened by another client; open one")]
+    ForeignSession,
+    /// It concerns a whole shard, and the ticket is for a part.
+    #[error("the ticket is for some keys, and this concerns all of them")]
+    WholeShard,
+    /// Only a group's leader does this, by itself.
+    #[error("this is done by the cluster itself and can't be asked for")]
+    Internal,
 }
 
 /// A request that no state could satisfy.
@@ -245,6 +288,8 @@ pub enum Kind {
     Invalid,
     /// The state refuses it.
     Refused,
+    /// Ask for another ticket.
+    Denied,
     /// Wait and try again; nothing was done.
     Busy,
     /// Wait and try again; nothing was done.
@@ -263,6 +308,7 @@ impl Error {
         match self {
             Error::Invalid(_) => Kind::Invalid,
             Error::Refused(_) => Kind::Refused,
+            Error::Denied(_) => Kind::Denied,
             Error::Busy { .. } => Kind::Busy,
             Error::NoSpace { .. } | Error::Unavailable { .. } => Kind::Unavailable,
             Error::OutcomeUnknown { .. } => Kind::OutcomeUnknown,

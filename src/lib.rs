@@ -56,10 +56,13 @@ pub mod store;
 pub mod types;
 pub mod wire;
 
-pub use client::{Compare, KvClient, Op};
+/// What tickets are made of.
+pub use aspen_tickets as tickets;
+pub use aspen_tickets::{ClientTicket, JoinTicket, Role as MemberRole};
+pub use client::{Client, Compare, KvClient, Op};
 pub use error::{Error, Result};
 pub use net::Reach;
-pub use node::{KvService, KvServiceBuilder, StorageBackend};
+pub use node::{Cluster, KvService, KvServiceBuilder, StorageBackend};
 pub use types::{Consistency, Key, LeaseId, NodeId, Record, Revision, Value};
 
 /// The examples of the README are compiled and run with the documentation's.

@@ -165,6 +165,11 @@ pub const LOG_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const CHECKPOINT_LOG_BYTES: u64 = 32 * 1024 * 1024;
 /// The same in entries.
 pub const CHECKPOINT_LOG_ENTRIES: u64 = 50_000;
+/// The same in segments of the log: a group that writes little would otherwise keep on the disk
+/// what busier groups have long let go of.
+pub const CHECKPOINT_LOG_SEGMENTS: usize = 2;
+/// How often a group looks how many segments it keeps.
+pub const CHECKPOINT_LOOK: Duration = Duration::from_secs(60);
 
 // --- the state ---
 
@@ -370,8 +375,50 @@ pub const CLIENT_DEADLINE: Duration = Duration::from_secs(5);
 pub const CLIENT_WRITES_MAX: usize = 2_048;
 /// The first wait between tries of a client; it doubles up to [`CLIENT_BACKOFF_MAX`].
 pub const CLIENT_BACKOFF_MIN: Duration = Duration::from_millis(10);
-/// The longest wait between tries of a client.
-pub const CLIENT_BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// The longest wait between tries of a client: a new leader is found at most this long after it
+/// was elected.
+pub const CLIENT_BACKOFF_MAX: Duration = Duration::from_millis(250);
+/// How long the first try at another node waits for its answer, doubled with each that has none:
+/// longer than an election, so that by then somebody else leads. A write that is tried again is
+/// still done once.
+pub const CLIENT_TRY_MIN: Duration = Duration::from_secs(1);
+/// The longest that one try waits, however patient its caller is.
+pub const CLIENT_TRY_MAX: Duration = Duration::from_secs(8);
+/// Most nodes that a client asks about one operation before it waits; past it the rest have their
+/// turn after the wait, in the order of who is likeliest.
+pub const CLIENT_ROUND_TRIES_MAX: usize = 4;
+/// Most nodes that a client remembers: those of its ticket and those it was told of. Past it, who
+/// is new is not remembered.
+pub const CLIENT_NODES_MAX: usize = 64;
+/// How long a client leaves a node alone that did not answer; doubled with each failure in a row.
+pub const CLIENT_BREAKER_OPEN_MIN: Duration = Duration::from_millis(250);
+/// The longest of that; shorter than [`CLIENT_DEADLINE`], so that every operation may find a node
+/// that came back.
+pub const CLIENT_BREAKER_OPEN_MAX: Duration = Duration::from_secs(2);
+/// Most addresses of a node that a client is told to ask; a hint with more is passed over.
+pub const CLIENT_PLACE_ADDRESSES_MAX: usize = 8;
+/// How long a node works on one request from elsewhere, whatever its client says: past it the
+/// client hears that nothing is known.
+pub const REQUEST_SERVE_MAX: Duration = Duration::from_secs(60);
+/// Most requests and watches served at once over one client's link; further ones wait on the wire.
+pub const GUEST_REQUESTS_MAX: usize = 256;
+/// Most bytes of requests and answers held for one client's link; further requests wait on the
+/// wire, further answers for their turn.
+pub const GUEST_BYTES_MAX: usize = 2 * CALL_BYTES_MAX;
+/// The same for the links of all clients together.
+pub const GUESTS_BYTES_MAX: usize = 8 * CALL_BYTES_MAX;
+/// How long a client's ticket may take to be decided: counting a use is a write.
+pub const GUEST_ADMIT_MAX: Duration = Duration::from_secs(10);
+/// How long a client waits for a node that did not welcome it to say why.
+pub const LINK_CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// About how many bytes of changes a watch over the network sends in one message.
+pub const WATCH_MESSAGE_BYTES: usize = 512 * 1024;
+/// How often a watch over the network without changes says that it is alive, and how far it is.
+pub const WATCH_PROGRESS: Duration = Duration::from_secs(2);
+/// A watch over the network that says nothing for this long is lost, and goes on elsewhere.
+pub const WATCH_SILENCE_MAX: Duration = Duration::from_secs(7);
+/// Most bytes of a reason that travels to a client; the rest is cut off.
+pub const CLIENT_REASON_BYTES_MAX: usize = 512;
 
 // --- the HTTP door ---
 
@@ -401,6 +448,9 @@ pub const HTTP_DRAIN_MAX: Duration = Duration::from_secs(2);
 /// How often a watch without changes sends a comment, so that a dead connection is noticed and a
 /// live one is not closed on the way.
 pub const HTTP_HEARTBEAT: Duration = Duration::from_secs(15);
+/// Longest wait for a node to have left; then the answer is that it is leaving, and asking again
+/// asks how far it is. Shorter than the deadlines of most clients.
+pub const HTTP_LEAVE_MAX: Duration = Duration::from_secs(5);
 /// Most leases in one answer to a listing, which says where it continues. A caller's larger limit
 /// is lowered to this.
 pub const HTTP_LEASES_PAGE_MAX: u64 = 1_000;
@@ -416,6 +466,11 @@ const _: () = {
     assert!(TXN_BYTES_MAX <= APPLY_BATCH_BYTES_MAX);
     assert!(VALUE_BYTES_MAX <= RANGE_BYTES_MAX);
     assert!(RANGE_BYTES_MAX <= TXN_ANSWER_BYTES_MAX);
+    assert!(2 * WATCH_PROGRESS.as_millis() < WATCH_SILENCE_MAX.as_millis());
+    assert!(WATCH_MESSAGE_BYTES + 2 * VALUE_BYTES_MAX + 2 * KEY_BYTES_MAX < CALL_BYTES_MAX);
+    assert!(GUESTS_BYTES_MAX <= u32::MAX as usize);
+    assert!(CLIENT_BREAKER_OPEN_MAX.as_millis() < CLIENT_DEADLINE.as_millis());
+    assert!(CLIENT_BREAKER_OPEN_MIN.as_millis() < CLIENT_TRY_MIN.as_millis());
     assert!(SESSION_ANSWERS_MAX as usize >= 2 * CLIENT_WRITES_MAX);
     assert!(2 * KEY_BYTES_MAX + VALUE_BYTES_MAX < SNAPSHOT_ROW_BYTES_MAX);
     assert!(SESSION_ANSWER_BYTES_MAX < SNAPSHOT_ROW_BYTES_MAX);
@@ -433,6 +488,10 @@ const _: () = {
     assert!(HTTP_JSON_BYTES_MAX > TXN_BYTES_MAX * 4 / 3);
     assert!(HTTP_JSON_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);
     assert!(3 * KEY_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
+    assert!(GRANT_USES_MAX as usize <= GRANT_CLIENTS_MAX);
+    assert!(GRANT_USES_MAX as usize <= ROSTER_DROPS_MAX);
+    assert!(2 * (ROSTER_DROPS_MAX + 8) <= TXN_OPS_MAX);
+    assert!(VOTERS_MAX % 2 == 1);
     assert!(LINK_KEEP_ALIVE.as_millis() * 3 < LINK_SILENCE_MAX.as_millis());
     assert!(LINKS_PEER_MAX < LINKS_MAX);
     assert!(STREAM_WINDOW_BYTES < LINK_WINDOW_BYTES && STREAM_WINDOW_BYTES < GUEST_WINDOW_BYTES);
@@ -445,11 +504,60 @@ const _: () = {
     assert!(LANE_FRAGMENT_BYTES_MAX <= LANES_WRITE_BYTES);
     assert!(LANE_MESSAGE_BYTES_MAX + LANE_WINDOW_BYTES <= u32::MAX as usize);
     assert!(CALLS_PEER_BYTES_MAX <= u32::MAX as usize);
-    assert!(GRANT_USES_MAX as usize <= GRANT_CLIENTS_MAX);
-    assert!(GRANT_USES_MAX as usize <= ROSTER_DROPS_MAX);
-    assert!(2 * (ROSTER_DROPS_MAX + 8) <= TXN_OPS_MAX);
-    assert!(VOTERS_MAX % 2 == 1);
     assert!(HTTP_DRAIN_MAX.as_secs() < PART_STOP_MAX.as_secs());
     assert!(TRANSFER_STOP_MAX.as_secs() < PART_STOP_MAX.as_secs());
     assert!(PART_STOP_MAX.as_secs() < SHUTDOWN_MAX.as_secs());
 };
+
+/// How long the roster waits for the meta group's replica before it looks again.
+pub const ROSTER_WAIT: Duration = Duration::from_secs(5);
+
+/// How long the roster rests when its replica has ended: it is started again meanwhile.
+pub const ROSTER_RETRY: Duration = Duration::from_millis(100);
+
+/// How far behind its leader's last entry a replica may be and count as caught up. Under load a
+/// replica is always some entries behind; this many are sent and applied within a fraction of an
+/// election timeout.
+pub const CAUGHT_UP_ENTRIES: u64 = 4_096;
+
+/// How often placement looks while a group is not as wanted.
+pub const PLACEMENT_LOOK: Duration = Duration::from_millis(50);
+
+/// How often placement looks when all is as wanted: whether a member has caught up or died is told
+/// by nobody.
+pub const PLACEMENT_REST: Duration = Duration::from_millis(250);
+
+/// How long placement waits for one change of membership before it looks anew.
+pub const PLACEMENT_STEP_MAX: Duration = Duration::from_secs(10);
+
+/// How long an act on the cluster waits for this node to see what the others have decided.
+pub const CLUSTER_ACT_MAX: Duration = Duration::from_secs(5);
+
+/// How long the hand-over of a group's lead may take in all; past it the caller asks again.
+pub const HANDOVER_MAX: Duration = Duration::from_secs(8);
+
+/// How long to wait before looking again for a leader that has just changed.
+pub const HANDOVER_RETRY: Duration = Duration::from_millis(50);
+
+/// How often an act on the cluster is decided anew because the records changed in between. Past it
+/// the caller is told that many act at once.
+pub const CLUSTER_DECIDE_TRIES_MAX: usize = 16;
+
+/// How often the leader of the meta group looks whether members that leave have left.
+pub const DEPARTURES_LOOK: Duration = Duration::from_millis(100);
+
+/// How often it looks whether any leave; it is told of changes anyway.
+pub const DEPARTURES_REST: Duration = Duration::from_secs(10);
+
+/// Longest question or answer of a join, in bytes: a ticket and a description, or the members with
+/// their addresses. Past it the link is closed.
+pub const JOIN_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long one node may take to answer who wants to join: it may have to find a leader first.
+pub const JOIN_ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// How long a node asks in all before it tells the person who waits.
+pub const JOIN_ASK_MAX: Duration = Duration::from_secs(60);
+
+/// How long a node that was told to ask again waits.
+pub const JOIN_RETRY: Duration = Duration::from_millis(500);

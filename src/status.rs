@@ -3,6 +3,7 @@
 //! Nothing here is a source of truth. The identity is fixed when the node starts; the groups'
 //! facts are a glance at moving counters and are published for people and dashboards only.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use crate::types::{ClusterId, GroupId, NodeId};
@@ -65,4 +66,36 @@ pub struct GroupStatus {
     pub last_log_index: u64,
     /// The last entry that this node has applied.
     pub applied_index: u64,
+    /// Who votes.
+    pub voters: BTreeSet<NodeId>,
+    /// Who follows without a vote.
+    pub learners: BTreeSet<NodeId>,
+    /// The snapshot that is on its way here, if one is.
+    pub arriving: Option<Arriving>,
+}
+
+/// A snapshot on its way to a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arriving {
+    /// How many of its bytes are here.
+    pub bytes: u64,
+    /// About how many it has; its sender can't know before the end.
+    pub of_bytes: u64,
+}
+
+impl GroupStatus {
+    /// Of a replica that does not run.
+    pub fn stopped(group: GroupId) -> Self {
+        GroupStatus {
+            group,
+            role: Role::Stopped,
+            term: 0,
+            leader: None,
+            last_log_index: 0,
+            applied_index: 0,
+            voters: BTreeSet::new(),
+            learners: BTreeSet::new(),
+            arriving: None,
+        }
+    }
 }

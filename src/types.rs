@@ -23,6 +23,8 @@ pub struct NodeId(pub u64);
 pub struct GroupId(pub u64);
 
 impl GroupId {
+    /// The group that knows the members, and where everything else is.
+    pub const META: GroupId = GroupId(0);
     /// The group of the default keyspace's first shard.
     pub const FIRST_SHARD: GroupId = GroupId(1);
 }

@@ -1,5 +1,9 @@
 //! Talking to a node over HTTP/1.1, one connection a request.
 //!
+//! With a client ticket there is no node to name: the library finds one, and the requests are
+//! answered within this process by the same code that answers them in a node. What a command sends
+//! and gets is the same either way.
+//!
 //! Written on hyper's connection and not on a larger client, for three things those hide: the
 //! path goes out as it was encoded (URL libraries fold `.` and `..`, which are keys like any
 //! other); a connection that was never made is told from one that broke after a write went out;
@@ -10,19 +14,23 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use aspen::KvClient;
 use aspen::seams::Tasks;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::HeaderMap;
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite, duplex};
 use tokio::net::TcpStream;
 use tokio::time::{self, Instant};
+
+use aspen_tickets::ClientTicket;
 
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
@@ -238,20 +246,50 @@ pub(crate) fn told_in_stream(problem: &str) -> Failure {
 const UNKNOWN_REMEDY: &str =
     "the write may or may not have been done, so read before you repeat it";
 
-/// A node to talk to.
+/// A node to talk to, or whichever node of a cluster can answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
-    address: Address,
+    way: Way,
     timeout: Duration,
     connections: Tasks,
 }
 
+/// How a node is reached.
+#[derive(Clone, Debug)]
+enum Way {
+    /// Over HTTP.
+    Http(Address),
+    /// By a client ticket.
+    Ticket(KvClient),
+}
+
+/// Bytes between this process's two ends of a connection.
+const DUPLEX_BYTES: usize = 64 * 1024;
+
+/// How much longer than the store's own deadline an answer is waited for within this process: the
+/// store's own says what became of the request.
+const GRACE: Duration = Duration::from_millis(500);
+
 impl Node {
-    /// The node that a configuration names.
+    /// The node that a configuration names by its URL.
     pub(crate) fn of(config: &Config) -> Result<Self, Failure> {
         let address = Address::parse(&config.node)
             .ok_or_else(|| Failure::usage(format!("{:?} is not a node's URL", config.node)))?;
-        Ok(Node { address, timeout: config.timeout, connections: Tasks::new() })
+        Ok(Node { way: Way::Http(address), timeout: config.timeout, connections: Tasks::new() })
+    }
+
+    /// The nodes of the cluster that a ticket is for.
+    pub(crate) async fn by_ticket(text: String, timeout: Duration) -> Result<Self, Failure> {
+        let ticket: ClientTicket = input::ticket(&input::ticket_text(text)?)?;
+        let connecting = aspen::Client::connect(&ticket);
+        let client = match time::timeout(timeout, connecting).await {
+            Ok(connected) => connected.map_err(Failure::of_store)?,
+            Err(_) => {
+                return Err(Failure::unreachable("the cluster of the ticket does not answer"));
+            }
+        };
+        let way = Way::Ticket(client.kv().with_deadline(timeout));
+        Ok(Node { way, timeout: timeout + GRACE, connections: Tasks::new() })
     }
 
     /// Sends a request and waits for its whole answer, whatever it says.
@@ -310,22 +348,14 @@ impl Node {
     ) -> Result<(StatusCode, HeaderMap, Incoming), Failure> {
         let writes = request.writes;
         let request = self.prepare(request)?;
-        let connect_deadline = deadline.min(Instant::now() + CONNECT_MAX);
-        let connecting = TcpStream::connect((self.address.host.as_str(), self.address.port));
-        let stream = match time::timeout_at(connect_deadline, connecting).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(self.absent(&input::reason(&error))),
-            Err(_) => return Err(self.absent("it did not accept a connection in time")),
+        let mut sender = match &self.way {
+            Way::Http(address) => self.speak(self.dial(address, deadline).await?).await?,
+            Way::Ticket(client) => {
+                let (near, far) = duplex(DUPLEX_BYTES);
+                self.connections.spawn(aspen::http::serve_client(client.clone(), far));
+                self.speak(near).await?
+            }
         };
-        // Small requests leave at once; a failure to say so costs time and nothing else.
-        let _ = stream.set_nodelay(true);
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.absent(&error.to_string()))?;
-        self.connections.spawn(async move {
-            // How the connection ends is told to whoever waits for the answer.
-            let _ = connection.await;
-        });
         match time::timeout_at(deadline, sender.send_request(request)).await {
             Ok(Ok(response)) => {
                 let (head, body) = response.into_parts();
@@ -336,11 +366,54 @@ impl Node {
         }
     }
 
+    async fn dial(&self, address: &Address, deadline: Instant) -> Result<TcpStream, Failure> {
+        let connect_deadline = deadline.min(Instant::now() + CONNECT_MAX);
+        let connecting = TcpStream::connect((address.host.as_str(), address.port));
+        let stream = match time::timeout_at(connect_deadline, connecting).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(self.absent(&input::reason(&error))),
+            Err(_) => return Err(self.absent("it did not accept a connection in time")),
+        };
+        // Small requests leave at once; a failure to say so costs time and nothing else.
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+
+    /// Begins HTTP on a stream.
+    async fn speak<S>(&self, stream: S) -> Result<SendRequest<Full<Bytes>>, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.absent(&error.to_string()))?;
+        self.connections.spawn(async move {
+            // How the connection ends is told to whoever waits for the answer.
+            let _ = connection.await;
+        });
+        Ok(sender)
+    }
+
+    fn authority(&self) -> &str {
+        match &self.way {
+            Way::Http(address) => &address.authority,
+            Way::Ticket(_) => "aspen",
+        }
+    }
+
+    /// Whom a person knows it as.
+    fn name(&self) -> String {
+        match &self.way {
+            Way::Http(address) => format!("the node at http://{}", address.authority),
+            Way::Ticket(_) => "the cluster of the ticket".to_owned(),
+        }
+    }
+
     fn prepare(&self, request: Request) -> Result<hyper::Request<Full<Bytes>>, Failure> {
         let mut builder = hyper::Request::builder()
             .method(request.method)
             .uri(request.target)
-            .header("host", &self.address.authority)
+            .header("host", self.authority())
             .header("user-agent", concat!("aspen/", env!("CARGO_PKG_VERSION")));
         for (name, value) in request.headers {
             builder = builder.header(name, value);
@@ -355,7 +428,7 @@ impl Node {
         Failure::unreachable(format!(
             "no node answers at http://{} ({reason}); start one with `aspen start`, or name \
              another with --node",
-            self.address.authority
+            self.authority()
         ))
     }
 
@@ -371,12 +444,11 @@ impl Node {
     }
 
     fn unanswered(&self, writes: bool, what: String) -> Failure {
-        let authority = &self.address.authority;
+        let name = self.name();
         if writes {
-            let sentence = format!("the node at http://{authority} {what}; {UNKNOWN_REMEDY}");
-            return Failure::new(Exit::Unknown, sentence);
+            return Failure::new(Exit::Unknown, format!("{name} {what}; {UNKNOWN_REMEDY}"));
         }
-        Failure::unreachable(format!("the node at http://{authority} {what}; try again"))
+        Failure::unreachable(format!("{name} {what}; try again"))
     }
 }
 

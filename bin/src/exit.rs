@@ -63,6 +63,17 @@ impl Failure {
         Failure::new(Exit::Unreachable, sentence)
     }
 
+    /// What the store said, by its kind.
+    pub(crate) fn of_store(error: aspen::Error) -> Self {
+        use aspen::error::Kind;
+        let exit = match error.kind() {
+            Kind::Busy | Kind::Unavailable => Exit::Unreachable,
+            Kind::OutcomeUnknown => Exit::Unknown,
+            _ => Exit::Refused,
+        };
+        Failure::new(exit, error)
+    }
+
     /// A failure of a given kind.
     pub(crate) fn new(exit: Exit, sentence: impl fmt::Display) -> Self {
         Failure { exit, sentence: Some(sentence.to_string()) }

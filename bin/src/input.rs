@@ -52,6 +52,31 @@ pub(crate) fn lease_id(text: &str) -> Result<LeaseId, String> {
     text.parse().map_err(|error: aspen::error::Invalid| error.to_string())
 }
 
+/// A ticket's id, as the command prints it.
+pub(crate) fn ticket_id(text: &str) -> Result<u128, String> {
+    let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = digits.then(|| u128::from_str_radix(text, 16).ok()).flatten();
+    id.ok_or_else(|| "a ticket's id is 32 hexadecimal digits; see `aspen ticket list`".to_owned())
+}
+
+/// How many may use a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Uses {
+    /// So many.
+    Limited(u32),
+    /// As many as like.
+    Any,
+}
+
+/// A number of uses, or `any`.
+pub(crate) fn uses(text: &str) -> Result<Uses, String> {
+    if text == "any" {
+        return Ok(Uses::Any);
+    }
+    let number = text.parse().ok().filter(|&uses| uses != 0);
+    number.map(Uses::Limited).ok_or_else(|| "use a whole number from 1, or any".to_owned())
+}
+
 /// Whole numbers with a unit: `500ms`, `10s`, `2m`, `1h`, `7d`.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -157,6 +182,27 @@ pub(crate) fn reason(error: &io::Error) -> String {
 
 fn too_large(what: &str, bytes_max: usize) -> String {
     format!("{what} has more than {bytes_max} bytes, which is the limit")
+}
+
+/// A ticket from the command line, or from standard input if it is `-`.
+pub(crate) fn ticket_text(argument: String) -> Result<String, Failure> {
+    if argument != "-" {
+        return Ok(argument);
+    }
+    let bytes = Source::Stdin.read(TICKET_TEXT_BYTES_MAX)?;
+    String::from_utf8(bytes).map_err(|_| Failure::usage("standard input is no ticket"))
+}
+
+/// More than the longest ticket and a line end.
+const TICKET_TEXT_BYTES_MAX: usize = 16 * 1024;
+
+/// Reads a ticket; what no ticket is was typed wrong, what has lost its meaning is refused.
+pub(crate) fn ticket<B: aspen_tickets::Body>(
+    text: &str,
+) -> Result<aspen_tickets::Signed<B>, Failure> {
+    let ticket: aspen_tickets::Signed<B> = text.parse().map_err(Failure::usage)?;
+    ticket.verify().map_err(Failure::refused)?;
+    Ok(ticket)
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! The `aspen` command: runs a node, and talks to running ones.
 //!
 //! Everything a person or a script touches is here: arguments, configuration, log lines, signals,
-//! exit codes and output. No store logic: `start` builds a node from the library, every other
-//! command is a client of a node's HTTP API (`docs/http.md`).
+//! exit codes and output. No store logic: `start` and `join` build a node from the library, every
+//! other command is a client of a node's HTTP API (`docs/http.md`).
 //!
 //! - [`args`]: the command line. [`config`]: settings from flags, environment, file, defaults.
-//! - [`start`]: a node's life, with [`signals`] and [`logs`].
+//! - [`start`]: a node's life, with [`progress`] (of joining), [`signals`] and [`logs`].
 //! - [`commands`]: the clients, over [`client`] (HTTP) and [`sse`] (streams of events).
 //! - [`input`], [`output`], [`exit`]: what goes in and what comes out.
 
@@ -17,14 +17,16 @@ mod exit;
 mod input;
 mod logs;
 mod output;
+mod progress;
 mod signals;
 mod sse;
 mod start;
 
 use std::process::ExitCode;
 
-use args::{Cli, ClientSettings, Cmd};
+use args::{Cli, ClientSettings, Cmd, JoinArgs, TicketCmd};
 use client::Node;
+use config::{Loaded, Origin};
 use exit::Failure;
 
 fn main() -> ExitCode {
@@ -40,7 +42,13 @@ fn run() -> Result<(), Failure> {
     match command {
         Cmd::Start(node) => {
             client.refuse()?;
-            start::run(&node.load()?.config, json)
+            start::run(&node.load()?.config, None, json)
+        }
+        Cmd::Join(JoinArgs { invitation, node }) => {
+            client.refuse()?;
+            let config = node.load()?.config;
+            let ticket = input::ticket(&input::ticket_text(invitation)?)?;
+            start::run(&config, Some(ticket), json)
         }
         Cmd::Config { command, misplaced } => {
             client.refuse()?;
@@ -66,24 +74,93 @@ fn run() -> Result<(), Failure> {
         Cmd::Lease(args) => {
             as_client(&client, async |node| commands::lease::run(node, args.command, json).await)
         }
-        Cmd::Status => as_client(&client, async |node| commands::status::run(node, json).await),
         Cmd::Compact { revision } => {
             as_client(&client, async |node| commands::compact::run(node, revision, json).await)
         }
+        Cmd::Ticket(args) => match args.command {
+            TicketCmd::Show { text } => {
+                client.refuse()?;
+                commands::ticket::show(text, json)
+            }
+            TicketCmd::Create(args) => {
+                at_node(&client, async |node| commands::ticket::create(node, args, json).await)
+            }
+            TicketCmd::List => {
+                at_node(&client, async |node| commands::ticket::list(node, json).await)
+            }
+            TicketCmd::Revoke { id } => {
+                at_node(&client, async |node| commands::ticket::revoke(node, id, json).await)
+            }
+        },
+        Cmd::Members => at_node(&client, async |node| commands::members::list(node, json).await),
+        Cmd::Leave => at_node(&client, async |node| commands::members::leave(node, json).await),
+        Cmd::Remove { member } => {
+            at_node(&client, async |node| commands::members::remove(node, member, json).await)
+        }
+        Cmd::Transfer { group, member } => at_node(&client, async |node| {
+            commands::members::transfer(node, group, member, json).await
+        }),
+        Cmd::Status => at_node(&client, async |node| commands::status::run(node, json).await),
     }
 }
 
-/// Runs a command that talks to the node that flags and environment name.
+/// Runs a command on the store: at the node, or by the ticket, that flags and environment name.
 fn as_client(
     settings: &ClientSettings,
     command: impl AsyncFnOnce(Node) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let loaded = config::load_client(&settings.0, &config::environment())
-        .map_err(|problems| config::failure(&problems))?;
-    let node = Node::of(&loaded.config)?;
+    let loaded = load_client(settings)?;
+    let ticket = ticket_of(&loaded)?;
+    run_with(&loaded, async |config| {
+        let node = match ticket {
+            Some(ticket) => Node::by_ticket(ticket, config.timeout).await?,
+            None => Node::of(config)?,
+        };
+        command(node).await
+    })
+}
+
+/// Runs a command on a node itself, which no client ticket opens.
+fn at_node(
+    settings: &ClientSettings,
+    command: impl AsyncFnOnce(Node) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let loaded = load_client(settings)?;
+    if let Origin::Flag(_) = loaded.origin("ticket") {
+        return Err(Failure::usage(
+            "--ticket is for commands on keys, such as put and get; name a node with --node",
+        ));
+    }
+    run_with(&loaded, async |config| command(Node::of(config)?).await)
+}
+
+fn load_client(settings: &ClientSettings) -> Result<Loaded, Failure> {
+    config::load_client(&settings.0, &config::environment())
+        .map_err(|problems| config::failure(&problems))
+}
+
+/// The ticket to go by, if it is that and not a node's URL: a flag is over a variable, and of two
+/// alike neither is over the other.
+fn ticket_of(loaded: &Loaded) -> Result<Option<String>, Failure> {
+    match (loaded.origin("ticket"), loaded.origin("node")) {
+        (Origin::Flag(_), Origin::Flag(_)) => {
+            Err(Failure::usage("give --node or --ticket, not both"))
+        }
+        (Origin::Environment(ticket), Origin::Environment(node)) => {
+            Err(Failure::usage(format!("{node} and {ticket} are both set; unset one")))
+        }
+        (Origin::Environment(_), Origin::Flag(_)) => Ok(None),
+        _ => Ok(loaded.config.ticket.clone()),
+    }
+}
+
+fn run_with(
+    loaded: &Loaded,
+    command: impl AsyncFnOnce(&config::Config) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::refused(format!("the command can't run: {error}")))?;
-    runtime.block_on(command(node))
+    runtime.block_on(command(&loaded.config))
 }

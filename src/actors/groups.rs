@@ -41,7 +41,8 @@ enum Place {
 }
 
 impl Groups {
-    pub(super) fn new(groups: impl IntoIterator<Item = GroupId>) -> Self {
+    /// Handles to groups that are still to be started.
+    pub fn new(groups: impl IntoIterator<Item = GroupId>) -> Self {
         let slot = |group| (group, watch::Sender::new(Place::Starting));
         let slots = Arc::new(groups.into_iter().map(slot).collect());
         Groups { slots, stopped: CancellationToken::new() }
@@ -74,29 +75,53 @@ impl Groups {
         }
     }
 
-    /// What the running replicas do at the moment.
-    pub fn statuses(&self) -> Vec<GroupStatus> {
-        let running = self.slots.values().filter_map(|slot| match &*slot.borrow() {
-            Place::Running(replica) => Some(replica.status()),
+    /// Whether they have stopped for good.
+    pub fn are_stopped(&self) -> bool {
+        self.stopped.is_cancelled()
+    }
+
+    /// The replica of a group, if it runs at the moment.
+    pub fn get(&self, group: GroupId) -> Option<Replica> {
+        match &*self.slots.get(&group)?.borrow() {
+            Place::Running(replica) => Some(replica.clone()),
+            Place::Starting | Place::Down(_) => None,
+        }
+    }
+
+    /// The replicas that run at the moment.
+    pub fn running(&self) -> Vec<(GroupId, Replica)> {
+        let running = self.slots.iter().filter_map(|(group, slot)| match &*slot.borrow() {
+            Place::Running(replica) => Some((*group, replica.clone())),
             Place::Starting | Place::Down(_) => None,
         });
         running.collect()
     }
+
+    /// What they do; those that don't run are stopped.
+    pub fn statuses(&self) -> Vec<GroupStatus> {
+        let status = |(group, slot): (&GroupId, &watch::Sender<Place>)| match &*slot.borrow() {
+            Place::Running(replica) => replica.status(),
+            Place::Starting | Place::Down(_) => GroupStatus::stopped(*group),
+        };
+        self.slots.iter().map(status).collect()
+    }
+
+    fn ids(&self) -> Vec<GroupId> {
+        self.slots.keys().copied().collect()
+    }
 }
 
 /// Opens a group's replica, at each start of the group.
-pub type OpenReplica = Arc<dyn Fn() -> BoxFuture<'static, Result<Replica>> + Send + Sync>;
+pub type OpenReplica = Arc<dyn Fn(GroupId) -> BoxFuture<'static, Result<Replica>> + Send + Sync>;
 
 /// The supervised part that runs all groups.
-pub(super) fn groups_part(
-    groups: &Groups,
-    opens: Vec<(GroupId, OpenReplica)>,
-    board: &HealthBoard,
-) -> ChildSpec {
-    let children = opens
+pub(super) fn groups_part(groups: &Groups, open: OpenReplica, board: &HealthBoard) -> ChildSpec {
+    let children = groups
+        .ids()
         .into_iter()
-        .map(|(group, open)| {
+        .map(|group| {
             let part = GroupPart { group, groups: groups.clone(), board: board.clone() };
+            let open = open.clone();
             let run = move |stop| {
                 let (part, open) = (part.clone(), open.clone());
                 Box::pin(async move { part.run(open, stop).await }) as _
@@ -140,7 +165,7 @@ impl GroupPart {
     async fn run(self, open: OpenReplica, stop: CancellationToken) -> Result<(), String> {
         self.put(Place::Starting);
         // Not cut short by a stop: a Raft that is half open would have no owner.
-        let replica = match open().await {
+        let replica = match open(self.group).await {
             Ok(replica) => replica,
             Err(error) => {
                 self.put(Place::Down(error.clone()));

@@ -18,8 +18,10 @@ use crate::seams;
 use crate::status::GroupStatus;
 use crate::store::space::{Room, SpaceGuard};
 
-/// How often free space and the groups' counters are looked at.
+/// How often free space is looked at.
 const EVERY: Duration = Duration::from_secs(1);
+/// How often the groups' counters are: often enough for a person who watches a node catch up.
+const GROUPS_EVERY: Duration = Duration::from_millis(100);
 const DISK: &str = "disk";
 
 /// What each part last said; clones are the same board.
@@ -61,7 +63,7 @@ impl HealthBoard {
         self.report.subscribe()
     }
 
-    /// What the groups do: told at once when a group's leader changes, and each second how far
+    /// What the groups do: told at once when a group's leader changes, and now and then how far
     /// it is.
     pub fn groups(&self) -> watch::Receiver<Vec<GroupStatus>> {
         self.groups.subscribe()
@@ -90,13 +92,23 @@ pub(super) fn health_part(board: HealthBoard, space: SpaceGuard, groups: Groups)
 }
 
 async fn sample(board: HealthBoard, space: SpaceGuard, groups: Groups) {
+    tokio::join!(sample_disk(&board, space), sample_groups(&board, groups));
+}
+
+async fn sample_disk(board: &HealthBoard, space: SpaceGuard) {
     loop {
-        board.show_groups(groups.statuses());
         let guard = space.clone();
         let room =
             seams::blocking(move || guard.sample().map(|room| (room, guard.free_percent()))).await;
         board.say(disk_part(room));
         sleep(EVERY).await;
+    }
+}
+
+async fn sample_groups(board: &HealthBoard, groups: Groups) {
+    loop {
+        board.show_groups(groups.statuses());
+        sleep(GROUPS_EVERY).await;
     }
 }
 

@@ -4,7 +4,10 @@
 //! node                stops when the store is lost or the user asks
 //! ├─ store            the shared log; its failure is the node's
 //! ├─ groups           one child for each replica on this node
+//! │  ├─ group 0       the meta group
 //! │  └─ group 1 …
+//! ├─ roster           follows the meta group: who the members are
+//! ├─ placement        changes the membership of the groups led here
 //! ├─ health           samples what nobody reports
 //! └─ http …           the doors
 //! ```
@@ -16,7 +19,9 @@
 mod groups;
 mod health;
 mod mailbox;
+mod placement;
 mod restart;
+mod roster;
 mod service;
 mod store;
 mod supervisor;
@@ -29,13 +34,16 @@ use tokio_util::sync::CancellationToken;
 
 pub use groups::{Groups, OpenReplica};
 pub use health::HealthBoard;
+pub use roster::Members;
 pub use service::RunService;
 
 use crate::error::{Error, Result};
+use crate::net::Peers;
 use crate::store::log::Log;
 use crate::store::space::SpaceGuard;
-use crate::types::GroupId;
+use crate::types::NodeId;
 use mailbox::Envelope;
+use placement::Placement;
 use supervisor::{Family, Supervisor};
 
 /// What the tree is grown from.
@@ -44,15 +52,22 @@ pub struct TreeSpec {
     pub log: Log,
     /// The guard on free space.
     pub space: SpaceGuard,
-    /// The groups to run.
-    pub groups: Vec<(GroupId, OpenReplica)>,
+    /// The slots of the groups to run.
+    pub groups: Groups,
+    /// How to open one.
+    pub open: OpenReplica,
+    /// Which node this is.
+    pub me: NodeId,
+    /// Who the members are; kept up to date from here on.
+    pub members: Members,
+    /// The links to them.
+    pub peers: Peers,
 }
 
 /// The running tree. Dropped, it stops as by [`Tree::stop`], with nobody to wait for it.
 #[derive(Debug)]
 pub struct Tree {
     root: ActorRef<Envelope<supervisor::Msg>>,
-    groups: Groups,
     board: HealthBoard,
     lost: watch::Receiver<Option<String>>,
 }
@@ -61,17 +76,24 @@ impl Tree {
     /// Starts everything but the doors, which need what this makes. `doors` is asked for them.
     pub async fn grow(
         spec: TreeSpec,
-        doors: impl FnOnce(&Groups, &HealthBoard) -> Vec<(String, RunService)>,
+        doors: impl FnOnce(&HealthBoard) -> Vec<(String, RunService)>,
     ) -> Result<Tree> {
-        let TreeSpec { log, space, groups: opens } = spec;
+        let TreeSpec { log, space, groups, open, me, members, peers } = spec;
         let board = HealthBoard::default();
-        let groups = Groups::new(opens.iter().map(|(group, _)| *group));
+        let placement = Placement {
+            me,
+            members: members.clone(),
+            groups: groups.clone(),
+            peers: peers.clone(),
+        };
         let mut children = vec![
             store::store_part(log),
-            groups::groups_part(&groups, opens, &board),
-            health::health_part(board.clone(), space, groups.clone()),
+            groups::groups_part(&groups, open, &board),
+            roster::roster_part(members, groups.clone(), peers),
+            placement::placement_part(placement),
+            health::health_part(board.clone(), space, groups),
         ];
-        let doors = doors(&groups, &board);
+        let doors = doors(&board);
         children.extend(doors.into_iter().map(|(name, run)| service::service_part(name, run)));
         let lost = watch::Sender::new(None);
         let losing = lost.subscribe();
@@ -80,12 +102,7 @@ impl Tree {
         let (root, _handle) = Actor::spawn(None, Supervisor, family)
             .await
             .map_err(|error| Error::Fatal(format!("the node's actors did not start: {error}")))?;
-        Ok(Tree { root, groups, board, lost: losing })
-    }
-
-    /// Handles to the groups.
-    pub fn groups(&self) -> &Groups {
-        &self.groups
+        Ok(Tree { root, board, lost: losing })
     }
 
     /// How well the parts are.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::request::{Reply, Request};
 use super::txn::{key_of, value_of};
 use super::{KvClient, LeaseTtl, unexpected};
 use crate::error::{Error, Refusal, Result};
@@ -75,12 +76,19 @@ impl KvClient {
 
     /// Gives a lease its full time again.
     pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<LeaseTtl> {
-        self.retry(|replica| async move { replica.keep_alive(id).await }).await
+        self.lease(Request::KeepAlive { group: self.inner.group, lease: id }).await
     }
 
     /// How much of a lease's time is left.
     pub async fn lease_ttl(&self, id: LeaseId) -> Result<LeaseTtl> {
-        self.retry(|replica| async move { replica.lease_ttl(id).await }).await
+        self.lease(Request::LeaseTtl { group: self.inner.group, lease: id }).await
+    }
+
+    async fn lease(&self, request: Request) -> Result<LeaseTtl> {
+        match self.send(&request, self.until(), &mut None).await? {
+            Reply::Lease { id, ttl_ms, left_ms } => Ok(LeaseTtl { id, ttl_ms, left_ms }),
+            Reply::Answer { answer, .. } => Err(unexpected(&answer.body)),
+        }
     }
 
     /// The keys attached to a lease.

@@ -4,91 +4,122 @@
 //! the two calls that everything else is made of, [`KvClient::execute`] and [`KvClient::query`];
 //! the chains of options are in `requests`, conditions and transactions in `txn`, leases and
 //! locks in `leases`, watches in `watch`.
+//!
+//! Below them, an operation is a [`Request`](request::Request), the same whoever answers it.
+//! `retry` repeats it inside one deadline, `route` says which node is next, and [`nodes::Nodes`]
+//! asks one node once: its own process's replicas or a member over the network ([`Member`]), or
+//! members over links that a ticket opens ([`Client`]). The other side of these is [`Desk`], which
+//! answers from its node's own replicas and never passes a request on; what comes over a client's
+//! link is held against its ticket first (`guests`, `scope`).
 
+mod desk;
+mod guests;
 mod leases;
+mod links;
+mod member;
+pub mod nodes;
+mod remote;
+pub mod request;
 mod requests;
+mod retry;
+mod route;
+mod scope;
 mod session;
+mod shown;
 mod txn;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use crate::actors::Groups;
 use crate::error::{Error, Refusal, Result};
-use crate::limits::{CLIENT_BACKOFF_MAX, CLIENT_BACKOFF_MIN, CLIENT_DEADLINE, CLIENT_WRITES_MAX};
+use crate::limits::{CLIENT_DEADLINE, CLIENT_WRITES_MAX};
 use crate::machine::ops::{Action, Answer, AnswerBody, Command, Query, Status};
-use crate::raft::{Failed, Replica};
-use crate::types::{Consistency, GroupId, NodeId};
+use crate::seams::Random;
+use crate::types::{Consistency, GroupId};
+use nodes::Nodes;
+use request::{Reply, Request};
+use route::Route;
 use session::Session;
 
 pub use crate::raft::{LeaseTtl, WatchBatch, WatchEvent, WatchRequest};
+pub use desk::Desk;
+pub use guests::{Authorise, NotPermitted};
 pub use leases::{Lease, Lock};
+pub use member::{Alone, Member};
+pub use remote::Client;
 pub use requests::{Delete, Deleted, Get, IntoKeyRange, Put, PutDone, Range, RangePage};
 pub use txn::{Compare, CompareOf, Op, OpAnswer, Txn, TxnDone};
 pub use watch::{Watch, WatchBuilder};
 
-/// A handle on the store; clones share one session.
+/// A handle on the store; clones share one session and what is known of the nodes.
 #[derive(Clone, Debug)]
 pub struct KvClient {
     inner: Arc<Inner>,
+    /// How long one operation may take, its retries included.
+    within: Duration,
 }
 
 #[derive(Debug)]
 struct Inner {
-    groups: Groups,
+    nodes: Arc<dyn Nodes>,
     /// The group of the one shard there is.
     group: GroupId,
     session: Session,
+    route: Mutex<Route>,
+    random: Random,
     /// Fewer than the answers that a session may have outstanding.
     writes: Arc<Semaphore>,
 }
 
-/// Waits between tries, longer each time.
-struct Backoff {
-    deadline: Instant,
-    next: Duration,
-}
-
-impl Backoff {
-    fn new(deadline: Instant) -> Self {
-        Backoff { deadline, next: CLIENT_BACKOFF_MIN }
-    }
-
-    /// Waits for the next try; false if the time is up.
-    async fn wait(&mut self) -> bool {
-        let until = Instant::now() + self.next;
-        self.next = (self.next * 2).min(CLIENT_BACKOFF_MAX);
-        sleep_until(until.min(self.deadline)).await;
-        until < self.deadline
-    }
-}
-
 impl KvClient {
-    pub(crate) fn new(groups: Groups) -> Self {
-        KvClient {
-            inner: Arc::new(Inner {
-                groups,
-                group: GroupId::FIRST_SHARD,
-                session: Session::default(),
-                writes: Arc::new(Semaphore::new(CLIENT_WRITES_MAX)),
-            }),
-        }
-    }
-
-    async fn replica(&self, deadline: Instant) -> Result<Replica> {
-        self.inner.groups.replica(self.inner.group, deadline).await
-    }
-
-    fn no_leader(&self, leader: Option<NodeId>) -> Error {
-        let reason = match leader {
-            Some(node) => format!("node {node} leads it and can't be reached from here"),
-            None => "it has no leader at the moment".into(),
+    /// A client of one group that asks these nodes, in a session of its own.
+    pub fn over(nodes: Arc<dyn Nodes>, group: GroupId, random: Random) -> Self {
+        let inner = Inner {
+            nodes,
+            group,
+            session: Session::default(),
+            route: Mutex::default(),
+            random,
+            writes: Arc::new(Semaphore::new(CLIENT_WRITES_MAX)),
         };
-        Error::Unavailable { group: self.inner.group, reason }
+        KvClient { inner: Arc::new(inner), within: CLIENT_DEADLINE }
+    }
+
+    /// The same client with another deadline for each operation, retries included; without this
+    /// it is [`CLIENT_DEADLINE`].
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// use std::time::Duration;
+    ///
+    /// let kv = service.client().with_deadline(Duration::from_secs(30));
+    /// kv.put("patience", "helps").await?;
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_deadline(mut self, within: Duration) -> Self {
+        self.within = within;
+        self
+    }
+
+    fn route(&self) -> MutexGuard<'_, Route> {
+        self.inner.route.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When an operation that begins now must end.
+    fn until(&self) -> Instant {
+        Instant::now() + self.within
     }
 
     /// Does an action once, however often it has to be sent, and answers when it is applied and
@@ -97,46 +128,33 @@ impl KvClient {
     /// again.
     pub async fn execute(&self, action: Action) -> Result<Answer> {
         action.validate()?;
-        let deadline = Instant::now() + CLIENT_DEADLINE;
+        let deadline = self.until();
         let _place = match timeout_at(deadline, self.inner.writes.acquire()).await {
             Ok(Ok(place)) => place,
             _ => return Err(busy()),
         };
-        let mut backoff = Backoff::new(deadline);
         // Why an earlier try may have been done.
         let mut uncertain: Option<String> = None;
-        let mut turn = self.inner.session.turn(self, deadline).await?;
         loop {
-            let replica = match self.replica(deadline).await {
-                Ok(replica) => replica,
-                Err(error) => return Err(self.what_is_known(error, uncertain)),
-            };
+            let turn = self.inner.session.turn(self, deadline).await?;
             let command = Command { session: Some(turn.place()), action: action.clone() };
-            let error = match self.propose(&replica, command, deadline).await {
-                Ok(answer) => return Ok(answer),
-                Err(Failed::Final(error @ Error::Refused(Refusal::SessionExpired))) => {
-                    self.inner.session.forget(turn.place().id);
-                    if uncertain.is_some() {
-                        return Err(self.what_is_known(error, uncertain));
-                    }
+            let request =
+                Request::Propose { group: self.inner.group, command, proof: turn.proof() };
+            match self.send(&request, deadline, &mut uncertain).await {
+                Ok(reply) => return answer(reply),
+                Err(Error::Refused(Refusal::SessionExpired)) if uncertain.is_none() => {
                     // Never done: the command gets a turn in a new session.
-                    turn = self.inner.session.turn(self, deadline).await?;
-                    continue;
+                    self.inner.session.forget(turn.place().id);
                 }
-                // Decided by the machine, for all tries at once.
-                Err(Failed::Final(error @ Error::Refused(_))) => return Err(error),
-                Err(Failed::Unknown { reason }) => {
-                    uncertain = Some(reason.clone());
-                    self.outcome_unknown(reason)
+                Err(error) => {
+                    if error == Error::Refused(Refusal::SessionExpired) {
+                        self.inner.session.forget(turn.place().id);
+                    } else if matches!(error, Error::Refused(_)) {
+                        // Decided by the machine, for all tries at once.
+                        return Err(error);
+                    }
+                    return Err(self.what_is_known(error, uncertain));
                 }
-                // This try did nothing, an earlier one may have.
-                Err(Failed::NotLeader { leader }) => self.no_leader(leader),
-                Err(Failed::Final(error @ Error::Unavailable { .. })) => error,
-                Err(Failed::Final(error)) if uncertain.is_none() => return Err(error),
-                Err(Failed::Final(error)) => error,
-            };
-            if !backoff.wait().await {
-                return Err(self.what_is_known(error, uncertain));
             }
         }
     }
@@ -144,64 +162,16 @@ impl KvClient {
     /// The error of the last try, unless an earlier one may have been done.
     fn what_is_known(&self, error: Error, uncertain: Option<String>) -> Error {
         match uncertain {
-            Some(reason) => self.outcome_unknown(reason),
+            Some(reason) => Error::OutcomeUnknown { group: self.inner.group, reason },
             None => error,
-        }
-    }
-
-    fn outcome_unknown(&self, reason: String) -> Error {
-        Error::OutcomeUnknown { group: self.inner.group, reason }
-    }
-
-    /// One try, on the replica of this node.
-    async fn propose(
-        &self,
-        replica: &Replica,
-        command: Command,
-        deadline: Instant,
-    ) -> Result<Answer, Failed> {
-        match timeout_at(deadline, replica.propose(command)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Failed::Unknown { reason: "no answer came in time".into() }),
         }
     }
 
     /// Reads at a freshness.
     pub async fn query(&self, query: Query, consistency: Consistency) -> Result<Answer> {
         query.validate()?;
-        self.retry(|replica| {
-            let query = query.clone();
-            async move { replica.query(&query, consistency).await }
-        })
-        .await
-    }
-
-    /// Repeats what changes nothing until it succeeds, is refused, or the time is up.
-    async fn retry<T, F>(&self, attempt: impl Fn(Replica) -> F) -> Result<T>
-    where
-        F: Future<Output = Result<T, Failed>> + Send,
-    {
-        let deadline = Instant::now() + CLIENT_DEADLINE;
-        let mut backoff = Backoff::new(deadline);
-        loop {
-            let replica = self.replica(deadline).await?;
-            let error = match timeout_at(deadline, attempt(replica)).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(Failed::NotLeader { leader })) => self.no_leader(leader),
-                Ok(Err(Failed::Unknown { reason })) => {
-                    Error::Unavailable { group: self.inner.group, reason }
-                }
-                Ok(Err(Failed::Final(error @ Error::Unavailable { .. }))) => error,
-                Ok(Err(Failed::Final(error))) => return Err(error),
-                Err(_) => {
-                    let reason = "no answer came in time".into();
-                    return Err(Error::Unavailable { group: self.inner.group, reason });
-                }
-            };
-            if !backoff.wait().await {
-                return Err(error);
-            }
-        }
+        let request = Request::Query { group: self.inner.group, query, consistency };
+        answer(self.send(&request, self.until(), &mut None).await?)
     }
 
     /// The shard's counters.
@@ -247,6 +217,13 @@ impl KvClient {
     /// ```
     pub async fn compact(&self, revision: crate::types::Revision) -> Result<()> {
         self.execute(Action::Compact { revision }).await.map(drop)
+    }
+}
+
+fn answer(reply: Reply) -> Result<Answer> {
+    match reply {
+        Reply::Answer { answer, .. } => Ok(answer),
+        Reply::Lease { .. } => Err(Error::Fatal("an operation was answered with a lease".into())),
     }
 }
 

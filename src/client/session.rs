@@ -13,11 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Backoff, KvClient, busy, unexpected};
+use super::request::{Proof, Reply, Request};
+use super::{KvClient, busy, unexpected};
 use crate::error::{Error, Result};
 use crate::limits::SESSION_ANSWERS_MAX;
 use crate::machine::ops::{Action, AnswerBody, Command, SessionSeq};
-use crate::raft::Failed;
 use crate::types::SessionId;
 
 /// The session of one client with one group.
@@ -33,6 +33,7 @@ pub(super) struct Session {
 #[derive(Debug, Default)]
 struct Turns {
     id: Option<SessionId>,
+    proof: Option<Proof>,
     last: u64,
     open: BTreeSet<u64>,
 }
@@ -43,12 +44,18 @@ pub(super) struct Turn {
     turns: Arc<Mutex<Turns>>,
     over: Arc<Notify>,
     place: SessionSeq,
+    proof: Option<Proof>,
 }
 
 impl Turn {
     /// What the command carries.
     pub(super) fn place(&self) -> SessionSeq {
         self.place
+    }
+
+    /// That the session is this client's.
+    pub(super) fn proof(&self) -> Option<Proof> {
+        self.proof
     }
 }
 
@@ -79,10 +86,13 @@ impl Session {
                 Next::WindowFull => timeout_at(deadline, over).await.map_err(|_| busy())?,
                 Next::NoSession => {
                     let opening = self.opening.lock();
-                    let _opening = timeout_at(deadline, opening).await.map_err(|_| busy())?;
+                    let _opening = timeout_at(deadline, opening).await.map_err(|_| {
+                        let reason = "a session could not be opened in time".into();
+                        Error::Unavailable { group: client.inner.group, reason }
+                    })?;
                     if lock(&self.turns).id.is_none() {
-                        let id = open(client, deadline).await?;
-                        *lock(&self.turns) = Turns { id: Some(id), ..Turns::default() };
+                        let (id, proof) = open(client, deadline).await?;
+                        *lock(&self.turns) = Turns { id: Some(id), proof, ..Turns::default() };
                     }
                 }
             }
@@ -100,7 +110,8 @@ impl Session {
         turns.last = seq;
         turns.open.insert(seq);
         let place = SessionSeq { id, seq, acked_below };
-        Next::Turn(Turn { turns: self.turns.clone(), over: self.over.clone(), place })
+        let proof = turns.proof;
+        Next::Turn(Turn { turns: self.turns.clone(), over: self.over.clone(), place, proof })
     }
 
     /// The session has expired; the next turn opens another.
@@ -122,28 +133,17 @@ enum Next {
     NoSession,
 }
 
-/// Opens a session. Trying again may open two; the idle one is evicted in time.
-async fn open(client: &KvClient, deadline: Instant) -> Result<SessionId> {
-    let mut backoff = Backoff::new(deadline);
-    loop {
-        let replica = client.replica(deadline).await?;
-        let command = Command { session: None, action: Action::SessionOpen };
-        let error = match client.propose(&replica, command, deadline).await {
-            Ok(answer) => match answer.body {
-                AnswerBody::Session(id) => return Ok(id),
-                other => return Err(unexpected(&other)),
-            },
-            Err(Failed::NotLeader { leader }) => client.no_leader(leader),
-            // The write itself was not sent yet, so nothing is unknown about it.
-            Err(Failed::Unknown { reason }) => {
-                Error::Unavailable { group: client.inner.group, reason }
-            }
-            Err(Failed::Final(error @ Error::Unavailable { .. })) => error,
-            Err(Failed::Final(error)) => return Err(error),
-        };
-        if !backoff.wait().await {
-            return Err(error);
-        }
+/// Opens a session. Trying again may open two; the idle one is evicted in time. Nothing is
+/// uncertain about the write that waits for it: it was not sent yet.
+async fn open(client: &KvClient, deadline: Instant) -> Result<(SessionId, Option<Proof>)> {
+    let command = Command { session: None, action: Action::SessionOpen };
+    let request = Request::Propose { group: client.inner.group, command, proof: None };
+    match client.send(&request, deadline, &mut None).await? {
+        Reply::Answer { answer, proof } => match answer.body {
+            AnswerBody::Session(id) => Ok((id, proof)),
+            other => Err(unexpected(&other)),
+        },
+        Reply::Lease { .. } => Err(Error::Fatal("a session was answered with a lease".into())),
     }
 }
 

@@ -9,11 +9,13 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, stream};
+use tokio::time::sleep;
 
+use super::nodes::Changes;
 use super::{IntoKeyRange, KvClient, WatchBatch, WatchRequest};
 use crate::error::{Error, Result};
+use crate::limits::CLIENT_BACKOFF_MIN;
 use crate::machine::ops::KeyRange;
-use crate::raft::GroupWatch;
 use crate::types::{Key, Revision};
 
 impl KvClient {
@@ -89,8 +91,8 @@ impl IntoFuture for WatchBuilder {
     }
 }
 
-/// Changes as they come: a stream of batches, each of whole revisions. It goes on across a
-/// restart of the group; it ends after an error, such as history that is gone.
+/// Changes as they come: a stream of batches, each of whole revisions. It goes on across restarts
+/// of the group, and at another node when the one that shows it is lost; it ends after an error, such as history that is gone.
 pub struct Watch {
     batches: BoxStream<'static, Result<WatchBatch>>,
 }
@@ -111,8 +113,8 @@ impl Stream for Watch {
 
 impl Watch {
     async fn begin(client: KvClient, request: WatchRequest) -> Result<Self> {
-        let attached = attach(&client, &request).await?;
-        let place = Some(Place { client, request, attached });
+        let attached = client.attach(client.inner.group, &request).await?;
+        let place = Some(Standing { client, request, attached, is_new: true });
         let batches = stream::unfold(place, |place| async move {
             let mut place = place?;
             match place.next().await {
@@ -142,32 +144,29 @@ impl Watch {
     }
 }
 
-/// Finds the group's running replica and begins a watch there.
-async fn attach(client: &KvClient, request: &WatchRequest) -> Result<GroupWatch> {
-    client
-        .retry(|replica| {
-            let request = request.clone();
-            async move { replica.watch(request).await }
-        })
-        .await
-}
-
 /// A watch's place, which outlives the replica that serves it.
-struct Place {
+struct Standing {
     client: KvClient,
     request: WatchRequest,
-    attached: GroupWatch,
+    attached: Box<dyn Changes>,
+    /// Nothing was shown since it was attached.
+    is_new: bool,
 }
 
-impl Place {
+impl Standing {
     async fn next(&mut self) -> Result<WatchBatch> {
         loop {
             if let Some(batch) = self.attached.next().await? {
+                self.is_new = false;
                 return Ok(batch);
             }
-            // The group stopped: go on with its next replica where this one ended.
+            // A node that ends watches as soon as they begin is not asked in a tight loop.
+            if std::mem::replace(&mut self.is_new, true) {
+                sleep(CLIENT_BACKOFF_MIN).await;
+            }
+            // That replica is lost: go on with another where this one ended.
             self.request.from = Some(self.attached.next_revision());
-            self.attached = attach(&self.client, &self.request).await?;
+            self.attached = self.client.attach(self.client.inner.group, &self.request).await?;
         }
     }
 }

@@ -50,7 +50,7 @@ pub(super) async fn get(
             Query::Range(Range { revision: Some(revision), ..Range::of(KeyRange::one(&key)) })
         }
     };
-    let Answer { revision, body } = app.door.client.query(query, consistency).await?;
+    let Answer { revision, body } = app.client.query(query, consistency).await?;
     let record = match body {
         AnswerBody::Record(record) => record,
         AnswerBody::Range(page) => page.records.into_iter().next().map(|found| found.record),
@@ -192,7 +192,7 @@ async fn write(
     ops: Vec<Op>,
 ) -> Result<Written, Problem> {
     let (txn, expected) = guard(key, condition, ops);
-    let Answer { revision, body } = app.door.client.execute(Action::Txn(txn)).await?;
+    let Answer { revision, body } = app.client.execute(Action::Txn(txn)).await?;
     let AnswerBody::Txn { succeeded, answers } = body else {
         return Err(Problem::contradiction("a transaction"));
     };

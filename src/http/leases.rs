@@ -39,7 +39,7 @@ pub(super) async fn grant(
         .await?;
     let GrantForm { ttl_ms, id } = json::read(&held.bytes)?;
     let grant = Action::LeaseGrant { id: id.map(|id| id.0), ttl_ms };
-    let Answer { revision, body } = app.door.client.execute(grant).await?;
+    let Answer { revision, body } = app.client.execute(grant).await?;
     let AnswerBody::Lease { id, ttl_ms } = body else {
         return Err(Problem::contradiction("a lease grant"));
     };
@@ -79,7 +79,7 @@ pub(super) async fn list(
     };
     // One more than is answered tells whether there are more.
     let query = Query::Leases { after, limit: limit + 1 };
-    let Answer { revision, body } = app.door.client.query(query, consistency).await?;
+    let Answer { revision, body } = app.client.query(query, consistency).await?;
     let AnswerBody::Leases(leases) = body else {
         return Err(Problem::contradiction("a listing of leases"));
     };
@@ -118,12 +118,12 @@ pub(super) async fn show(
 ) -> Result<Response<Body>, Problem> {
     let id: LeaseId = id.parse()?;
     let with_keys = Params::parse(request.uri().query(), &["keys"])?.flag("keys")?;
-    let ttl = TtlForm::of(app.door.client.lease_ttl(id).await?);
+    let ttl = TtlForm::of(app.client.lease_ttl(id).await?);
     if !with_keys {
         return Ok(json::answer(StatusCode::OK, &LeaseForm { ttl, keys: None }));
     }
     let query = Query::Lease { id, keys: true };
-    let Answer { revision, body } = app.door.client.query(query, Consistency::Linearizable).await?;
+    let Answer { revision, body } = app.client.query(query, Consistency::Linearizable).await?;
     let AnswerBody::LeaseInfo { keys, .. } = &body else {
         return Err(Problem::contradiction("a look at a lease"));
     };
@@ -143,7 +143,7 @@ pub(super) async fn revoke(
 ) -> Result<Response<Body>, Problem> {
     let id: LeaseId = id.parse()?;
     Params::parse(request.uri().query(), &[])?;
-    let Answer { revision, .. } = app.door.client.execute(Action::LeaseRevoke { id }).await?;
+    let Answer { revision, .. } = app.client.execute(Action::LeaseRevoke { id }).await?;
     Ok(json::answer_at(StatusCode::OK, revision, &RevokedForm { revision }))
 }
 
@@ -154,6 +154,6 @@ pub(super) async fn keep_alive(
 ) -> Result<Response<Body>, Problem> {
     let id: LeaseId = id.parse()?;
     Params::parse(request.uri().query(), &[])?;
-    let ttl = app.door.client.lease_keep_alive(id).await?;
+    let ttl = app.client.lease_keep_alive(id).await?;
     Ok(json::answer(StatusCode::OK, &TtlForm::of(ttl)))
 }

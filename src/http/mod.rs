@@ -7,9 +7,12 @@
 //!   bodies, and theirs.
 //! - `decode`, `etag`, `json`, `cursor`: the forms that endpoints share, read and written.
 //! - `problem`: every error that a client can see, in one table.
-//! - `kv`, `range`, `txn`, `watch`, `leases`, `node`: the endpoints.
+//! - `kv`, `range`, `txn`, `watch`, `leases`, `compact`: the endpoints of the store, which need a
+//!   client and no node ([`serve_client`]). `node`, `cluster`, `members`, `tickets`: those of a node.
 
 mod body;
+mod cluster;
+mod compact;
 mod cursor;
 mod decode;
 mod door;
@@ -17,20 +20,25 @@ mod etag;
 mod json;
 mod kv;
 mod leases;
+mod members;
 mod node;
 mod problem;
 mod range;
+mod refused;
 mod serve;
+mod tickets;
 mod txn;
 mod watch;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post, put};
+use axum::extract::FromRef;
+use axum::routing::{delete, get, post, put};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::client::KvClient;
 use crate::limits::HTTP_BODIES_BYTES_MAX;
 use crate::node::DoorContext;
 use crate::seams::Tasks;
@@ -38,11 +46,12 @@ use crate::seams::Tasks;
 pub use decode::key_from_path;
 pub use door::HttpDoor;
 pub use problem::{KINDS, Kind, Problem, TYPE_PREFIX};
+pub use serve::serve_client;
 
-/// What the endpoints share.
+/// What all endpoints share.
 #[derive(Debug)]
 struct Shared {
-    door: DoorContext,
+    client: KvClient,
     /// One permit for each byte of request bodies that may be held at once.
     bodies: Arc<Semaphore>,
     /// Connections, and what is left to do for refused bodies.
@@ -54,9 +63,9 @@ struct Shared {
 type App = Arc<Shared>;
 
 impl Shared {
-    fn new(door: DoorContext) -> App {
+    fn new(client: KvClient) -> App {
         Arc::new(Shared {
-            door,
+            client,
             bodies: Arc::new(Semaphore::new(HTTP_BODIES_BYTES_MAX)),
             tasks: Tasks::new(),
             closing: CancellationToken::new(),
@@ -64,7 +73,51 @@ impl Shared {
     }
 }
 
-fn router(app: App) -> Router {
+/// What the endpoints of a node have besides.
+#[derive(Clone, Debug)]
+struct AtNode {
+    app: App,
+    door: Arc<DoorContext>,
+}
+
+impl FromRef<AtNode> for App {
+    fn from_ref(node: &AtNode) -> App {
+        node.app.clone()
+    }
+}
+
+/// Everything that a node answers.
+fn node_router(app: App, door: DoorContext) -> Router {
+    Router::new()
+        .merge(store_routes())
+        .route("/v1/cluster", get(cluster::show))
+        .route("/v1/members/{node}", delete(members::remove))
+        .route("/v1/leave", post(members::leave))
+        .route("/v1/groups/{group}/transfer", post(members::transfer))
+        .route("/v1/tickets", post(tickets::create).get(tickets::list))
+        .route("/v1/tickets/{id}", delete(tickets::revoke))
+        .route("/livez", get(node::livez))
+        .route("/readyz", get(node::readyz))
+        .route("/health", get(node::health))
+        .route("/version", get(node::version))
+        .fallback(problem::path_not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .with_state(AtNode { app, door: Arc::new(door) })
+}
+
+/// What a client alone can answer.
+fn store_router(app: App) -> Router {
+    store_routes::<App>()
+        .fallback(problem::path_not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .with_state(app)
+}
+
+fn store_routes<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    App: FromRef<S>,
+{
     Router::new()
         .route("/v1/kv", get(range::list))
         .route("/v1/kv/", get(kv::empty_key).put(kv::empty_key).delete(kv::empty_key))
@@ -74,13 +127,5 @@ fn router(app: App) -> Router {
         .route("/v1/leases", post(leases::grant).get(leases::list))
         .route("/v1/leases/{id}", get(leases::show).delete(leases::revoke))
         .route("/v1/leases/{id}/keep-alive", post(leases::keep_alive))
-        .route("/v1/compact", post(node::compact))
-        .route("/v1/cluster", get(node::cluster))
-        .route("/livez", get(node::livez))
-        .route("/readyz", get(node::readyz))
-        .route("/health", get(node::health))
-        .route("/version", get(node::version))
-        .fallback(problem::path_not_found)
-        .method_not_allowed_fallback(problem::method_not_allowed)
-        .with_state(app)
+        .route("/v1/compact", post(compact::compact))
 }

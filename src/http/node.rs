@@ -1,20 +1,13 @@
-//! The node itself: its health, identity and version; and compaction.
+//! The node itself: its health and version.
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::{Response, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::App;
-use super::body;
-use super::decode::Params;
+use super::AtNode;
 use super::json;
-use super::problem::{self, Problem};
 use crate::health::{HealthReport, PartState};
-use crate::limits::HTTP_JSON_BYTES_MAX;
-use crate::machine::ops::{Action, Answer, AnswerBody};
-use crate::status::GroupStatus;
-use crate::types::Revision;
 
 #[derive(Serialize)]
 struct AliveForm {
@@ -66,12 +59,12 @@ fn health_of(report: &HealthReport) -> Response<Body> {
     health_response(report, report.state() != PartState::Unhealthy)
 }
 
-pub(super) async fn readyz(State(app): State<App>) -> Response<Body> {
-    readiness_of(&app.door.health.borrow())
+pub(super) async fn readyz(State(node): State<AtNode>) -> Response<Body> {
+    readiness_of(&node.door.health.borrow())
 }
 
-pub(super) async fn health(State(app): State<App>) -> Response<Body> {
-    health_of(&app.door.health.borrow())
+pub(super) async fn health(State(node): State<AtNode>) -> Response<Body> {
+    health_of(&node.door.health.borrow())
 }
 
 #[derive(Serialize)]
@@ -84,95 +77,6 @@ const VERSION: VersionForm = VersionForm { name: "aspen", version: env!("CARGO_P
 
 pub(super) async fn version() -> Response<Body> {
     json::answer(StatusCode::OK, &VERSION)
-}
-
-#[derive(Serialize)]
-struct ClusterForm<'a> {
-    id: String,
-    name: &'a str,
-    node: NodeForm<'a>,
-    groups: Vec<GroupForm>,
-}
-
-#[derive(Serialize)]
-struct NodeForm<'a> {
-    id: u64,
-    endpoint_id: &'a str,
-    listen: Vec<String>,
-    version: &'static str,
-}
-
-#[derive(Serialize)]
-struct GroupForm {
-    id: u64,
-    role: &'static str,
-    term: u64,
-    leader: Option<u64>,
-    last_log_index: u64,
-    applied_index: u64,
-}
-
-impl GroupForm {
-    fn of(status: &GroupStatus) -> Self {
-        GroupForm {
-            id: status.group.0,
-            role: status.role.as_str(),
-            term: status.term,
-            leader: status.leader.map(|leader| leader.0),
-            last_log_index: status.last_log_index,
-            applied_index: status.applied_index,
-        }
-    }
-}
-
-pub(super) async fn cluster(
-    State(app): State<App>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
-    Params::parse(request.uri().query(), &[])?;
-    let identity = &app.door.node;
-    let form = ClusterForm {
-        id: identity.cluster_id.to_string(),
-        name: &identity.cluster_name,
-        node: NodeForm {
-            id: identity.node_id.0,
-            endpoint_id: &identity.endpoint_id,
-            listen: identity.listen.iter().map(ToString::to_string).collect(),
-            version: VERSION.version,
-        },
-        groups: app.door.groups.borrow().iter().map(GroupForm::of).collect(),
-    };
-    Ok(json::answer(StatusCode::OK, &form))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CompactForm {
-    revision: Revision,
-}
-
-#[derive(Serialize)]
-struct CompactedForm {
-    revision: Revision,
-    compacted: Revision,
-    pending: bool,
-}
-
-pub(super) async fn compact(
-    State(app): State<App>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
-    Params::parse(request.uri().query(), &[])?;
-    let held = body::read(&app, request.into_body(), HTTP_JSON_BYTES_MAX, &problem::BODY_TOO_LARGE)
-        .await?;
-    let CompactForm { revision } = json::read(&held.bytes)?;
-    let Answer { revision: present, body } =
-        app.door.client.execute(Action::Compact { revision }).await?;
-    let AnswerBody::Compacted { revision: compacted, pending } = body else {
-        return Err(Problem::contradiction("a compaction"));
-    };
-    let form = CompactedForm { revision: present, compacted, pending };
-    Ok(json::answer_at(StatusCode::OK, present, &form))
 }
 
 #[cfg(test)]

@@ -53,20 +53,45 @@ kinds! {
     KEY_EMPTY = 400 "key-empty" "A key is empty";
     KEY_TOO_LONG = 400 "key-too-long" "A key is over its limit";
     LEASE_TTL = 400 "lease-ttl" "A lease's time to live is out of bounds";
+    MALFORMED = 400 "malformed" "The request is malformed";
+    NODE_OUT_OF_BOUNDS = 400 "node-out-of-bounds" "A number of a node is out of bounds";
     RANGE_BACKWARD = 400 "range-backward" "A range ends before it starts";
+    TICKET_LIFE = 400 "ticket-life" "A ticket's time is out of bounds";
+    TICKET_USES = 400 "ticket-uses" "A ticket's uses are out of bounds";
     TXN_DUPLICATE_KEY = 400 "txn-duplicate-key" "A transaction writes a key twice";
     TXN_TOO_DEEP = 400 "txn-too-deep" "Transactions are nested too deep";
     TXN_TOO_MANY_OPS = 400 "txn-too-many-ops" "A transaction has too many operations";
+    DENIED = 403 "denied" "The ticket does not allow it; nothing was done";
+    TICKET_EXPIRED = 403 "ticket-expired" "The ticket has expired";
+    TICKET_ISSUER_GONE = 403 "ticket-issuer-gone" "The member that made the ticket is no longer one";
+    TICKET_OTHER_CLUSTER = 403 "ticket-other-cluster" "The ticket is for another cluster";
+    TICKET_REVOKED = 403 "ticket-revoked" "The ticket was revoked";
+    TICKET_TAMPERED = 403 "ticket-tampered" "The ticket's signature does not fit";
+    TICKET_USED_UP = 403 "ticket-used-up" "The ticket was used as often as it may be";
     KEY_NOT_FOUND = 404 "key-not-found" "There is no such key";
     LEASE_NOT_FOUND = 404 "lease-not-found" "There is no such lease";
+    NODE_NOT_FOUND = 404 "node-not-found" "There is no such node";
     PATH_NOT_FOUND = 404 "path-not-found" "There is nothing at this path";
+    TICKET_NOT_FOUND = 404 "ticket-not-found" "There is no such ticket";
     METHOD_NOT_ALLOWED = 405 "method-not-allowed" "The path does not take this method";
     BODY_TIMEOUT = 408 "body-timeout" "The body did not arrive in time";
     ALREADY_DONE = 409 "already-done" "The write was done before; its answer is gone";
+    ALREADY_FOUNDED = 409 "already-founded" "The cluster exists already";
+    CHANGE_REFUSED = 409 "change-refused" "A group's members or leader can't be changed so";
+    CLUSTER_FULL = 409 "cluster-full" "The cluster has as many members as it may have";
+    LAST_VOTER = 409 "last-voter" "Without this node nobody could vote";
     LEASE_EXISTS = 409 "lease-exists" "A lease with this id exists";
     LEASE_FULL = 409 "lease-full" "The lease holds as many keys as it may";
+    NODE_LEAVING = 409 "node-leaving" "The node is leaving the cluster";
+    NODE_NOT_LEAVING = 409 "node-not-leaving" "The node is not leaving";
+    NODE_REMOVED = 409 "node-removed" "The node was removed from the cluster";
+    NODE_TAKEN = 409 "node-taken" "The number is or was another node's";
     NOT_HOLDER = 409 "not-holder" "The lock or election is not held by this lease";
+    NOT_MEMBER = 409 "not-member" "This node is not an active member";
+    TICKET_EXISTS = 409 "ticket-exists" "A ticket with this id exists";
+    TOO_MANY_CLIENTS = 409 "too-many-clients" "There are as many counted clients as there may be";
     TOO_MANY_LEASES = 409 "too-many-leases" "There are as many leases as there may be";
+    TOO_MANY_TICKETS = 409 "too-many-tickets" "There are as many tickets as there may be";
     COMPACTED = 410 "compacted" "The history asked for was compacted";
     CONDITION_FAILED = 412 "condition-failed" "The condition does not hold";
     BODY_TOO_LARGE = 413 "body-too-large" "The body is over its limit";
@@ -78,6 +103,7 @@ kinds! {
     CORRUPT = 500 "corrupt" "Stored data is damaged; nothing was served from it";
     FATAL = 500 "fatal" "The node can't go on";
     INTERNAL = 500 "internal" "The node contradicts itself; this is a bug";
+    NOT_FOUNDED = 503 "not-founded" "The cluster is not founded yet; nothing was done";
     UNAVAILABLE = 503 "unavailable" "The group can't answer now; nothing was done";
     OUTCOME_UNKNOWN = 504 "outcome-unknown" "The write may or may not have been done";
     NO_SPACE = 507 "no-space" "The disk is nearly full; nothing was done";
@@ -253,6 +279,7 @@ impl From<Error> for Problem {
         match error {
             Error::Invalid(invalid) => invalid.into(),
             Error::Refused(refusal) => refusal.into(),
+            Error::Denied(_) => Problem::new(&DENIED, detail),
             Error::Busy { retry_after_ms, .. } => {
                 Problem::new(&BUSY, detail).with(Member::RetryAfterMs, retry_after_ms)
             }

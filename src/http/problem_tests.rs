@@ -6,7 +6,7 @@ use axum::body::to_bytes;
 use futures_util::FutureExt;
 
 use super::*;
-use crate::error::Corrupt;
+use crate::error::{Corrupt, Denied};
 use crate::types::{GroupId, LeaseId, NodeId};
 
 const GROUP: GroupId = GroupId(1);
@@ -53,6 +53,7 @@ fn errors() -> Vec<(Error, &'static str)> {
     let reason = || "it has no leader".to_owned();
     let corrupt = Corrupt { group: GROUP, index: Some(3), what: "a checksum".into() };
     let others = [
+        (Error::Denied(Denied::Outside), "denied"),
         (Error::Busy { what: "the queue", retry_after_ms: 1_500 }, "busy"),
         (Error::NoSpace { node: NodeId(1), free_percent: 2 }, "no-space"),
         (Error::Unavailable { group: GROUP, reason: reason() }, "unavailable"),

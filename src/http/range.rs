@@ -55,7 +55,7 @@ pub(super) async fn list(
 
     let order = Order { by: OrderBy::Key, descending };
     let query = Query::Range(Range { revision, limit, order, select, ..Range::of(range) });
-    let Answer { revision: present, body } = app.door.client.query(query, consistency).await?;
+    let Answer { revision: present, body } = app.client.query(query, consistency).await?;
     let AnswerBody::Range(page) = body else {
         return Err(Problem::contradiction("a range"));
     };

@@ -15,12 +15,14 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{App, Shared, body, router};
+use super::{App, Shared, body, node_router, store_router};
+use crate::client::KvClient;
 use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_MAX};
 use crate::node::DoorContext;
 
@@ -36,11 +38,11 @@ pub(super) async fn serve(
     door: DoorContext,
     shutdown: impl Future<Output = ()>,
 ) {
-    let app = Shared::new(door);
+    let app = Shared::new(door.client.clone());
     // Cancelled when this future is dropped: connections never outlive it.
     let cut = CancellationToken::new();
     let cut_on_drop = cut.clone().drop_guard();
-    let router = router(app.clone());
+    let router = node_router(app.clone(), door);
     let connections = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
     let mut shutdown = pin!(shutdown);
     loop {
@@ -50,6 +52,10 @@ pub(super) async fn serve(
             accepted = accept(&listener, &connections) => accepted,
         };
         if let Some((stream, permit)) = accepted {
+            // Answers are written whole; waiting to fill a packet would only delay them.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "a connection keeps Nagle's delay");
+            }
             let served = connection(stream, app.clone(), router.clone());
             let cut = cut.clone();
             app.tasks.spawn(async move {
@@ -67,6 +73,19 @@ pub(super) async fn serve(
         tracing::warn!("requests were under way for too long after the stop and are cut off");
     }
     drop(cut_on_drop);
+    app.tasks.ended().await;
+}
+
+/// Speaks the store's part of the API on one stream, to its end, from a client: for a program that
+/// has the API's other end and no node to talk to.
+///
+/// The limits are those of a node's door, and so is every answer.
+pub async fn serve_client(
+    client: KvClient,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) {
+    let app = Shared::new(client);
+    connection(stream, app.clone(), store_router(app.clone())).await;
     app.tasks.ended().await;
 }
 
@@ -99,11 +118,7 @@ fn is_connections_own(error: &io::Error) -> bool {
 }
 
 /// Serves one connection to its end; once the door closes, to the end of its present request.
-async fn connection(stream: TcpStream, app: App, router: Router) {
-    // Answers are written whole; waiting to fill a packet would only delay them.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection keeps Nagle's delay");
-    }
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send, app: App, router: Router) {
     let tasks = app.tasks.clone();
     let routed = TowerToHyperService::new(router);
     let service = service_fn(move |request: hyper::Request<Incoming>| {

@@ -36,7 +36,7 @@ pub(super) async fn run(
     let form: TxnForm = json::read(&held.bytes)?;
     let shape = Shape::of(&form);
     let txn = form.into_txn()?;
-    let Answer { revision, body } = app.door.client.execute(Action::Txn(txn)).await?;
+    let Answer { revision, body } = app.client.execute(Action::Txn(txn)).await?;
     let AnswerBody::Txn { succeeded, answers } = &body else {
         return Err(Problem::contradiction("a transaction"));
     };

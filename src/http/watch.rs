@@ -43,7 +43,7 @@ pub(super) async fn watch(State(app): State<App>, request: Request) -> Result<Re
         None => params.number("from")?,
     };
     let request = WatchRequest { range, from, prev: params.flag("prev")? };
-    let changes = app.door.client.watch_as(request).await?;
+    let changes = app.client.watch_as(request).await?;
     Ok(respond(events(changes).take_until(app.closing.clone().cancelled_owned())))
 }
 

@@ -492,6 +492,12 @@ impl KeyRange {
         KeyRange { start: Bound::Included(bytes.clone()), end: Bound::Included(bytes) }
     }
 
+    /// Every key above one.
+    pub fn after(key: &Key) -> Self {
+        let start = Bound::Excluded(Bytes::copy_from_slice(key.as_bytes()));
+        KeyRange { start, end: Bound::Unbounded }
+    }
+
     /// Every key that begins with these bytes.
     pub fn prefix(prefix: impl Into<Bytes>) -> Self {
         let prefix = prefix.into();

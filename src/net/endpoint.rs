@@ -62,6 +62,18 @@ impl fmt::Display for Reach {
     }
 }
 
+/// Where an endpoint listens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Listen {
+    /// Wherever the reach allows, on a free port.
+    #[default]
+    Anywhere,
+    /// Wherever the reach allows, on this port.
+    Port(u16),
+    /// At this address only.
+    At(SocketAddr),
+}
+
 /// The node's place on the network. Whoever passes its [`Gate`] is let in.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -72,11 +84,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Binds where `listen` says, or where the reach allows on a free port, and opens the door.
+    /// Binds where `listen` says, as far as the reach allows, and opens the door.
     pub async fn bind(
         key: &NodeKey,
         reach: Reach,
-        listen: Option<SocketAddr>,
+        listen: Listen,
         gate: Arc<dyn Gate>,
     ) -> Result<Self, String> {
         let addresses = sockets(reach, listen)?;
@@ -90,7 +102,7 @@ impl Endpoint {
             .clear_ip_transports();
         for address in &addresses {
             // A machine without IPv6 is on the network all the same; what was asked for must be.
-            let required = listen.is_some() || address.is_ipv4();
+            let required = matches!(listen, Listen::At(_)) || address.is_ipv4();
             builder = builder
                 .bind_addr_with_opts(*address, BindOpts::default().set_is_required(required))
                 .map_err(|error| format!("the address {address} can't be used: {error}"))?;
@@ -135,18 +147,24 @@ impl Endpoint {
 }
 
 /// Where a node of this reach listens.
-fn sockets(reach: Reach, listen: Option<SocketAddr>) -> Result<Vec<SocketAddr>, String> {
-    match (listen, reach) {
-        (Some(address), Reach::Loopback) if !address.ip().is_loopback() => Err(format!(
-            "the address {address} is not on this machine's loopback; choose 127.0.0.1 or a wider \
-             reach"
-        )),
-        (Some(address), _) => Ok(vec![address]),
-        (None, Reach::Loopback) => Ok(vec![(Ipv4Addr::LOCALHOST, 0).into()]),
-        (None, Reach::Lan | Reach::Internet) => {
-            Ok(vec![(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()])
+fn sockets(reach: Reach, listen: Listen) -> Result<Vec<SocketAddr>, String> {
+    let port = match listen {
+        Listen::At(address) if reach == Reach::Loopback && !address.ip().is_loopback() => {
+            return Err(format!(
+                "the address {address} is not on this machine's loopback; choose 127.0.0.1 or a \
+                 wider reach"
+            ));
         }
-    }
+        Listen::At(address) => return Ok(vec![address]),
+        Listen::Port(port) => port,
+        Listen::Anywhere => 0,
+    };
+    Ok(match reach {
+        Reach::Loopback => vec![(Ipv4Addr::LOCALHOST, port).into()],
+        Reach::Lan | Reach::Internet => {
+            vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()]
+        }
+    })
 }
 
 /// Why there is no link, in our words: a peer may close one in the middle of its handshake.

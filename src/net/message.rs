@@ -34,7 +34,7 @@ pub(super) fn priority(kind: StreamKind) -> Priority {
     match kind {
         Hello | Vote | Heartbeat | Transfer | ReadIndex => Priority::Vote,
         Lanes => Priority::Append,
-        Request | Watch | Admit | Ticket => Priority::Request,
+        Request | Watch | Act | Ticket => Priority::Request,
         Snapshot => Priority::Bulk,
     }
 }
@@ -79,14 +79,14 @@ pub(super) fn length(message: &[u8]) -> [u8; LENGTH_BYTES] {
 }
 
 /// Reads the length in front of a message of at most `max` bytes.
-pub(super) async fn read_length(input: &mut StreamIn, max: usize) -> Result<usize, MessageError> {
+pub async fn read_length(input: &mut StreamIn, max: usize) -> Result<usize, MessageError> {
     let mut length = [0; LENGTH_BYTES];
     input.read_exact(&mut length).await?;
     Ok(wire::read_length(length, max)?)
 }
 
 /// Reads so many bytes.
-pub(super) async fn read_body(input: &mut StreamIn, length: usize) -> io::Result<Bytes> {
+pub async fn read_body(input: &mut StreamIn, length: usize) -> io::Result<Bytes> {
     let mut message = BytesMut::with_capacity(length.min(FIRST_BYTES));
     let mut rest = input.take(length as u64);
     while message.len() < length {

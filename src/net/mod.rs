@@ -20,7 +20,9 @@ mod quic;
 
 pub use book::{AddressBook, AddressSource, KnownAddress};
 pub use door::Shut;
-pub use endpoint::{Endpoint, Reach};
+pub use endpoint::{Endpoint, Listen, Reach};
 pub use key::{NodeKey, verify};
-pub use message::{MessageError, open_stream, read_message, read_preface, write_message};
+pub use message::{
+    MessageError, open_stream, read_body, read_length, read_message, read_preface, write_message,
+};
 pub use peers::{CallFailed, Lane, LaneEnded, PeerFacts, Peers, Refused, RefusedCode, Serve};

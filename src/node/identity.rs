@@ -1,16 +1,22 @@
-//! What a data directory knows of its node: `node.toml`, written once and then only added to.
+//! What a data directory knows of its node: `node.toml`.
+//!
+//! It is written as a whole, durably, at each step of a node's life: made, invited, a member,
+//! removed. What stands in it decides what a start does, so a step that was cut off anywhere is
+//! taken again or was already done. It holds no secret but the ticket of a join under way, and is
+//! readable by its owner only.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::seams::Seams;
 use crate::seams::disk::{Disk, OpenMode};
-use crate::types::{ClusterId, GroupId, NodeId};
+use crate::types::{ClusterId, EndpointId, GroupId, NodeId};
 
 const FILE: &str = "node.toml";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Which node lives in a data directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,58 +24,146 @@ const FORMAT: u32 = 1;
 pub(super) struct Identity {
     /// The version of this file.
     format: u32,
+    /// The random name of this data directory: who comes back with the key but without this has
+    /// lost what it promised to remember, and is taken as new.
+    #[serde(with = "hex_128")]
+    pub(super) incarnation: u128,
+    /// Where it listened last; tried again, so that others find it where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) port: Option<u16>,
+    /// The ticket of a join that is not finished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) joining: Option<String>,
+    /// Who the node is in its cluster; not there before it founded or was admitted.
+    pub(super) member: Option<Membership>,
+}
+
+/// Who a node is in its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Membership {
     pub(super) node_id: NodeId,
     #[serde(with = "cluster_id_text")]
     pub(super) cluster_id: ClusterId,
     pub(super) cluster_name: String,
-    /// Groups that were founded here: their data must be there.
+    /// The node made the cluster, and so its groups; others are given theirs.
+    pub(super) is_founder: bool,
+    /// The cluster removed the node: it has nothing to do any more.
+    pub(super) is_removed: bool,
+    /// Groups that were opened here: their data must be there.
+    pub(super) opened: Vec<GroupId>,
+    /// The members that the node was told of at its admission: whom it lets in, and whom it asks,
+    /// until it has the roster.
     #[serde(default)]
-    pub(super) founded: Vec<GroupId>,
+    pub(super) told_of: Vec<KnownMember>,
 }
 
-mod cluster_id_text {
+/// A member, as a node that joins is told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KnownMember {
+    pub(super) node: NodeId,
+    #[serde(with = "endpoint_text")]
+    pub(super) endpoint: EndpointId,
+    /// Where it was then: the address book may be lost, and is written later than this.
+    #[serde(default)]
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+/// Format 1, of nodes that were alone: read, and written no more.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IdentityV1 {
+    #[expect(dead_code, reason = "it was looked at before")]
+    format: u32,
+    node_id: NodeId,
+    #[serde(with = "cluster_id_text")]
+    cluster_id: ClusterId,
+    cluster_name: String,
+    #[serde(default)]
+    founded: Vec<GroupId>,
+}
+
+#[derive(Deserialize)]
+struct FormatOf {
+    format: u32,
+}
+
+/// A module that keeps a type in the file as the text that people know it by.
+macro_rules! as_text {
+    ($module:ident, $type:ty) => {
+        mod $module {
+            use serde::{Deserialize, Deserializer, Serializer};
+
+            pub(super) fn serialize<S: Serializer>(id: &$type, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(id)
+            }
+
+            pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+                from: D,
+            ) -> Result<$type, D::Error> {
+                String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+as_text!(cluster_id_text, crate::types::ClusterId);
+as_text!(endpoint_text, crate::types::EndpointId);
+
+mod hex_128 {
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use crate::types::ClusterId;
-
-    pub(super) fn serialize<S: Serializer>(id: &ClusterId, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(id)
+    pub(super) fn serialize<S: Serializer>(id: &u128, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{id:032x}"))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ClusterId, D::Error> {
-        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u128, D::Error> {
+        u128::from_str_radix(&String::deserialize(from)?, 16).map_err(serde::de::Error::custom)
     }
 }
 
 impl Identity {
-    /// A new node of a new cluster.
-    pub(super) fn new(node_id: NodeId, cluster_name: String, seams: &Seams) -> Self {
-        let cluster_id = ClusterId(seams.random.next_u128());
-        Identity { format: FORMAT, node_id, cluster_id, cluster_name, founded: Vec::new() }
+    /// A new data directory, of no cluster yet.
+    pub(super) fn new(seams: &Seams) -> Self {
+        let incarnation = seams.random.next_u128();
+        Identity { format: FORMAT, incarnation, port: None, joining: None, member: None }
     }
 
     /// Reads the directory's identity; `None` if nobody lives there yet.
-    pub(super) fn load(disk: &dyn Disk, dir: &Path) -> io::Result<Option<Self>> {
-        let path = dir.join(FILE);
+    pub(super) fn load(seams: &Seams, dir: &Path) -> io::Result<Option<Self>> {
+        let (disk, path) = (seams.disk.as_ref(), dir.join(FILE));
         if !disk.exists(&path)? {
             return Ok(None);
         }
         let file = disk.open(&path, OpenMode::Existing)?;
         let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
         file.read_at(&mut bytes, 0)?;
-        let invalid = |what: String| {
+        let invalid = |what: &str| {
             io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()))
         };
-        let text = String::from_utf8(bytes).map_err(|error| invalid(error.to_string()))?;
-        let identity: Identity =
-            toml::from_str(&text).map_err(|error| invalid(error.message().to_owned()))?;
-        if identity.format != FORMAT {
-            return Err(invalid(format!(
-                "it has format {}; this build reads {FORMAT}: use a newer one",
-                identity.format
-            )));
+        let text = std::str::from_utf8(&bytes).map_err(|error| invalid(&error.to_string()))?;
+        let wrong = |error: toml::de::Error| invalid(error.message());
+        match toml::from_str::<FormatOf>(text).map_err(wrong)?.format {
+            FORMAT => toml::from_str(text).map(Some).map_err(wrong),
+            1 => toml::from_str(text).map(|v1| Some(Identity::of_v1(v1, seams))).map_err(wrong),
+            newer => Err(invalid(&format!(
+                "it has format {newer}; this build reads 1 to {FORMAT}: use a newer one"
+            ))),
         }
-        Ok(Some(identity))
+    }
+
+    fn of_v1(v1: IdentityV1, seams: &Seams) -> Self {
+        let member = Membership {
+            node_id: v1.node_id,
+            cluster_id: v1.cluster_id,
+            cluster_name: v1.cluster_name,
+            is_founder: true,
+            is_removed: false,
+            opened: v1.founded,
+            told_of: Vec::new(),
+        };
+        Identity { member: Some(member), ..Identity::new(seams) }
     }
 
     /// Writes the identity as a whole, durably.
@@ -79,7 +173,7 @@ impl Identity {
         if disk.exists(&unfinished)? {
             disk.remove(&unfinished)?;
         }
-        let file = disk.open(&unfinished, OpenMode::CreateNew)?;
+        let file = disk.open(&unfinished, OpenMode::CreateNewPrivate)?;
         file.write_at(text.as_bytes(), 0)?;
         file.sync_data()?;
         disk.rename(&unfinished, &dir.join(FILE))?;

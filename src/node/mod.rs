@@ -1,9 +1,17 @@
 //! Composition: the builder, the running service, its doors, and shutdown.
 
-mod alone;
 mod builder;
+mod cluster;
+mod departures;
+mod facts;
+mod guests;
+mod handover;
 mod identity;
+mod join;
+mod places;
+mod serve;
 mod service;
+mod start;
 
 use std::fmt::Debug;
 use std::net::SocketAddr;
@@ -13,6 +21,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use builder::{KvServiceBuilder, StartError, StorageBackend};
+pub use cluster::{Cluster, ClusterError};
+pub use facts::{GroupFacts, MemberFacts};
 pub use service::KvService;
 
 use crate::client::KvClient;
@@ -24,6 +34,8 @@ use crate::status::{GroupStatus, NodeIdentity};
 pub struct DoorContext {
     /// The store.
     pub client: KvClient,
+    /// The cluster.
+    pub cluster: Cluster,
     /// Whose door it is.
     pub node: NodeIdentity,
     /// How well the node is.

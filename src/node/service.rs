@@ -1,46 +1,106 @@
 //! A running node.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 
 use super::Door;
+use super::builder::StartError;
+use super::cluster::Cluster;
+use super::identity::Membership;
+use super::places::Home;
 use crate::actors::Tree;
 use crate::client::KvClient;
 use crate::error::{Error, Result};
 use crate::health::HealthReport;
 use crate::limits::SHUTDOWN_MAX;
-use crate::net::Endpoint;
+use crate::machine::ops::Query;
+use crate::net::Peers;
+use crate::roster::admit::Description;
+use crate::roster::found::Founding;
 use crate::seams::network::Network;
-use crate::status::NodeIdentity;
+use crate::status::{GroupStatus, NodeIdentity};
+use crate::types::Consistency;
+
+/// How long a start waits for its groups to serve; then the node runs on and its health says
+/// which part does not.
+const START_MAX: Duration = Duration::from_secs(10);
+/// How often it looks.
+const START_LOOK: Duration = Duration::from_millis(5);
 
 /// A running node. Stop it with [`KvService::shutdown`], which says when it has stopped; dropping
 /// it stops it as well, in its own time. Until then no other node can use its directory.
 #[derive(Debug)]
 pub struct KvService {
-    tree: Tree,
-    client: KvClient,
-    node: NodeIdentity,
-    dir: PathBuf,
-    doors: Vec<Arc<dyn Door>>,
-    endpoint: Arc<Endpoint>,
+    pub(super) tree: Tree,
+    pub(super) client: KvClient,
+    pub(super) cluster: Cluster,
+    pub(super) node: NodeIdentity,
+    pub(super) home: Home,
+    pub(super) doors: Vec<Arc<dyn Door>>,
+    pub(super) network: Arc<dyn Network>,
+    pub(super) peers: Peers,
+    /// Told why, when the node is a member no longer.
+    pub(super) gone: watch::Receiver<Option<String>>,
 }
 
 impl KvService {
-    pub(super) fn new(
-        tree: Tree,
-        client: KvClient,
-        node: NodeIdentity,
-        dir: PathBuf,
-        doors: Vec<Arc<dyn Door>>,
-        endpoint: Arc<Endpoint>,
-    ) -> Self {
-        KvService { tree, client, node, dir, doors, endpoint }
+    /// Waits until the node serves, and tells the cluster what there is to tell of it.
+    pub(super) async fn begin(
+        &self,
+        member: &Membership,
+        description: Description,
+    ) -> Result<(), StartError> {
+        let mut lost = self.tree.lost();
+        let begin = async {
+            if serves(&self.client).await {
+                self.introduce(member, description).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            Ok(reason) = lost.wait_for(Option::is_some) => {
+                Err(StartError::Other(reason.clone().unwrap_or_default()))
+            }
+            () = begin => Ok(()),
+        }
+    }
+
+    async fn introduce(&self, member: &Membership, description: Description) {
+        let introduced = if member.is_founder {
+            let founding = Founding {
+                id: member.cluster_id,
+                name: member.cluster_name.clone(),
+                gossip_secret: self.cluster.new_secret(),
+                node: member.node_id,
+                endpoint: self.network.id(),
+                description: description.clone(),
+            };
+            self.cluster.found(founding).await
+        } else {
+            Ok(())
+        };
+        let introduced = match introduced {
+            Ok(()) => self.cluster.describe(&description).await,
+            failed => failed,
+        };
+        if let Err(error) = introduced {
+            tracing::warn!(%error, "the others don't know yet where this node is now");
+        }
     }
 
     /// The store; clone it as you like.
     pub fn client(&self) -> KvClient {
         self.client.clone()
+    }
+
+    /// The cluster: its members, its tickets, and what can be done to it.
+    pub fn cluster(&self) -> Cluster {
+        self.cluster.clone()
     }
 
     /// Who the node is.
@@ -50,7 +110,7 @@ impl KvService {
 
     /// Where its data is.
     pub fn data_dir(&self) -> &Path {
-        &self.dir
+        &self.home.dir
     }
 
     /// Where one of its doors is.
@@ -58,25 +118,35 @@ impl KvService {
         self.doors.iter().find(|door| door.name() == name)?.address()
     }
 
+    /// What its replicas do at the moment.
+    pub fn groups(&self) -> Vec<GroupStatus> {
+        self.cluster.inner.groups.statuses()
+    }
+
     /// How well it is at the moment.
     pub fn health(&self) -> HealthReport {
         self.tree.board().reports().borrow().clone()
     }
 
-    /// Resolves with the reason when the node stops by itself: its store is lost.
+    /// Resolves with the reason when the node can't go on: its store is lost, or it is a member
+    /// no longer. It is still to be shut down.
     pub async fn stopped(&self) -> String {
-        let mut lost = self.tree.lost();
-        match lost.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => "the node has stopped".into(),
-        }
+        let (mut lost, mut gone) = (self.tree.lost(), self.gone.clone());
+        let reason = tokio::select! {
+            biased;
+            reason = lost.wait_for(Option::is_some) => reason,
+            reason = gone.wait_for(Option::is_some) => reason,
+        };
+        let reason = reason.ok().and_then(|reason| reason.clone());
+        reason.unwrap_or_else(|| "the node has stopped".into())
     }
 
     /// Stops the node in order: doors, groups, store. What was acknowledged is durable already,
     /// so an error means only that the end was cut short.
     pub async fn shutdown(self) -> Result<()> {
         let in_time = self.tree.stop(SHUTDOWN_MAX).await;
-        self.endpoint.close().await;
+        self.peers.stop().await;
+        self.network.close().await;
         if in_time {
             Ok(())
         } else {
@@ -85,4 +155,20 @@ impl KvService {
             )))
         }
     }
+}
+
+/// Waits until the store answers, or can be seen not to; true if it does.
+async fn serves(client: &KvClient) -> bool {
+    let deadline = Instant::now() + START_MAX;
+    while Instant::now() < deadline {
+        match client.query(Query::Status, Consistency::Linearizable).await {
+            Ok(_) => return true,
+            Err(error @ Error::Corrupt(_)) => {
+                tracing::error!(%error, "the node runs without this group");
+                return false;
+            }
+            Err(_) => sleep(START_LOOK).await,
+        }
+    }
+    false
 }

@@ -18,9 +18,11 @@ use super::hub::Hub;
 use super::leases::LeaseClock;
 use super::machine::Machine;
 use super::types::{Proposal, TypeConfig};
-use crate::limits::{CHECKPOINT_LOG_BYTES, CHECKPOINT_LOG_ENTRIES};
+use crate::limits::{
+    CHECKPOINT_LOG_BYTES, CHECKPOINT_LOG_ENTRIES, CHECKPOINT_LOG_SEGMENTS, CHECKPOINT_LOOK,
+};
 use crate::machine::ops::{Action, Command};
-use crate::store::log::GroupLog;
+use crate::store::log::{GroupLog, Stats};
 use crate::store::state::State;
 use crate::types::GroupId;
 
@@ -132,6 +134,11 @@ pub(super) struct Checkpoints {
     pub(super) due: Arc<Notify>,
 }
 
+/// Whether a group that writes little keeps segments for the sake of a few entries.
+fn is_spread(held: Stats) -> bool {
+    held.segments > CHECKPOINT_LOG_SEGMENTS
+}
+
 impl Checkpoints {
     /// Checkpoints when enough was applied, and purges the log up to the checkpoint before: what
     /// lies between lets a slow follower catch up without a snapshot. Ends when Raft stops.
@@ -140,16 +147,22 @@ impl Checkpoints {
         // A node that is restarted often would otherwise purge nothing.
         let held = self.log.stats();
         let is_long = held.entries >= CHECKPOINT_LOG_ENTRIES || held.bytes >= CHECKPOINT_LOG_BYTES;
-        if is_long && !self.purge(before).await {
+        if (is_long || is_spread(held)) && !self.purge(before).await {
             return;
         }
         loop {
-            self.due.notified().await;
+            let is_due = timeout(CHECKPOINT_LOOK, self.due.notified()).await.is_ok();
+            if !is_due && !is_spread(self.log.stats()) {
+                continue;
+            }
             let applied = self.state.applied_id().map(|id| id.index);
             while self.durable_index() < applied {
                 if !self.checkpoint(applied).await {
                     return;
                 }
+            }
+            if !is_due {
+                before = self.durable_index();
             }
             if !self.purge(before).await {
                 return;

@@ -13,6 +13,7 @@ use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::raft::ClientWriteResponse;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -48,7 +49,7 @@ pub enum Dropped {
 }
 
 /// A change of members or of the leader was not carried out.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChangeFailed {
     /// Nothing was done: ask the replica that leads.
     #[error("this replica of group {group} does not lead it")]

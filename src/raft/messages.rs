@@ -186,6 +186,8 @@ pub(super) struct Offer {
     pub(super) sending: u128,
     /// What the snapshot holds.
     pub(super) mark: AppliedMark,
+    /// About how many bytes it has: to show how far it is, and nothing else.
+    pub(super) about_bytes: u64,
 }
 
 /// What the receiver of a snapshot says.

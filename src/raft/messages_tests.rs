@@ -60,8 +60,8 @@ fn answers_keep_their_bytes() {
 #[test]
 fn a_snapshots_messages_keep_their_bytes() {
     let mark = AppliedMark { id: Some(id(5)), membership_id: None, membership: vec![9, 9] };
-    let offer = Offer { route: ROUTE, vote: VOTE, sending: 1 << 64, mark };
-    let hex = "010701ac0204010180808080808080808002010401050002".to_owned() + "0909";
+    let offer = Offer { route: ROUTE, vote: VOTE, sending: 1 << 64, mark, about_bytes: 300 };
+    let hex = "010701ac0204010180808080808080808002010401050002".to_owned() + "0909ac02";
     fixed(&offer, &hex);
     fixed(&Receipt::Has(1000), "0100e807");
     fixed(&Receipt::Installing, "0101");

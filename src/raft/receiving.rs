@@ -24,6 +24,7 @@ use crate::limits::{
 use crate::net::{read_message, write_message};
 use crate::seams::network::{StreamIn, StreamOut};
 use crate::seams::{self, Tasks};
+use crate::status::Arriving;
 use crate::store::log::Vote;
 use crate::store::snapshot::SnapshotSink;
 use crate::store::space::{Room, SpaceGuard};
@@ -51,6 +52,22 @@ pub(super) struct Arrivals {
     newest: StdMutex<CancellationToken>,
     /// Numbers the files.
     count: AtomicU64,
+    /// How far the one that arrives is, for people.
+    shown: Shown,
+}
+
+/// How far an arrival is; clones show the same.
+#[derive(Clone, Debug, Default)]
+struct Shown(Arc<StdMutex<Option<Arriving>>>);
+
+impl Shown {
+    fn set(&self, arriving: Option<Arriving>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = arriving;
+    }
+
+    fn get(&self) -> Option<Arriving> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +83,15 @@ struct Arrival {
     sending: u128,
     sink: SnapshotSink,
     touched: Instant,
+    shown: Shown,
+    about_bytes: u64,
+}
+
+impl Arrival {
+    fn show(&self) {
+        let (bytes, of_bytes) = (self.sink.received(), self.about_bytes);
+        self.shown.set(Some(Arriving { bytes, of_bytes: of_bytes.max(bytes) }));
+    }
 }
 
 impl Arrivals {
@@ -78,7 +104,13 @@ impl Arrivals {
             place: Arc::default(),
             newest: StdMutex::default(),
             count: AtomicU64::new(0),
+            shown: Shown::default(),
         }
+    }
+
+    /// How far the snapshot is that arrives, if one does.
+    pub(super) fn arriving(&self) -> Option<Arriving> {
+        self.shown.get()
     }
 
     /// Takes a snapshot from a link, as far as it brings it.
@@ -138,6 +170,7 @@ impl Arrivals {
         loop {
             let Some(arrival) = &mut place.arriving else { return Err(Cut) };
             arrival.touched = Instant::now();
+            arrival.show();
             say(out, &Receipt::Has(arrival.sink.received())).await?;
             let message = timeout(SNAPSHOT_SILENCE_MAX, read_message(input, CHUNK_BYTES_MAX));
             let Some(Ok(Ok(chunk))) = cut.run_until_cancelled(message).await else {
@@ -159,9 +192,10 @@ impl Arrivals {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let sink = seams::blocking(move || state.receive_snapshot(number)).await;
         let sink = sink.map_err(|error| error.to_string())?;
-        let sending = offer.sending;
+        let Offer { sending, about_bytes, .. } = *offer;
         self.tasks.spawn(give_up(self.place.clone(), sending));
-        Ok(Arrival { sending, sink, touched: Instant::now() })
+        let shown = self.shown.clone();
+        Ok(Arrival { sending, sink, touched: Instant::now(), shown, about_bytes })
     }
 
     /// Adds a chunk to the arrival, or lets go of all of it. The arrival never leaves its place:
@@ -181,8 +215,10 @@ impl Arrivals {
             } else {
                 arrival.sink.write(&chunk).map_err(|error| error.to_string())
             };
-            if written.is_err() {
-                place.arriving = None;
+            if written.is_err()
+                && let Some(arrival) = place.arriving.take()
+            {
+                arrival.shown.set(None);
             }
             written.map(|()| place)
         })
@@ -199,7 +235,7 @@ impl Arrivals {
         let (told, installed) = oneshot::channel();
         let (raft, offer) = (self.raft.clone(), offer.clone());
         self.tasks.spawn(async move {
-            let Some(Arrival { sink, .. }) = place.arriving.take() else { return };
+            let Some(Arrival { sink, shown, .. }) = place.arriving.take() else { return };
             let receipt = match install(&raft, &offer, sink).await {
                 Ok(vote) => {
                     place.installed = Some((offer.sending, vote));
@@ -211,6 +247,7 @@ impl Arrivals {
                     Receipt::Refused(reason)
                 }
             };
+            shown.set(None);
             drop(place);
             // The link may be gone; the sender then asks on another.
             let _ = told.send(receipt);
@@ -255,6 +292,7 @@ async fn give_up(place: Arc<Mutex<Place>>, sending: u128) {
         match &place.arriving {
             Some(arrival) if arrival.sending == sending => {
                 if arrival.touched.elapsed() >= SNAPSHOT_RESUME_MAX {
+                    arrival.shown.set(None);
                     place.arriving = None;
                     return;
                 }

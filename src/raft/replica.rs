@@ -165,6 +165,9 @@ impl Replica {
         let state =
             seams::blocking(move || State::open(disk, &dir, group)).await.map_err(failure)?;
         check(&log, &state, origin != Origin::Returns)?;
+        if origin == Origin::Joins {
+            begin_log(&log).await?;
+        }
         let hub = Arc::new(Hub::new(&state).map_err(failure)?);
         let leases = Arc::new(LeaseClock::new(&state).map_err(failure)?);
         let (vital, due) = (Vital::new(group), Arc::new(Notify::new()));
@@ -423,6 +426,9 @@ impl Replica {
             leader: metrics.current_leader.map(NodeId),
             last_log_index: metrics.last_log_index.unwrap_or(0),
             applied_index: metrics.last_applied.map_or(0, |id| id.index),
+            voters: metrics.membership_config.membership().voter_ids().map(NodeId).collect(),
+            learners: metrics.membership_config.membership().learner_ids().map(NodeId).collect(),
+            arriving: self.inner.arrivals.arriving(),
         }
     }
 
@@ -518,6 +524,19 @@ fn check(log: &GroupLog, state: &State, is_new: bool) -> Result<()> {
         return corrupt(applied.index, "the state is there and the log is lost".into());
     }
     Ok(())
+}
+
+/// Writes that a replica is here, which has promised nothing yet: from then on to have nothing is
+/// damage, and a crash before its first promise is none.
+async fn begin_log(log: &GroupLog) -> Result<()> {
+    if log.marks().vote.is_some() {
+        return Ok(());
+    }
+    let nothing = Vote { term: 0, node: 0, committed: false };
+    log.save_vote(nothing).await.map_err(|error| Error::Unavailable {
+        group: log.group(),
+        reason: format!("its log can't be written: {error}"),
+    })
 }
 
 fn open_failure(group: GroupId, fatal: &impl std::error::Error) -> Error {

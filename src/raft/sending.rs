@@ -66,8 +66,8 @@ impl Sending {
         sending: u128,
         source: Box<SnapshotSource>,
     ) -> Self {
-        let mark = source.mark().clone();
-        let offer = Offer { route: contacts.route(to), vote, sending, mark };
+        let (mark, about_bytes) = (source.mark().clone(), source.about_bytes());
+        let offer = Offer { route: contacts.route(to), vote, sending, mark, about_bytes };
         Sending { contacts, to, offer, chunks: Chunks::new(source) }
     }
 

@@ -71,6 +71,7 @@ impl State {
         let mark = view.applied()?;
         Ok(SnapshotSource {
             group: self.group(),
+            about_bytes: self.file_bytes()?,
             view,
             mark,
             at: At::Head,
@@ -118,6 +119,7 @@ impl State {
 /// A snapshot being sent.
 pub struct SnapshotSource {
     group: GroupId,
+    about_bytes: u64,
     view: StateView,
     mark: AppliedMark,
     at: At,
@@ -146,6 +148,11 @@ impl SnapshotSource {
     /// What the snapshot holds.
     pub fn mark(&self) -> &AppliedMark {
         &self.mark
+    }
+
+    /// About how many bytes the stream will have, from what the state takes on disk.
+    pub fn about_bytes(&self) -> u64 {
+        self.about_bytes
     }
 
     /// The next chunk, of about [`SNAPSHOT_CHUNK_BYTES`] unless one row has more; `None` after

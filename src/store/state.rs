@@ -179,6 +179,13 @@ impl State {
         (&self.inner.disk, &self.inner.dir)
     }
 
+    /// How many bytes the state takes on disk.
+    pub(super) fn file_bytes(&self) -> Result<u64, TableError> {
+        let path = self.inner.dir.join(STATE_FILE);
+        let file = self.inner.disk.open(&path, OpenMode::Existing);
+        file.and_then(|file| file.len()).map_err(|error| io_error(&path, &error))
+    }
+
     /// How far the log was applied.
     pub fn applied(&self) -> AppliedMark {
         self.opened().applied.clone()

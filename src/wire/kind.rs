@@ -23,8 +23,8 @@ pub enum StreamKind {
     Request = 7,
     /// A watch passed on to a node with a replica.
     Watch = 8,
-    /// An admission passed to the leader of the meta group.
-    Admit = 9,
+    /// What only one member can do, asked of it by another: to hand over what it leads.
+    Act = 9,
     /// A ticket, shown by whoever made the link.
     Ticket = 10,
 }
@@ -33,10 +33,7 @@ impl StreamKind {
     /// Every kind.
     pub const ALL: [StreamKind; 11] = {
         use StreamKind::*;
-        [
-            Hello, Lanes, Vote, Heartbeat, Transfer, ReadIndex, Snapshot, Request, Watch, Admit,
-            Ticket,
-        ]
+        [Hello, Lanes, Vote, Heartbeat, Transfer, ReadIndex, Snapshot, Request, Watch, Act, Ticket]
     };
 
     /// The kind of a number, if it is one.
@@ -48,7 +45,7 @@ impl StreamKind {
     pub fn is_call(self) -> bool {
         use StreamKind::*;
         match self {
-            Vote | Heartbeat | Transfer | ReadIndex | Request | Admit => true,
+            Vote | Heartbeat | Transfer | ReadIndex | Request | Act => true,
             Hello | Lanes | Snapshot | Watch | Ticket => false,
         }
     }
@@ -57,7 +54,7 @@ impl StreamKind {
     pub fn message_bytes_max(self) -> usize {
         use StreamKind::*;
         match self {
-            Hello | Vote | Heartbeat | Transfer | ReadIndex | Admit | Ticket => CONTROL_BYTES_MAX,
+            Hello | Vote | Heartbeat | Transfer | ReadIndex | Act | Ticket => CONTROL_BYTES_MAX,
             Lanes => LANE_MESSAGE_BYTES_MAX,
             Snapshot | Request | Watch => CALL_BYTES_MAX,
         }

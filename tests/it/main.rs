@@ -5,6 +5,8 @@
 #![allow(unreachable_pub, reason = "modules of a test program are used by each other")]
 
 mod checked;
+mod client;
+mod cluster;
 mod crash_disk;
 mod docs;
 mod http;
@@ -12,7 +14,7 @@ mod log;
 mod machine;
 mod net;
 mod node;
-mod roster;
 mod raft;
+mod roster;
 mod state;
 mod walls;

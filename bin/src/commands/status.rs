@@ -34,6 +34,8 @@ struct Group {
     leader: Option<u64>,
     last_log_index: u64,
     applied_index: u64,
+    voters: Vec<u64>,
+    learners: Vec<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -105,11 +107,20 @@ fn parts(parts: &[Part]) -> String {
 }
 
 fn groups(groups: &[Group]) -> String {
-    let heading = row(["GROUP", "ROLE", "TERM", "LEADER", "LOG", "APPLIED"]);
+    let heading = row(["GROUP", "ROLE", "TERM", "LEADER", "VOTERS", "LEARNERS", "LOG", "APPLIED"]);
     let rows = groups.iter().map(|group| {
         let leader = group.leader.map_or_else(|| "none".to_owned(), |id| id.to_string());
         let (log, applied) = (group.last_log_index.to_string(), group.applied_index.to_string());
-        row([&group.id.to_string(), &group.role, &group.term.to_string(), &leader, &log, &applied])
+        let (voters, learners) = (numbers(&group.voters), numbers(&group.learners));
+        let (id, term) = (group.id.to_string(), group.term.to_string());
+        row([&id, &group.role, &term, &leader, &voters, &learners, &log, &applied])
     });
     output::table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+}
+
+fn numbers(nodes: &[u64]) -> String {
+    match nodes {
+        [] => "-".to_owned(),
+        _ => nodes.iter().map(u64::to_string).collect::<Vec<_>>().join(" "),
+    }
 }

@@ -84,6 +84,12 @@ impl Loaded {
             .map(|(setting, origin)| (setting, (setting.show)(&self.config), origin))
     }
 
+    /// Where a setting's value came from.
+    pub(crate) fn origin(&self, name: &str) -> &Origin {
+        let row = SETTINGS.iter().position(|setting| setting.name == name);
+        row.and_then(|row| self.origins.get(row)).unwrap_or(&Origin::Default)
+    }
+
     /// The defaults alone.
     fn defaults() -> Self {
         let mut config = Config::default();
@@ -164,6 +170,7 @@ pub(crate) fn load_node(
     problems.extend(unknown_variables(environment));
     problems.extend(apply_environment(&mut loaded, environment, |_| true));
     problems.extend(apply_flags(&mut loaded, flags));
+    problems.extend(loaded.config.times.check().err().map(Problem));
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }
 

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aspen::raft::RaftTimes;
 use aspen::{Reach, StorageBackend};
 
 use crate::input;
@@ -70,6 +71,8 @@ pub(crate) struct Config {
     pub(crate) name: Option<String>,
     /// The node's number.
     pub(crate) node_id: Option<u64>,
+    /// What people call the node.
+    pub(crate) node_name: Option<String>,
     /// How far it reaches.
     pub(crate) reach: Reach,
     /// Where it listens for peers.
@@ -78,17 +81,22 @@ pub(crate) struct Config {
     pub(crate) http: Option<SocketAddr>,
     /// What it keeps its data in.
     pub(crate) storage: StorageBackend,
+    /// How fast it notices that a leader is gone.
+    pub(crate) times: RaftTimes,
     /// What it logs.
     pub(crate) log: String,
     /// How it logs.
     pub(crate) log_format: LogFormat,
     /// The node that a client command talks to.
     pub(crate) node: String,
+    /// The client ticket by which it uses a cluster instead.
+    pub(crate) ticket: Option<String>,
     /// How long a client command waits.
     pub(crate) timeout: Duration,
 }
 
-/// Longest cluster name, in bytes: it fits into one DNS label and one line of output.
+/// Longest name of a cluster or a node, in bytes: it fits into one DNS label and one line of
+/// output.
 const NAME_BYTES_MAX: usize = 63;
 
 /// Every setting there is.
@@ -117,9 +125,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         allowed: "1 to 63 letters, digits, dots, dashes or underscores",
         help: "The cluster's name, given when the cluster is made",
         apply: |config, text| {
-            let fits = (1..=NAME_BYTES_MAX).contains(&text.len());
-            let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-            config.name = Some((fits && plain).then(|| text.to_owned())?);
+            config.name = Some(is_name(text).then(|| text.to_owned())?);
             Some(())
         },
         show: |config| config.name.clone(),
@@ -130,12 +136,25 @@ pub(crate) const SETTINGS: &[Setting] = &[
         scope: Scope::Node,
         default: None,
         allowed: "a whole number from 1",
-        help: "The node's number in its cluster; a new data directory takes 1 unless told otherwise",
+        help: "The node's number in its cluster; chosen by the cluster unless told otherwise",
         apply: |config, text| {
             config.node_id = Some(text.parse().ok().filter(|&id| id != 0)?);
             Some(())
         },
         show: |config| config.node_id.map(|id| id.to_string()),
+    },
+    Setting {
+        name: "node-name",
+        value_name: "NAME",
+        scope: Scope::Node,
+        default: None,
+        allowed: "1 to 63 letters, digits, dots, dashes or underscores",
+        help: "What people call the node, in the list of members",
+        apply: |config, text| {
+            config.node_name = Some(is_name(text).then(|| text.to_owned())?);
+            Some(())
+        },
+        show: |config| config.node_name.clone(),
     },
     Setting {
         name: "reach",
@@ -190,6 +209,45 @@ pub(crate) const SETTINGS: &[Setting] = &[
         show: |config| Some(word_of(&config.storage, STORAGES)),
     },
     Setting {
+        name: "heartbeat",
+        value_name: "TIME",
+        scope: Scope::Node,
+        default: Some("150ms"),
+        allowed: TIMES_ALLOWED,
+        help: "How often a leader says that it is there; the same on every node",
+        apply: |config, text| {
+            config.times.heartbeat = some_time(text)?;
+            Some(())
+        },
+        show: |config| Some(input::duration_text(config.times.heartbeat)),
+    },
+    Setting {
+        name: "election-min",
+        value_name: "TIME",
+        scope: Scope::Node,
+        default: Some("500ms"),
+        allowed: TIMES_ALLOWED,
+        help: "The shortest silence of a leader after which another is elected",
+        apply: |config, text| {
+            config.times.election_min = some_time(text)?;
+            Some(())
+        },
+        show: |config| Some(input::duration_text(config.times.election_min)),
+    },
+    Setting {
+        name: "election-max",
+        value_name: "TIME",
+        scope: Scope::Node,
+        default: Some("1s"),
+        allowed: TIMES_ALLOWED,
+        help: "The longest such silence; nodes draw theirs between the two",
+        apply: |config, text| {
+            config.times.election_max = some_time(text)?;
+            Some(())
+        },
+        show: |config| Some(input::duration_text(config.times.election_max)),
+    },
+    Setting {
         name: "log",
         value_name: "LEVEL",
         scope: Scope::Node,
@@ -231,6 +289,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
         show: |config| Some(config.node.clone()),
     },
     Setting {
+        name: "ticket",
+        value_name: "TICKET",
+        scope: Scope::Client,
+        default: None,
+        allowed: "a client ticket, which begins with aspenclient",
+        help: "A client ticket by which a command reaches a cluster, instead of a node's URL",
+        // What is wrong with one takes a sentence, which it gets where it is used.
+        apply: |config, text| {
+            config.ticket = (!text.is_empty()).then(|| Some(text.to_owned()))?;
+            Some(())
+        },
+        // Who reads it can use it.
+        show: |config| config.ticket.as_ref().map(|_| "(a secret)".to_owned()),
+    },
+    Setting {
         name: "timeout",
         value_name: "TIME",
         scope: Scope::Client,
@@ -238,7 +311,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         allowed: "a time above zero such as 500ms, 10s or 2m",
         help: "How long a command waits for the node's answer",
         apply: |config, text| {
-            config.timeout = input::duration(text).filter(|time| !time.is_zero())?;
+            config.timeout = some_time(text)?;
             Some(())
         },
         show: |config| Some(input::duration_text(config.timeout)),
@@ -250,6 +323,18 @@ const REACHES: &[(&str, Reach)] =
 const STORAGES: &[(&str, StorageBackend)] =
     &[("redb", StorageBackend::Redb), ("memory", StorageBackend::Memory)];
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+/// What is allowed where a time is.
+const TIMES_ALLOWED: &str = "a time above zero such as 150ms or 1s";
+
+fn some_time(text: &str) -> Option<Duration> {
+    input::duration(text).filter(|time| !time.is_zero())
+}
+
+fn is_name(text: &str) -> bool {
+    let fits = (1..=NAME_BYTES_MAX).contains(&text.len());
+    fits && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
 
 fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Option<T> {
     words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)

@@ -112,7 +112,8 @@ fn a_bad_line_is_told_with_its_place_and_what_is_allowed() {
 
 #[test]
 fn an_unknown_key_is_told_with_the_nearest_known_one() {
-    let keys = "use one of: data-dir, name, node-id, reach, listen, http, storage, log, log-format";
+    let keys = "use one of: data-dir, name, node-id, node-name, reach, listen, http, storage, \
+                heartbeat, election-min, election-max, log, log-format";
     assert_eq!(
         refusals("data_dir = \"x\"\nstorrage = \"redb\"\ncolour = 1"),
         [
@@ -147,6 +148,26 @@ fn a_value_that_is_overridden_must_be_right_all_the_same() {
         problems[0].to_string(),
         "ASPEN_REACH can't be \"wan\"; use one of: loopback, lan, internet"
     );
+}
+
+#[test]
+fn times_that_do_not_go_together_are_told() {
+    let problems = |name: &str, time: &str| {
+        let flags = [(setting(name), time.to_owned())];
+        load_node(&flags, None, &[]).map(drop).map_err(|problems| problems[0].to_string())
+    };
+    problems("heartbeat", "100ms").expect("more room");
+    let sentence = problems("heartbeat", "250ms").expect_err("two of them are not less");
+    assert!(sentence.contains("must be more than two heartbeats"), "{sentence}");
+    let sentence = problems("election-max", "500ms").expect_err("no room to draw from");
+    assert!(sentence.contains("must be greater than the shortest"), "{sentence}");
+}
+
+#[test]
+fn a_ticket_is_never_shown() {
+    let environment = variables(&[("ASPEN_TICKET", "aspenclientsecret")]);
+    let loaded = load_node(&[], None, &environment).expect("allowed");
+    assert_eq!(origin(&loaded, "ticket").0.as_deref(), Some("(a secret)"));
 }
 
 #[test]

@@ -11,18 +11,23 @@ fn each_value_is_shown_with_its_origin() {
     let text = run(&mut command).printed();
     assert_eq!(
         text,
-        "SETTING     VALUE                  ORIGIN\n\
-         data-dir    ./data                 default\n\
-         name        lab                    aspen.toml:1\n\
-         node-id     7                      --node-id\n\
-         reach       loopback               ASPEN_REACH\n\
-         listen      (not set)              default\n\
-         http        127.0.0.1:4680         default\n\
-         storage     redb                   default\n\
-         log         info                   default\n\
-         log-format  text                   default\n\
-         node        http://127.0.0.1:4680  default\n\
-         timeout     10s                    default\n"
+        "SETTING       VALUE                  ORIGIN\n\
+         data-dir      ./data                 default\n\
+         name          lab                    aspen.toml:1\n\
+         node-id       7                      --node-id\n\
+         node-name     (not set)              default\n\
+         reach         loopback               ASPEN_REACH\n\
+         listen        (not set)              default\n\
+         http          127.0.0.1:4680         default\n\
+         storage       redb                   default\n\
+         heartbeat     150ms                  default\n\
+         election-min  500ms                  default\n\
+         election-max  1s                     default\n\
+         log           info                   default\n\
+         log-format    text                   default\n\
+         node          http://127.0.0.1:4680  default\n\
+         ticket        (not set)              default\n\
+         timeout       10s                    default\n"
     );
     let json: serde_json::Value =
         serde_json::from_str(&run(command.arg("--json")).printed()).expect("JSON");
@@ -32,7 +37,7 @@ fn each_value_is_shown_with_its_origin() {
             "name": "name", "value": "lab", "origin": "file", "place": "aspen.toml:1"
         })
     );
-    assert_eq!(json["settings"][4]["value"], serde_json::Value::Null);
+    assert_eq!(json["settings"][5]["value"], serde_json::Value::Null);
 }
 
 #[test]
@@ -49,7 +54,8 @@ fn a_file_is_checked_without_starting_anything() {
          aspen: aspen.toml:3: http can't be \"4680\"; use an address and port such as \
          127.0.0.1:4680 (port 0 takes a free one), or off\n\
          aspen: aspen.toml:4: \"rech\" is not a key (did you mean reach?); use one of: data-dir, \
-         name, node-id, reach, listen, http, storage, log, log-format",
+         name, node-id, node-name, reach, listen, http, storage, heartbeat, election-min, \
+         election-max, log, log-format",
     );
     run(&mut aspen(["config", "check", "/nowhere/aspen.toml"]))
         .failed_with(2, "/nowhere/aspen.toml can't be read: no such file or directory");

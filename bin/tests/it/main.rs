@@ -1,6 +1,7 @@
 //! The real binary, from the outside: arguments in; output, sentences and exit codes out.
 
 mod answers;
+mod cluster;
 mod config;
 mod http;
 mod journey;
@@ -9,4 +10,5 @@ mod node;
 mod readme;
 mod running;
 mod support;
+mod tickets;
 mod usage;

@@ -107,13 +107,14 @@ fn a_person_is_told_what_to_do_next() {
     let node = Node::start_for_people(dir.path(), &[]);
     let told = node.told();
     let lines: Vec<&str> = told.lines().collect();
-    let [cluster, id, endpoint, http, data, next, stop] = lines[..] else { panic!("{told}") };
+    let [cluster, id, endpoint, http, data, join, next, stop] = lines[..] else { panic!("{told}") };
     assert!(cluster.starts_with("cluster   aspen ("), "{told}");
     assert_eq!(id, "node      1");
     assert!(endpoint.starts_with("endpoint  "), "{told}");
     let url = http.strip_prefix("http      ").expect("a URL");
     let kept = std::path::absolute(dir.path().join("data")).expect("a path");
     assert_eq!(data, format!("data      {}", kept.display()));
+    assert!(join.starts_with("join      aspen join aspen"), "{told}");
     assert_eq!(next, format!("try       aspen --node {url} put greeting hello"));
     assert_eq!(stop, "stop      Ctrl-C");
     let done = run(&mut aspen(["--node", url, "put", "greeting", "hello"]));

@@ -70,7 +70,7 @@ fn text(file: &mut File) -> String {
 }
 
 /// Looks until something is so, or the deadline has passed.
-fn until(mut is_so: impl FnMut() -> bool) -> bool {
+pub(crate) fn until(mut is_so: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + DEADLINE;
     while !is_so() {
         if Instant::now() > deadline {
@@ -159,12 +159,39 @@ impl Drop for Following {
 #[derive(Debug)]
 pub(crate) struct Node {
     process: Following,
+    events: Vec<Value>,
     told: String,
     url: String,
     log: PathBuf,
 }
 
 impl Node {
+    /// Joins a cluster with a node whose data and log are in this directory, and waits until it is
+    /// ready; what it told before that are its events.
+    #[track_caller]
+    pub(crate) fn join(dir: &Path, ticket: &str, flags: &[&str]) -> Self {
+        let mut node = Node::spawn(dir, &["join", ticket], |command| {
+            command.args(["--json", "--http", "127.0.0.1:0", "--log", "info"]).args(flags);
+        });
+        while node.told.is_empty() {
+            let line = node.next_line();
+            let event: Value = serde_json::from_str(&line).expect("JSON");
+            match event["event"] == "ready" {
+                true => node.told = line,
+                false => node.events.push(event),
+            }
+        }
+        node.url = node.ready()["http"].as_str().unwrap_or_default().to_owned();
+        node
+    }
+
+    /// A join that nobody waits for.
+    pub(crate) fn joining(dir: &Path, ticket: &str) -> Self {
+        Node::spawn(dir, &["join", ticket], |command| {
+            command.args(["--json", "--http", "127.0.0.1:0", "--log", "info"]);
+        })
+    }
+
     /// Starts a node with its data and log in this directory, and waits until it serves.
     #[track_caller]
     pub(crate) fn start(dir: &Path, flags: &[&str]) -> Self {
@@ -176,7 +203,7 @@ impl Node {
     /// The same, configured by the caller.
     #[track_caller]
     pub(crate) fn start_with(dir: &Path, configure: impl FnOnce(&mut Command)) -> Self {
-        let mut node = Node::spawn(dir, |command| configure(command.arg("--json")));
+        let mut node = Node::spawn(dir, &["start"], |command| configure(command.arg("--json")));
         node.told = node.next_line();
         node.url = node.ready()["http"].as_str().unwrap_or_default().to_owned();
         node
@@ -185,7 +212,7 @@ impl Node {
     /// Starts a node that speaks to people.
     #[track_caller]
     pub(crate) fn start_for_people(dir: &Path, flags: &[&str]) -> Self {
-        let mut node = Node::spawn(dir, |command| {
+        let mut node = Node::spawn(dir, &["start"], |command| {
             command.args(["--http", "127.0.0.1:0"]).args(flags);
         });
         while !node.told.contains("stop ") {
@@ -196,13 +223,14 @@ impl Node {
         node
     }
 
-    fn spawn(dir: &Path, configure: impl FnOnce(&mut Command)) -> Self {
+    fn spawn(dir: &Path, words: &[&str], configure: impl FnOnce(&mut Command)) -> Self {
         let log = dir.join("log.txt");
-        let mut command = aspen(["start", "--reach", "loopback", "--data-dir"]);
-        command.arg(dir.join("data")).stderr(File::create(&log).expect("a log"));
+        let mut command = aspen(words);
+        command.args(["--reach", "loopback", "--data-dir"]).arg(dir.join("data"));
+        command.stderr(File::create(&log).expect("a log"));
         configure(&mut command);
         let process = Following::spawn(&mut command);
-        Node { process, told: String::new(), url: String::new(), log }
+        Node { process, events: Vec::new(), told: String::new(), url: String::new(), log }
     }
 
     #[track_caller]
@@ -215,6 +243,44 @@ impl Node {
     #[track_caller]
     pub(crate) fn ready(&self) -> Value {
         serde_json::from_str(&self.told).expect("JSON")
+    }
+
+    /// The ticket by which others join.
+    #[track_caller]
+    pub(crate) fn ticket(&self) -> String {
+        self.ready()["ticket"].as_str().expect("a ticket").to_owned()
+    }
+
+    /// Its number.
+    #[track_caller]
+    pub(crate) fn id(&self) -> u64 {
+        self.ready()["node_id"].as_u64().expect("a number")
+    }
+
+    /// What it told while it joined, by the names of the events.
+    pub(crate) fn events(&self) -> Vec<&str> {
+        self.events.iter().filter_map(|event| event["event"].as_str()).collect()
+    }
+
+    /// Waits for its next event of this name.
+    #[track_caller]
+    pub(crate) fn wait_for_event(&mut self, name: &str) {
+        while !self.events().contains(&name) {
+            let line = self.next_line();
+            self.events.push(serde_json::from_str(&line).expect("JSON"));
+        }
+    }
+
+    /// Ends it at once, by SIGKILL.
+    pub(crate) fn kill(mut self) {
+        // It may have ended by itself.
+        let _ = self.process.child.kill();
+        let _ = self.process.child.wait();
+    }
+
+    /// Whether it has ended, and with which code.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        self.process.child.try_wait().expect("a child").and_then(|status| status.code())
     }
 
     /// What it told a person.
@@ -282,7 +348,7 @@ impl Node {
         assert!(in_time, "{text:?} is not in its log:\n{}", self.log());
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 }

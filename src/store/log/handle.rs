@@ -157,6 +157,8 @@ pub struct Stats {
     pub entries: u64,
     /// The bytes of their records.
     pub bytes: u64,
+    /// How many segments they stand in, and keep on the disk with all that others wrote there.
+    pub segments: usize,
 }
 
 impl fmt::Debug for Log {
@@ -316,6 +318,7 @@ impl GroupLog {
         state.index.groups.get(&self.group).map_or(Stats::default(), |group| Stats {
             entries: group.len(),
             bytes: group.body_bytes() + group.len() * RECORD_HEADER_BYTES as u64,
+            segments: group.segments(),
         })
     }
 

@@ -5,7 +5,7 @@
 //! entries are contiguous; an entry that is not written has its payload in memory; a segment's
 //! count of live entries is the number of entries here that stand in it. Nothing here does IO.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -103,6 +103,12 @@ impl Group {
 
     pub(super) fn body_bytes(&self) -> u64 {
         self.body_bytes
+    }
+
+    /// How many segments its entries keep from being removed.
+    pub(super) fn segments(&self) -> usize {
+        let written = self.slots.iter().map(|slot| slot.place.segment);
+        written.filter(|segment| *segment != NOWHERE).collect::<BTreeSet<_>>().len()
     }
 
     fn slot(&self, index: u64) -> Option<&Slot> {

@@ -1,5 +1,6 @@
 //! The HTTP door from outside: every endpoint and every refusal, over a real socket.
 
+mod cluster;
 mod docs;
 mod keys;
 mod leases;

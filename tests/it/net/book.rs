@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aspen::limits::{PEER_ADDRESSES_MAX, PEERS_MAX};
-use aspen::net::{AddressBook, AddressSource, Endpoint, NodeKey, Peers};
+use aspen::net::{AddressBook, AddressSource, Endpoint, Listen, NodeKey, Peers};
 use aspen::seams::Seams;
 use aspen::seams::disk::OpenMode;
 use aspen::seams::network::Network;
@@ -63,7 +63,8 @@ async fn it_is_there_after_a_restart() {
     seams.disk.create_dir_all(Path::new("data")).unwrap();
     let key = NodeKey::generate(&seams.random);
     let gate = Arc::new(Doorman::default());
-    let endpoint = Endpoint::bind(&key, aspen::Reach::Loopback, None, gate).await.unwrap();
+    let endpoint =
+        Endpoint::bind(&key, aspen::Reach::Loopback, Listen::Anywhere, gate).await.unwrap();
     let endpoint: Arc<dyn Network> = Arc::new(endpoint);
     let book = AddressBook::open(&seams, path);
     let peers =

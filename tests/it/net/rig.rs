@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aspen::Reach;
 use aspen::net::{
-    AddressBook, AddressSource, Endpoint, Lane, NodeKey, Peers, Refused, RefusedCode, Serve,
+    AddressBook, AddressSource, Endpoint, Lane, Listen, NodeKey, Peers, Refused, RefusedCode, Serve,
 };
 use aspen::seams::network::{CloseCode, Gate, Link, Network, Protocol, StreamIn, StreamOut};
 use aspen::seams::{Random, Seams};
@@ -203,8 +203,9 @@ impl Node {
         let seams = Seams::in_memory();
         let book = AddressBook::in_memory(&seams);
         let gate = Arc::new(Doorman::default());
-        let endpoint =
-            Arc::new(Endpoint::bind(&key, Reach::Loopback, None, gate.clone()).await.unwrap());
+        let endpoint = Arc::new(
+            Endpoint::bind(&key, Reach::Loopback, Listen::Anywhere, gate.clone()).await.unwrap(),
+        );
         let server = Arc::new(Server::default());
         let network: Arc<dyn Network> = endpoint.clone();
         let peers = Peers::start(network, book, server.clone(), seams.random);

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use aspen::Reach;
 use aspen::machine::ops::{Action, AnswerBody, Command, Put, Query};
-use aspen::net::{AddressBook, AddressSource, Endpoint, Lane, NodeKey, Peers, Refused, Serve};
+use aspen::net::{
+    AddressBook, AddressSource, Endpoint, Lane, Listen, NodeKey, Peers, Refused, Serve,
+};
 use aspen::raft::{
     Directory, Failed, FindReplica, Inbound, Origin, RaftTimes, Replica, ReplicaSpec, Transport,
 };
@@ -193,8 +195,9 @@ impl Cluster {
         let options = log::Options::new(node.number.0);
         let (core, _) =
             log::open(node.seams.disk.clone(), &node.root.join("log"), options).unwrap();
-        let endpoint =
-            Endpoint::bind(&node.key, Reach::Loopback, None, Arc::new(Open)).await.unwrap();
+        let endpoint = Endpoint::bind(&node.key, Reach::Loopback, Listen::Anywhere, Arc::new(Open))
+            .await
+            .unwrap();
         let endpoint = Arc::new(endpoint);
         let replicas: Arc<Mutex<BTreeMap<GroupId, Replica>>> = Arc::default();
         let found = replicas.clone();

@@ -4,6 +4,8 @@
 //! kept as text here and understood there, so that a bad value reads the same whether a flag, a
 //! variable or a file carried it.
 
+mod cluster;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use clap::error::ErrorKind;
 use clap::{
     Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand,
 };
+
+pub(crate) use cluster::{CreateArgs, JoinArgs, TicketArgs, TicketCmd};
 
 use crate::config::{self, SETTINGS, Scope, Setting};
 use crate::exit::Failure;
@@ -31,8 +35,9 @@ use crate::input::{self, Encoding};
         3  the node can't be reached or can't serve now; nothing was done\n  \
         4  the outcome of a write is unknown; read before you repeat it\n\n\
         Example:\n  \
-        aspen start                 # in one terminal\n  \
-        aspen put greeting hello    # in another"
+        aspen start                 # on one machine\n  \
+        aspen join TICKET           # on others, with the ticket that the first prints\n  \
+        aspen put greeting hello    # on any of them"
 )]
 pub(crate) struct Cli {
     /// Print JSON, one object a line.
@@ -50,6 +55,11 @@ pub(crate) enum Cmd {
     /// Run a node until it is told to stop (Ctrl-C or SIGTERM).
     #[command(after_help = "Example:\n  aspen start --data-dir ./data --http 127.0.0.1:4680")]
     Start(NodeArgs),
+    /// Join the cluster of a ticket and run a node in it; takes the flags of `start`.
+    #[command(after_help = "Examples:\n  \
+        aspen join aspenaaqb… --data-dir ./data\n  \
+        aspen ticket create --node http://127.0.0.1:4680 | aspen join -")]
+    Join(JoinArgs),
     /// Store a value under a key.
     #[command(after_help = "Examples:\n  \
         aspen put greeting hello\n  \
@@ -88,6 +98,32 @@ pub(crate) enum Cmd {
         aspen put worker/1 up --lease 000000000000002a\n  \
         aspen lease keep-alive 000000000000002a")]
     Lease(LeaseArgs),
+    /// Make, list, revoke and read tickets.
+    #[command(after_help = "Examples:\n  \
+        aspen ticket create\n  \
+        aspen ticket create --client --prefix app/\n  \
+        aspen ticket list")]
+    Ticket(TicketArgs),
+    /// List the members of the cluster.
+    #[command(after_help = "Example:\n  aspen members")]
+    Members,
+    /// Take a node out of its cluster: what it leads and holds is handed over first.
+    #[command(after_help = "Example:\n  aspen leave --node http://127.0.0.1:4680")]
+    Leave,
+    /// Remove a member that will not come back.
+    #[command(after_help = "Example:\n  aspen remove 3")]
+    Remove {
+        /// Its number, as `members` prints it.
+        member: u64,
+    },
+    /// Make another member the leader of a group.
+    #[command(after_help = "Example:\n  aspen transfer 1 2")]
+    Transfer {
+        /// The group's number, as `status` prints it.
+        group: u64,
+        /// The member's number.
+        member: u64,
+    },
     /// Show a node, its cluster and how well it is.
     #[command(after_help = "Example:\n  aspen status")]
     Status,
@@ -451,8 +487,8 @@ fn words(arguments: impl Iterator<Item = String>) -> String {
     words
 }
 
-/// `--node` and `--timeout` are for commands that talk to a node; said elsewhere they are a
-/// mistake that must not pass silently.
+/// `--node`, `--ticket` and `--timeout` are for commands that talk to a node; said elsewhere they
+/// are a mistake that must not pass silently.
 fn refuse(given: &[(&'static Setting, String)]) -> Result<(), Failure> {
     match given.first() {
         Some((setting, _)) => Err(Failure::usage(format!(
@@ -510,7 +546,7 @@ mod tests {
 
     #[test]
     fn every_command_and_flag_is_documented() {
-        let page = include_str!("../../docs/command.md");
+        let page = include_str!("../../../docs/command.md");
         fn walk(command: &Command, page: &str) {
             let name = command.get_name();
             assert!(page.contains(name), "{name} is not in docs/command.md");

@@ -1,0 +1,121 @@
+//! Keeps the membership of the groups that this node leads equal to what the roster wants.
+//!
+//! Each group's leader carries out the changes of its own group, one at a time, where nobody needs
+//! to be asked; what the next one is, `roster::placement` decides. A step that fails is decided
+//! anew from what is then the case.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::groups::Groups;
+use super::roster::Members;
+use super::service::service_part;
+use super::supervisor::ChildSpec;
+use crate::limits::{CAUGHT_UP_ENTRIES, PLACEMENT_LOOK, PLACEMENT_REST, PLACEMENT_STEP_MAX};
+use crate::net::Peers;
+use crate::raft::{ChangeFailed, Dropped, Replica};
+use crate::roster::placement::{GroupFacts, Step, Wanted, next_step};
+use crate::status::Role;
+use crate::types::{GroupId, NodeId};
+
+/// What placement looks at.
+#[derive(Clone, Debug)]
+pub(super) struct Placement {
+    pub(super) me: NodeId,
+    pub(super) members: Members,
+    pub(super) groups: Groups,
+    pub(super) peers: Peers,
+}
+
+/// The supervised part that places this node's groups.
+pub(super) fn placement_part(placement: Placement) -> ChildSpec {
+    let run = move |stop: CancellationToken| {
+        let placing = placement.clone().run();
+        Box::pin(async move {
+            stop.run_until_cancelled_owned(placing).await;
+            Ok(())
+        }) as _
+    };
+    service_part("placement", Arc::new(run))
+}
+
+impl Placement {
+    async fn run(self) {
+        let mut roster = self.members.changes();
+        loop {
+            let wanted = roster.borrow_and_update().wanted();
+            let led = self.groups.running().into_iter().filter(|(_, replica)| leads(replica));
+            let steps = led.map(|(group, replica)| self.look(group, replica, &wanted));
+            let moved = join_all(steps).await.contains(&true);
+            // What was decided may make the next step possible; otherwise things change slowly,
+            // but for the roster itself.
+            tokio::select! {
+                biased;
+                changed = roster.changed() => if changed.is_err() { return },
+                () = sleep(if moved { PLACEMENT_LOOK } else { PLACEMENT_REST }) => {}
+            }
+        }
+    }
+
+    /// Takes the next step of one group, if there is one. True if the group is not yet as wanted.
+    async fn look(&self, group: GroupId, replica: Replica, wanted: &Wanted) -> bool {
+        let facts = self.facts(&replica);
+        let Some(step) = next_step(wanted, &facts) else { return false };
+        tracing::info!(%group, ?step, "the group's membership changes");
+        match timeout(PLACEMENT_STEP_MAX, carry_out(&replica, step)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%group, %error, "a change of membership failed"),
+            Err(_) => tracing::warn!(%group, "a change of membership takes long"),
+        }
+        true
+    }
+
+    fn facts(&self, replica: &Replica) -> GroupFacts {
+        let members = replica.members();
+        let last = replica.last_log_index().unwrap_or(0);
+        let caught_up = replica
+            .progress()
+            .into_iter()
+            .filter(|(_, matched)| matched + CAUGHT_UP_ENTRIES >= last)
+            .map(|(node, _)| node)
+            .collect();
+        let roster = self.members.roster();
+        let connected: BTreeSet<_> = self
+            .peers
+            .facts()
+            .into_iter()
+            .filter(|peer| peer.connected_since.is_some())
+            .map(|peer| peer.peer)
+            .collect();
+        let is_alive = |node: &NodeId| {
+            *node == self.me
+                || roster.member(*node).is_some_and(|member| connected.contains(&member.endpoint))
+        };
+        GroupFacts {
+            leader: self.me,
+            alive: members.voters.union(&members.learners).copied().filter(is_alive).collect(),
+            caught_up,
+            is_joint: members.is_joint,
+            voters: members.voters,
+            learners: members.learners,
+        }
+    }
+}
+
+fn leads(replica: &Replica) -> bool {
+    replica.status().role == Role::Leader
+}
+
+async fn carry_out(replica: &Replica, step: Step) -> Result<(), ChangeFailed> {
+    match step {
+        Step::AddLearner(node) => replica.add_learner(node).await,
+        // Those that are to hold nothing are the next step's.
+        Step::SetVoters { voters, .. } => replica.set_voters(voters, Dropped::Learn).await,
+        Step::RemoveLearners(nodes) => replica.remove_learners(nodes).await,
+        Step::TransferTo(node) => replica.transfer_to(node).await,
+    }
+}

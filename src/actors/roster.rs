@@ -1,0 +1,235 @@
+//! What this node knows of its cluster: the roster, followed in its replica of the meta group.
+//!
+//! [`Members`] answers who is a member, for whoever lets peers in or reaches them. It knows what
+//! is committed and applied here, so it may be late, and never ahead. Before the replica has
+//! anything, it knows whom the node was told of at its admission.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::groups::Groups;
+use super::service::service_part;
+use super::supervisor::ChildSpec;
+use crate::error::Error;
+use crate::limits::{ROSTER_RETRY, ROSTER_WAIT};
+use crate::machine::ops::{AnswerBody, Filter, KeyRange, Order, Page, Query, Range, Select};
+use crate::net::{AddressSource, Peers};
+use crate::raft::{Directory, Failed, Replica, WatchRequest};
+use crate::roster::records::Member;
+use crate::roster::{Roster, Standing};
+use crate::seams::network::{CloseCode, Gate, Protocol};
+use crate::types::{Consistency, EndpointId, GroupId, NodeId, Revision};
+
+/// Who the members are, as far as this node knows; clones are the same.
+#[derive(Clone, Debug)]
+pub struct Members {
+    roster: watch::Sender<Arc<Roster>>,
+    told_of: Arc<OnceLock<BTreeMap<NodeId, EndpointId>>>,
+    /// The keys of all, made when they change: they are asked for with every operation.
+    endpoints: watch::Sender<Arc<[EndpointId]>>,
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Members {
+            roster: watch::Sender::default(),
+            told_of: Arc::default(),
+            endpoints: watch::Sender::new(Arc::default()),
+        }
+    }
+}
+
+impl Members {
+    /// Takes over this node and whom it was told of, once.
+    pub fn told_of(&self, members: impl IntoIterator<Item = (NodeId, EndpointId)>) {
+        let told_of = self.told_of.get_or_init(|| members.into_iter().collect());
+        self.endpoints.send_replace(told_of.values().copied().collect());
+    }
+
+    fn take(&self, roster: &Roster) {
+        self.roster.send_replace(Arc::new(roster.clone()));
+        // Before it is founded a cluster has nobody on record, and its founder is there.
+        if roster.cluster().is_some() {
+            let present = roster.present().map(|member| member.endpoint);
+            self.endpoints.send_replace(present.collect());
+        }
+    }
+
+    /// The keys of all members, this node's included.
+    pub fn endpoints(&self) -> Arc<[EndpointId]> {
+        self.endpoints.borrow().clone()
+    }
+
+    /// The roster as it is known now; empty until the meta group has been read.
+    pub fn roster(&self) -> Arc<Roster> {
+        self.roster.borrow().clone()
+    }
+
+    /// The roster, and each that follows.
+    pub fn changes(&self) -> watch::Receiver<Arc<Roster>> {
+        self.roster.subscribe()
+    }
+
+    /// What a key is to the cluster.
+    pub fn standing(&self, endpoint: EndpointId) -> Standing {
+        let roster = self.roster.borrow();
+        if roster.cluster().is_some() {
+            return roster.standing(endpoint);
+        }
+        let mut told_of = self.told_of.get().into_iter().flatten();
+        match told_of.find(|(_, known)| **known == endpoint) {
+            Some((node, _)) => Standing::Member(*node),
+            None => Standing::Stranger,
+        }
+    }
+}
+
+impl Directory for Members {
+    fn endpoint(&self, node: NodeId) -> Option<EndpointId> {
+        let roster = self.roster.borrow();
+        match roster.member(node) {
+            Some(member) => member.is_present().then_some(member.endpoint),
+            None => self.told_of.get()?.get(&node).copied(),
+        }
+    }
+
+    fn node(&self, endpoint: EndpointId) -> Option<NodeId> {
+        match self.standing(endpoint) {
+            Standing::Member(node) => Some(node),
+            Standing::Removed(_) | Standing::Stranger => None,
+        }
+    }
+}
+
+impl Gate for Members {
+    fn admit(&self, peer: EndpointId, protocol: Protocol) -> Result<(), (CloseCode, String)> {
+        match (protocol, self.standing(peer)) {
+            // These show their tickets.
+            (Protocol::Join | Protocol::Client, _) => Ok(()),
+            (Protocol::Raft, Standing::Member(_)) => Ok(()),
+            (Protocol::Raft, Standing::Removed(node)) => {
+                let reason = format!("node {node} was removed from the cluster");
+                Err((CloseCode::Removed, reason))
+            }
+            (Protocol::Raft, Standing::Stranger) => {
+                Err((CloseCode::NotMember, "this key is not a member's".into()))
+            }
+        }
+    }
+}
+
+/// The supervised part that follows the meta group.
+pub(super) fn roster_part(members: Members, groups: Groups, peers: Peers) -> ChildSpec {
+    let run = move |stop: CancellationToken| {
+        let (members, groups, peers) = (members.clone(), groups.clone(), peers.clone());
+        let following = async move {
+            tokio::join!(follow(members.clone(), groups), acquaint(members, peers));
+        };
+        Box::pin(async move {
+            // There is nothing to finish.
+            stop.run_until_cancelled_owned(following).await;
+            Ok(())
+        }) as _
+    };
+    service_part("roster", Arc::new(run))
+}
+
+/// Tells the peers where members say that they are, when that is news.
+async fn acquaint(members: Members, peers: Peers) {
+    let mut changes = members.changes();
+    let mut told: BTreeMap<NodeId, Vec<SocketAddr>> = BTreeMap::new();
+    loop {
+        let roster = changes.borrow_and_update().clone();
+        told.retain(|node, _| roster.member(*node).is_some_and(Member::is_present));
+        for member in roster.present() {
+            if told.get(&member.node) != Some(&member.addresses) {
+                peers.note(member.endpoint, &member.addresses, AddressSource::Roster);
+                told.insert(member.node, member.addresses.clone());
+            }
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Follows the meta group across restarts of its replica.
+async fn follow(members: Members, groups: Groups) {
+    loop {
+        let deadline = Instant::now() + ROSTER_WAIT;
+        if let Ok(replica) = groups.replica(GroupId::META, deadline).await
+            && let Err(error) = follow_replica(&members, &replica).await
+        {
+            tracing::debug!(?error, "the roster is read again from its start");
+        }
+        sleep(ROSTER_RETRY).await;
+    }
+}
+
+async fn follow_replica(members: &Members, replica: &Replica) -> Result<(), Failed> {
+    let mut roster = load(replica).await?;
+    members.take(&roster);
+    let from = Some(roster.revision() + 1);
+    let request = WatchRequest { range: KeyRange::all(), from, prev: false };
+    let mut changes = replica.watch(request).await?;
+    while let Some(batch) = changes.next().await? {
+        for event in batch.events {
+            let key = event.key.as_bytes();
+            let taken = match &event.record {
+                Some(record) => roster.put(key, record.value.as_bytes(), record.mod_revision),
+                None => roster.delete(key, event.revision),
+            };
+            // A newer node wrote what this build can't read: it goes by what it understands.
+            if let Err(error) = taken {
+                tracing::warn!(%error, "a record of the roster is not understood");
+            }
+        }
+        roster.reach(batch.revision);
+        members.take(&roster);
+    }
+    Ok(())
+}
+
+/// Reads the whole roster at one revision.
+async fn load(replica: &Replica) -> Result<Roster, Failed> {
+    let mut roster = Roster::default();
+    let mut range = KeyRange::all();
+    let mut revision = None;
+    loop {
+        let query = everything(range.clone(), revision);
+        let answer = replica.query(&query, Consistency::Stale).await?;
+        let at = *revision.get_or_insert(answer.revision);
+        let AnswerBody::Range(Page { records, more, .. }) = answer.body else {
+            return Err(Error::Fatal("the machine answered another question".into()).into());
+        };
+        for found in &records {
+            let (key, record) = (found.key.as_bytes(), &found.record);
+            if let Err(error) = roster.put(key, record.value.as_bytes(), record.mod_revision) {
+                tracing::warn!(%error, "a record of the roster is not understood");
+            }
+        }
+        match records.last() {
+            Some(last) if more => range = KeyRange::after(&last.key),
+            _ => {
+                roster.reach(at);
+                return Ok(roster);
+            }
+        }
+    }
+}
+
+fn everything(range: KeyRange, revision: Option<Revision>) -> Query {
+    Query::Range(Range {
+        range,
+        revision,
+        limit: None,
+        order: Order::default(),
+        select: Select::Records,
+        filter: Filter::default(),
+    })
+}

@@ -1,0 +1,185 @@
+//! Where a node answers requests: from its own replicas, and never by asking another node.
+//!
+//! That keeps a request on one hop: whoever asked is told who leads and asks there itself. The
+//! node's own client comes to the same desk as its peers and the programs with a ticket.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::nodes::Members;
+use super::request::{Asked, Failure, Reply, Request, Response, WatchAsked, encode_response};
+use super::shown;
+use crate::actors::Groups;
+use crate::error::{Error, Refusal};
+use crate::limits::{
+    CALL_BYTES_MAX, CALL_TRANSFER_MAX, CONTROL_BYTES_MAX, GUESTS_BYTES_MAX, REQUEST_SERVE_MAX,
+};
+use crate::net::{Refused, RefusedCode, read_message};
+use crate::raft::{Failed, GroupWatch, Replica, WatchRequest};
+use crate::seams::network::{StreamIn, StreamOut};
+use crate::types::{EndpointId, GroupId};
+
+/// The pause between looks at who leads.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Answers requests on one node; clones are the same.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    groups: Groups,
+    members: Arc<dyn Members>,
+    /// Bytes that the links of all clients may hold.
+    pub(super) guest_bytes: Arc<Semaphore>,
+}
+
+impl Desk {
+    /// Answers from these replicas, and tells where these members are.
+    pub fn new(groups: Groups, members: Arc<dyn Members>) -> Self {
+        Desk { groups, members, guest_bytes: Arc::new(Semaphore::new(GUESTS_BYTES_MAX)) }
+    }
+
+    /// Resolves when this node's replica of a group learns, from now on, that another node than
+    /// this one leads it. Never, if there is no replica.
+    pub(super) async fn led_by_another(&self, group: GroupId, node: EndpointId) {
+        let Some(replica) = self.groups.get(group) else { return pending().await };
+        let asked_in = replica.status().term;
+        let mut leadership = replica.leadership();
+        loop {
+            leadership.changed().await;
+            let status = replica.status();
+            let leader = status.leader.and_then(|leader| self.members.place(leader));
+            if status.term > asked_in && leader.is_some_and(|place| place.endpoint != node) {
+                return;
+            }
+            // One that has ended changes no more, and says so at once.
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Where the members are.
+    pub(super) fn members(&self) -> &Arc<dyn Members> {
+        &self.members
+    }
+
+    /// Whether the node has stopped for good.
+    pub(super) fn is_closed(&self) -> bool {
+        self.groups.are_stopped()
+    }
+
+    /// Answers by a deadline, waiting until another for a replica that is starting.
+    pub async fn answer(&self, request: Request, start_by: Instant, deadline: Instant) -> Response {
+        let replica = self.groups.replica(request.group(), start_by).await?;
+        let is_write = request.is_write();
+        match timeout_at(deadline, serve(&replica, request)).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(failed)) => Err(self.failure(failed)),
+            Err(_) if is_write => {
+                Err(Failure::Unknown { reason: "it was not done in time".into() })
+            }
+            Err(_) => Err(late(&replica)),
+        }
+    }
+
+    /// Begins a watch by a deadline; as above.
+    pub async fn watch(
+        &self,
+        group: GroupId,
+        request: WatchRequest,
+        start_by: Instant,
+        deadline: Instant,
+    ) -> Result<GroupWatch, Failure> {
+        let replica = self.groups.replica(group, start_by).await?;
+        match timeout_at(deadline, replica.watch(request)).await {
+            Ok(begun) => begun.map_err(|failed| self.failure(failed)),
+            Err(_) => Err(late(&replica)),
+        }
+    }
+
+    /// Answers a member's request, as it came over the network.
+    pub fn call(&self, request: Bytes) -> BoxFuture<'static, Result<Bytes, Refused>> {
+        let desk = self.clone();
+        Box::pin(async move {
+            let asked = Asked::decode(&request)
+                .map_err(|error| Refused::new(RefusedCode::Malformed, error.to_string()))?;
+            drop(request);
+            let is_write = asked.request.is_write();
+            Ok(respond(desk.answer_asked(asked).await, is_write))
+        })
+    }
+
+    /// Serves a member's watch, to its end.
+    pub fn stream(&self, mut out: StreamOut, mut input: StreamIn) -> BoxFuture<'static, ()> {
+        let desk = self.clone();
+        Box::pin(async move {
+            let read = read_message(&mut input, CONTROL_BYTES_MAX);
+            let Ok(Ok(message)) = timeout(CALL_TRANSFER_MAX, read).await else { return };
+            let Ok(asked) = WatchAsked::decode(&message) else { return };
+            shown::serve(&desk, asked, &|| Ok(()), &mut out, &mut input).await;
+        })
+    }
+
+    /// Answers what came over the network, for as long as its client waits.
+    pub(super) async fn answer_asked(&self, asked: Asked) -> Response {
+        let now = Instant::now();
+        let within = Duration::from_millis(asked.within_ms.into()).min(REQUEST_SERVE_MAX);
+        self.answer(asked.request, now, now + within).await
+    }
+
+    fn failure(&self, failed: Failed) -> Failure {
+        match failed {
+            Failed::NotLeader { leader } => {
+                Failure::NotLeader { leader: leader.and_then(|node| self.members.place(node)) }
+            }
+            Failed::Unknown { reason } => Failure::Unknown { reason },
+            Failed::Final(error) => Failure::Final(error),
+        }
+    }
+}
+
+/// A response as it is sent. One too long to be sent is told as such.
+pub(super) fn respond(response: Response, is_write: bool) -> Bytes {
+    let refusal = match &response {
+        Ok(Reply::Answer { answer, .. }) if is_write => {
+            Refusal::AnswerForgotten { revision: answer.revision }
+        }
+        _ => Refusal::AnswerTooLarge,
+    };
+    let encoded = encode_response(response);
+    if encoded.len() <= CALL_BYTES_MAX {
+        return encoded;
+    }
+    encode_response(Err(Failure::Final(refusal.into())))
+}
+
+fn late(replica: &Replica) -> Failure {
+    let group = replica.status().group;
+    Failure::Final(Error::Unavailable { group, reason: "it did not answer in time".into() })
+}
+
+/// Does what is asked, on one replica.
+fn serve(
+    replica: &Replica,
+    request: Request,
+) -> impl Future<Output = Result<Reply, Failed>> + Send + use<> {
+    let replica = replica.clone();
+    async move {
+        match request {
+            Request::Propose { command, .. } => {
+                command.validate().map_err(Error::Invalid)?;
+                replica.propose(command).map(|answer| answer.map(Reply::from)).await
+            }
+            Request::Query { query, consistency, .. } => {
+                query.validate().map_err(Error::Invalid)?;
+                replica.query(&query, consistency).await.map(Reply::from)
+            }
+            Request::KeepAlive { lease, .. } => replica.keep_alive(lease).await.map(Reply::from),
+            Request::LeaseTtl { lease, .. } => replica.lease_ttl(lease).await.map(Reply::from),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The nodes as a program inside a member asks them: its own replicas first, the other members
+//! over the node's links.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::desk::Desk;
+use super::nodes::{Changes, Members, Nodes, NotAnswered};
+use super::request::{Asked, Failure, Place, Reply, Request, WatchAsked, decode_response};
+use super::shown::RemoteWatch;
+use crate::error::Error;
+use crate::net::{CallFailed, Peers, Refused, RefusedCode};
+use crate::raft::WatchRequest;
+use crate::types::{EndpointId, GroupId, NodeId};
+use crate::wire::StreamKind;
+
+/// The nodes of a cluster, asked from one of them.
+#[derive(Clone, Debug)]
+pub struct Member {
+    id: EndpointId,
+    desk: Desk,
+    /// None on a node that is alone for good.
+    peers: Option<Peers>,
+}
+
+impl Member {
+    /// Asks from the node with this key, the others through its peers.
+    pub fn new(id: EndpointId, desk: Desk, peers: Option<Peers>) -> Self {
+        Member { id, desk, peers }
+    }
+
+    /// Until when to wait for a replica of this node that is starting: no time at all if another
+    /// node may answer meanwhile.
+    fn start_by(&self, deadline: Instant) -> Instant {
+        let alone = self.known().iter().all(|member| *member == self.id);
+        if alone { deadline } else { Instant::now() }
+    }
+
+    fn peers(&self) -> Result<&Peers, NotAnswered> {
+        let alone = || NotAnswered::NotSent { reason: "this node has no peers".into() };
+        self.peers.as_ref().ok_or_else(alone)
+    }
+
+    async fn ask_peer(
+        &self,
+        node: EndpointId,
+        request: Request,
+        deadline: Instant,
+    ) -> Result<Reply, NotAnswered> {
+        let group = request.group();
+        let message = Asked::by(deadline, request).encode();
+        let called = self.peers()?.call(node, StreamKind::Request, message, deadline);
+        let called = tokio::select! {
+            biased;
+            called = called => called,
+            // A dead leader answers nothing, and its replicas elsewhere know before a link does.
+            () = self.desk.led_by_another(group, node) => {
+                return Err(NotAnswered::Lost { reason: "another node leads it now".into() });
+            }
+        };
+        let response = called.map_err(|failed| not_answered(group, failed))?;
+        let response = decode_response(&response).map_err(NotAnswered::malformed)?;
+        response.map_err(NotAnswered::Failed)
+    }
+
+    async fn watch_peer(
+        &self,
+        node: EndpointId,
+        asked: WatchAsked,
+        deadline: Instant,
+    ) -> Result<RemoteWatch, NotAnswered> {
+        let stream = self.peers()?.stream(node, StreamKind::Watch, deadline).await;
+        let stream = stream.map_err(|lost| NotAnswered::NotSent { reason: lost.to_string() })?;
+        RemoteWatch::begin(stream, &asked, deadline).await
+    }
+}
+
+/// What a call without an answer means for the request.
+fn not_answered(group: GroupId, failed: CallFailed) -> NotAnswered {
+    let refused = match failed {
+        CallFailed::NotSent(lost) => return NotAnswered::NotSent { reason: lost.to_string() },
+        CallFailed::Lost(lost) => return NotAnswered::Lost { reason: lost.to_string() },
+        CallFailed::Refused(refused) => refused,
+    };
+    let Refused { code, reason } = refused;
+    NotAnswered::Failed(Failure::Final(match code {
+        RefusedCode::Busy => {
+            Error::Busy { what: "the node that was asked", retry_after_ms: RETRY_AFTER_MS }
+        }
+        RefusedCode::NotHere | RefusedCode::Denied | RefusedCode::Malformed => {
+            Error::Unavailable { group, reason }
+        }
+    }))
+}
+
+/// When to come again to a node that has too much to do.
+const RETRY_AFTER_MS: u64 = 100;
+
+impl Nodes for Member {
+    fn is_closed(&self) -> bool {
+        self.desk.is_closed()
+    }
+
+    fn here(&self) -> Option<EndpointId> {
+        Some(self.id)
+    }
+
+    fn known(&self) -> Arc<[EndpointId]> {
+        self.desk.members().endpoints()
+    }
+
+    /// The roster says where members are.
+    fn learn(&self, _place: &Place) {}
+
+    fn ask(
+        &self,
+        node: EndpointId,
+        request: Request,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Reply, NotAnswered>> {
+        Box::pin(async move {
+            if node != self.id {
+                return self.ask_peer(node, request, deadline).await;
+            }
+            let start_by = self.start_by(deadline);
+            self.desk.answer(request, start_by, deadline).await.map_err(NotAnswered::Failed)
+        })
+    }
+
+    fn watch(
+        &self,
+        node: EndpointId,
+        group: GroupId,
+        request: WatchRequest,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Box<dyn Changes>, NotAnswered>> {
+        Box::pin(async move {
+            if node != self.id {
+                let asked = WatchAsked::new(group, &request);
+                let watch = self.watch_peer(node, asked, deadline).await?;
+                return Ok(Box::new(watch) as _);
+            }
+            let start_by = self.start_by(deadline);
+            let watch = self.desk.watch(group, request, start_by, deadline).await;
+            watch.map(|watch| Box::new(watch) as _).map_err(NotAnswered::Failed)
+        })
+    }
+}
+
+/// The one member of a cluster of one.
+#[derive(Clone, Debug)]
+pub struct Alone(Arc<[EndpointId]>);
+
+impl Alone {
+    /// A node without others.
+    pub fn new(id: EndpointId) -> Self {
+        Alone([id].into())
+    }
+}
+
+impl Members for Alone {
+    fn endpoints(&self) -> Arc<[EndpointId]> {
+        self.0.clone()
+    }
+
+    fn place(&self, _node: NodeId) -> Option<Place> {
+        self.places().pop()
+    }
+
+    fn places(&self) -> Vec<Place> {
+        let place = |endpoint: &EndpointId| Place { endpoint: *endpoint, addresses: Vec::new() };
+        self.0.iter().map(place).collect()
+    }
+}

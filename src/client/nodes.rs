@@ -1,0 +1,103 @@
+//! The nodes that a client can ask, as one trait: a program inside a member asks its own node's
+//! replicas and, through the node's peers, the others; a program elsewhere asks members over links
+//! of its own. Tests script theirs.
+//!
+//! An implementation asks one node once and says what became of it. Which node, how often and how
+//! long is decided above, in `route` and `retry`.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::request::{Failure, Place, Reply, Request};
+use crate::error::{Error, Result};
+use crate::raft::{GroupWatch, WatchBatch, WatchRequest};
+use crate::types::{EndpointId, GroupId, NodeId, Revision};
+
+/// Nodes that hold groups, and the ways to ask them.
+pub trait Nodes: Debug + Send + Sync + 'static {
+    /// Whether asking is of no use any more: the node, or the client, has stopped.
+    fn is_closed(&self) -> bool;
+    /// The node in this very process, if there is one: the cheapest to ask.
+    fn here(&self) -> Option<EndpointId>;
+    /// All that may be asked, this one included, in an order that stays.
+    fn known(&self) -> Arc<[EndpointId]>;
+    /// A node that was named as a leader.
+    fn learn(&self, place: &Place);
+    /// Asks one node once, ending soon after the deadline. Dropped, it may have been done.
+    fn ask(
+        &self,
+        node: EndpointId,
+        request: Request,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Reply, NotAnswered>>;
+    /// Begins a watch at one node.
+    fn watch(
+        &self,
+        node: EndpointId,
+        group: GroupId,
+        request: WatchRequest,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Box<dyn Changes>, NotAnswered>>;
+}
+
+/// Where the members of the cluster are, as the node that answers knows it.
+pub trait Members: Debug + Send + Sync + 'static {
+    /// Their keys, in an order that stays; empty only before the node is in a cluster.
+    fn endpoints(&self) -> Arc<[EndpointId]>;
+    /// Where one of them is.
+    fn place(&self, node: NodeId) -> Option<Place>;
+    /// Where they all are, for clients that come from elsewhere.
+    fn places(&self) -> Vec<Place>;
+}
+
+/// Why one try at one node has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotAnswered {
+    /// The node answered that it can't.
+    Failed(Failure),
+    /// The node was not reached: nothing was done.
+    NotSent {
+        /// Why.
+        reason: String,
+    },
+    /// The node may have got the request, and will not answer.
+    Lost {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl NotAnswered {
+    /// A message came that another version sends, or none of ours.
+    pub(super) fn malformed(error: impl std::fmt::Display) -> Self {
+        NotAnswered::Lost { reason: error.to_string() }
+    }
+}
+
+impl From<Error> for NotAnswered {
+    fn from(error: Error) -> Self {
+        NotAnswered::Failed(Failure::Final(error))
+    }
+}
+
+/// A watch that was begun at one node.
+pub trait Changes: Debug + Send {
+    /// The first revision that was not shown yet.
+    fn next_revision(&self) -> Revision;
+    /// The next changes, waiting for them; `None` when this node shows no more, after which a
+    /// watch from [`Changes::next_revision`] at any node misses nothing.
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<WatchBatch>>>;
+}
+
+impl Changes for GroupWatch {
+    fn next_revision(&self) -> Revision {
+        GroupWatch::next_revision(self)
+    }
+
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<WatchBatch>>> {
+        Box::pin(GroupWatch::next(self))
+    }
+}

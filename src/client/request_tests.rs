@@ -1,0 +1,118 @@
+//! The bytes of requests and answers: fixed, bounded, and refused when they are not ours.
+
+use data_encoding::HEXLOWER;
+
+use super::*;
+use crate::machine::ops::{Action, AnswerBody, Put, SessionSeq};
+use crate::types::{SessionId, Value};
+
+const GROUP: GroupId = GroupId(1);
+
+fn put() -> Asked {
+    let put = Put::new(Key::try_from("k").expect("a key"), Value::try_from("v").expect("a value"));
+    let session = Some(SessionSeq { id: SessionId(5), seq: 3, acked_below: 2 });
+    let command = Command { session, action: Action::Put(put) };
+    let request = Request::Propose { group: GROUP, command, proof: Some([7; 16]) };
+    Asked { within_ms: 5_000, request }
+}
+
+/// What a peer of the first version sends must be understood for ever.
+#[test]
+fn the_bytes_stay() {
+    let hex = |bytes: Bytes| HEXLOWER.encode(&bytes);
+    let place = Place {
+        endpoint: EndpointId([2; 32]),
+        addresses: vec!["127.0.0.1:80".parse().expect("an address")],
+    };
+    let answer = Answer { revision: 9, body: AnswerBody::Put { prev: None } };
+    let fixed = [
+        (
+            hex(put().encode()),
+            "0188270001010503020201 6b01017600000107070707070707070707070707070707",
+        ),
+        (hex(encode_response(Ok(answer.into()))), "0100000902000 0"),
+        (
+            hex(encode_response(Err(Failure::NotLeader { leader: Some(place) }))),
+            "010100010202020202020202020202020202020202020202020202020202020202020202 01007f00000150",
+        ),
+        (hex(encode_response(Err(Refusal::KeyNotFound.into()))), "01010306"),
+        (hex(Shown::Upto(300).encode()), "0101ac02"),
+        (hex(Hello { ticket: "aspenclient".into() }.encode()), "010b617370656e636c69656e74"),
+        (hex(Welcome { members: Vec::new() }.encode()), "0100"),
+    ];
+    for (n, (found, right)) in fixed.into_iter().enumerate() {
+        assert_eq!(found, right.replace(' ', ""), "message {n}");
+    }
+    assert_eq!(Asked::decode(&put().encode()), Ok(put()));
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Failure::Final(refusal.into())
+    }
+}
+
+#[test]
+fn every_failure_arrives_as_what_it_is() {
+    let reason = || "why".to_owned();
+    let failures = [
+        Failure::NotLeader { leader: None },
+        Failure::Unknown { reason: reason() },
+        Refusal::Compacted { asked: 1, compacted: 2 }.into(),
+        Denied::Outside.into(),
+        Error::NoSpace { node: NodeId(3), free_percent: 2 }.into(),
+        Error::Unavailable { group: GROUP, reason: reason() }.into(),
+        Error::OutcomeUnknown { group: GROUP, reason: reason() }.into(),
+        Error::Corrupt(Corrupt { group: GROUP, index: Some(4), what: reason() }).into(),
+        Error::Fatal(reason()).into(),
+    ];
+    for failure in failures {
+        let sent = encode_response(Err(failure.clone()));
+        assert_eq!(decode_response(&sent), Ok(Err(failure)));
+    }
+    // These say as much as a client needs.
+    for (error, kind) in [
+        (Error::Invalid(Invalid::KeyEmpty), crate::error::Kind::Invalid),
+        (Error::Busy { what: "the queue", retry_after_ms: 5 }, crate::error::Kind::Busy),
+    ] {
+        let sent = encode_response(Err(error.into()));
+        match decode_response(&sent) {
+            Ok(Err(Failure::Final(error))) => assert_eq!(error.kind(), kind),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn reasons_are_cut_between_characters() {
+    let long = "ä".repeat(CLIENT_REASON_BYTES_MAX);
+    let sent = encode_response(Err(Failure::Unknown { reason: long }));
+    assert!(sent.len() < CLIENT_REASON_BYTES_MAX + 16);
+    match decode_response(&sent) {
+        Ok(Err(Failure::Unknown { reason })) => {
+            assert!(reason.len() <= CLIENT_REASON_BYTES_MAX && reason.chars().all(|c| c == 'ä'));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_not_ours_is_malformed() {
+    let good = put().encode();
+    assert_eq!(Asked::decode(&[]), Err(Malformed::Undecodable));
+    assert_eq!(Asked::decode(&[2, 0, 0]), Err(Malformed::Version { found: 2 }));
+    for cut in 1..good.len() {
+        assert_eq!(Asked::decode(&good[..cut]), Err(Malformed::Undecodable), "cut at {cut}");
+    }
+    let longer = [&good[..], &[0]].concat();
+    assert_eq!(Asked::decode(&longer), Err(Malformed::Undecodable));
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_bytes_are_decoded_or_refused(bytes: Vec<u8>) {
+        let bytes = [&[VERSION][..], &bytes].concat();
+        let _ = (Asked::decode(&bytes), decode_response(&bytes), Shown::decode(&bytes));
+        let _ = (WatchAsked::decode(&bytes), Hello::decode(&bytes), Welcome::decode(&bytes));
+    }
+}

@@ -1,0 +1,133 @@
+//! `/v1/cluster`: the members and the groups, as they look from this node.
+//!
+//! It is answered from what the node has at hand, so it is there when no majority is.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{Response, StatusCode};
+use serde::Serialize;
+
+use super::AtNode;
+use super::decode::Params;
+use super::json;
+use super::problem::Problem;
+use crate::node::{GroupFacts, MemberFacts};
+use crate::roster::records::State as Standing;
+use crate::types::{NodeId, Revision};
+
+#[derive(Serialize)]
+struct ClusterForm<'a> {
+    id: String,
+    name: &'a str,
+    /// The revision of the members and tickets that this node has seen.
+    revision: Revision,
+    node: NodeForm<'a>,
+    members: Vec<MemberForm>,
+    groups: Vec<GroupForm>,
+}
+
+#[derive(Serialize)]
+struct NodeForm<'a> {
+    id: NodeId,
+    endpoint_id: &'a str,
+    listen: Vec<String>,
+    version: &'static str,
+}
+
+#[derive(Serialize)]
+struct MemberForm {
+    node: NodeId,
+    name: String,
+    endpoint_id: String,
+    role: String,
+    state: &'static str,
+    addresses: Vec<String>,
+    version: String,
+    connected: bool,
+    heard_ms: Option<u64>,
+    reached_at: Option<String>,
+}
+
+impl MemberForm {
+    fn of(facts: MemberFacts) -> Self {
+        let MemberFacts { member, is_connected, heard, reached_at } = facts;
+        MemberForm {
+            node: member.node,
+            name: member.name,
+            endpoint_id: member.endpoint.to_string(),
+            role: member.role.to_string(),
+            state: match member.state {
+                Standing::Active => "active",
+                Standing::Leaving => "leaving",
+                Standing::Removed => "removed",
+            },
+            addresses: member.addresses.iter().map(ToString::to_string).collect(),
+            version: member.version,
+            connected: is_connected,
+            heard_ms: heard.map(|heard| u64::try_from(heard.as_millis()).unwrap_or(u64::MAX)),
+            reached_at: reached_at.map(|address| address.to_string()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct GroupForm {
+    id: u64,
+    role: &'static str,
+    term: u64,
+    leader: Option<NodeId>,
+    last_log_index: u64,
+    applied_index: u64,
+    voters: Vec<NodeId>,
+    learners: Vec<NodeId>,
+    replicas: Vec<ReplicaForm>,
+}
+
+/// A replica elsewhere, as far as the group's leader knows.
+#[derive(Serialize)]
+struct ReplicaForm {
+    node: NodeId,
+    stored_index: u64,
+}
+
+impl GroupForm {
+    fn of(facts: GroupFacts) -> Self {
+        let GroupFacts { status, stored } = facts;
+        GroupForm {
+            id: status.group.0,
+            role: status.role.as_str(),
+            term: status.term,
+            leader: status.leader,
+            last_log_index: status.last_log_index,
+            applied_index: status.applied_index,
+            voters: status.voters.into_iter().collect(),
+            learners: status.learners.into_iter().collect(),
+            replicas: stored
+                .into_iter()
+                .map(|(node, stored_index)| ReplicaForm { node, stored_index })
+                .collect(),
+        }
+    }
+}
+
+pub(super) async fn show(
+    State(node): State<AtNode>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let (identity, cluster) = (&node.door.node, &node.door.cluster);
+    let form = ClusterForm {
+        id: identity.cluster_id.to_string(),
+        name: &identity.cluster_name,
+        revision: cluster.roster().revision(),
+        node: NodeForm {
+            id: identity.node_id,
+            endpoint_id: &identity.endpoint_id.to_string(),
+            listen: identity.listen.iter().map(ToString::to_string).collect(),
+            version: env!("CARGO_PKG_VERSION"),
+        },
+        members: cluster.members().into_iter().map(MemberForm::of).collect(),
+        groups: cluster.groups().into_iter().map(GroupForm::of).collect(),
+    };
+    Ok(json::answer(StatusCode::OK, &form))
+}

@@ -1,0 +1,45 @@
+//! `/v1/compact`: history that nobody needs any more.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::body;
+use super::decode::Params;
+use super::json;
+use super::problem::{self, Problem};
+use crate::limits::HTTP_JSON_BYTES_MAX;
+use crate::machine::ops::{Action, Answer, AnswerBody};
+use crate::types::Revision;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CompactForm {
+    revision: Revision,
+}
+
+#[derive(Serialize)]
+struct CompactedForm {
+    revision: Revision,
+    compacted: Revision,
+    pending: bool,
+}
+
+pub(super) async fn compact(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let held = body::read(&app, request.into_body(), HTTP_JSON_BYTES_MAX, &problem::BODY_TOO_LARGE)
+        .await?;
+    let CompactForm { revision } = json::read(&held.bytes)?;
+    let Answer { revision: present, body } =
+        app.client.execute(Action::Compact { revision }).await?;
+    let AnswerBody::Compacted { revision: compacted, pending } = body else {
+        return Err(Problem::contradiction("a compaction"));
+    };
+    let form = CompactedForm { revision: present, compacted, pending };
+    Ok(json::answer_at(StatusCode::OK, present, &form))
+}

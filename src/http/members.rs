@@ -1,0 +1,85 @@
+//! Members leave and are removed, and groups get other leaders.
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use super::AtNode;
+use super::body;
+use super::decode::Params;
+use super::json;
+use super::problem::{self, Problem};
+use crate::limits::{HTTP_JSON_BYTES_MAX, HTTP_LEAVE_MAX};
+use crate::types::{GroupId, NodeId};
+
+#[derive(Serialize)]
+struct DepartureForm {
+    node: NodeId,
+    state: &'static str,
+}
+
+pub(super) async fn remove(
+    State(node): State<AtNode>,
+    Path(member): Path<String>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let member = NodeId(number(&member, "a node")?);
+    node.door.cluster.remove(member).await?;
+    Ok(json::answer(StatusCode::OK, &DepartureForm { node: member, state: "removed" }))
+}
+
+/// Handing over can take long, so the answer after a while is that it goes on; asking again asks
+/// how far it is.
+pub(super) async fn leave(
+    State(node): State<AtNode>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let cluster = &node.door.cluster;
+    let (status, state) = match timeout(HTTP_LEAVE_MAX, cluster.leave()).await {
+        Ok(left) => {
+            left?;
+            (StatusCode::OK, "removed")
+        }
+        Err(_elapsed) => (StatusCode::ACCEPTED, "leaving"),
+    };
+    Ok(json::answer(status, &DepartureForm { node: cluster.me(), state }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TransferForm {
+    to: NodeId,
+}
+
+#[derive(Serialize)]
+struct TransferredForm {
+    group: GroupId,
+    leader: NodeId,
+}
+
+pub(super) async fn transfer(
+    State(node): State<AtNode>,
+    Path(group): Path<String>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let group = GroupId(number(&group, "a group")?);
+    let too_large = &problem::BODY_TOO_LARGE;
+    let held = body::read(&node.app, request.into_body(), HTTP_JSON_BYTES_MAX, too_large).await?;
+    let TransferForm { to } = json::read(&held.bytes)?;
+    node.door.cluster.transfer(group, to).await?;
+    Ok(json::answer(StatusCode::OK, &TransferredForm { group, leader: to }))
+}
+
+/// A number in a path: digits only, so that each thing has one path.
+fn number(text: &str, whose: &str) -> Result<u64, Problem> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit()).then_some(text);
+    let number = digits.and_then(|digits| digits.parse().ok());
+    number.ok_or_else(|| {
+        Problem::new(&problem::INVALID, format!("{whose} is named by its number in the path"))
+    })
+}

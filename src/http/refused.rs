@@ -1,0 +1,66 @@
+//! What the roster refuses, as problems: a kind for each reason, so that a program can tell them
+//! apart.
+
+use super::problem::*;
+use crate::error::Error;
+use crate::node::ClusterError;
+use crate::raft::ChangeFailed;
+use crate::roster::refused::Refused;
+
+impl From<ClusterError> for Problem {
+    fn from(error: ClusterError) -> Self {
+        match error {
+            ClusterError::Refused(refused) => refused.into(),
+            ClusterError::Failed(error) => error.into(),
+            ClusterError::NotChanged(failed) => failed.into(),
+        }
+    }
+}
+
+impl From<ChangeFailed> for Problem {
+    fn from(failed: ChangeFailed) -> Self {
+        let detail = failed.to_string();
+        match failed {
+            ChangeFailed::Refused { .. } => Problem::new(&CHANGE_REFUSED, detail),
+            ChangeFailed::Unknown { .. } => Problem::new(&OUTCOME_UNKNOWN, detail),
+            ChangeFailed::NotLeader { group, .. }
+            | ChangeFailed::InProgress { group }
+            | ChangeFailed::Lags { group, .. }
+            | ChangeFailed::Silent { group, .. } => {
+                Error::Unavailable { group, reason: detail }.into()
+            }
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let kind = match refused {
+            Refused::NotFounded => &NOT_FOUNDED,
+            Refused::AlreadyFounded { .. } => &ALREADY_FOUNDED,
+            Refused::Malformed { .. } => &MALFORMED,
+            Refused::OtherCluster { .. } => &TICKET_OTHER_CLUSTER,
+            Refused::Tampered => &TICKET_TAMPERED,
+            Refused::IssuerGone => &TICKET_ISSUER_GONE,
+            Refused::Expired { .. } => &TICKET_EXPIRED,
+            Refused::Revoked => &TICKET_REVOKED,
+            Refused::UsedUp { .. } => &TICKET_USED_UP,
+            Refused::UnknownTicket => &TICKET_NOT_FOUND,
+            Refused::NodeTaken { .. } => &NODE_TAKEN,
+            Refused::NodeOutOfBounds { .. } => &NODE_OUT_OF_BOUNDS,
+            Refused::ClusterFull => &CLUSTER_FULL,
+            Refused::Removed { .. } => &NODE_REMOVED,
+            Refused::Leaving { .. } => &NODE_LEAVING,
+            Refused::UnknownNode { .. } => &NODE_NOT_FOUND,
+            Refused::LastVoter { .. } => &LAST_VOTER,
+            Refused::NotLeaving { .. } => &NODE_NOT_LEAVING,
+            Refused::NotMember => &NOT_MEMBER,
+            Refused::TicketExists => &TICKET_EXISTS,
+            Refused::TooManyTickets { .. } => &TOO_MANY_TICKETS,
+            Refused::LifeOutOfBounds => &TICKET_LIFE,
+            Refused::UsesOutOfBounds { .. } => &TICKET_USES,
+            Refused::TooManyClients => &TOO_MANY_CLIENTS,
+        };
+        Problem::new(kind, refused.to_string())
+    }
+}

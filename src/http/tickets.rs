@@ -1,0 +1,307 @@
+//! `/v1/tickets`: tickets are made, listed and revoked.
+//!
+//! A ticket's string is answered once, where it is made: the cluster keeps what it grants and not
+//! the signature that makes it good.
+
+use std::time::Duration;
+
+use aspen_tickets::{Prefix, Role, Scope, USES_ANY, Verbs};
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::header::{self, HeaderValue};
+use axum::http::{Response, StatusCode};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use super::AtNode;
+use super::body;
+use super::decode::Params;
+use super::json::{self, Blob, Given};
+use super::problem::{self, Problem};
+use crate::limits::HTTP_JSON_BYTES_MAX;
+use crate::roster::records::{Grant, Invitation};
+use crate::roster::tickets::Access;
+use crate::roster::{Roster, refused::Refused};
+use crate::types::EndpointId;
+
+/// How long a ticket is good unless the request says otherwise.
+const LIFE_S: u64 = 3_600;
+/// The keyspace of a prefix that names none.
+const KEYSPACE: &str = "default";
+
+/// What a ticket is asked for with.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+enum CreateForm {
+    /// For nodes that join.
+    Node {
+        #[serde(default, deserialize_with = "role")]
+        role: Option<Role>,
+        life_s: Option<u64>,
+        /// One node unless it says otherwise; `null` is any number.
+        #[serde(default = "one")]
+        uses: Option<u32>,
+    },
+    /// For programs that use the store.
+    Client {
+        #[serde(deserialize_with = "verbs")]
+        allow: Verbs,
+        keyspaces: Option<Vec<String>>,
+        prefixes: Option<Vec<PrefixForm>>,
+        #[serde(default)]
+        name: String,
+        life_s: Option<u64>,
+        /// Any number of clients unless it says otherwise: most draw a new key each time.
+        #[serde(default)]
+        uses: Option<u32>,
+    },
+}
+
+fn one() -> Option<u32> {
+    Some(1)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PrefixForm {
+    keyspace: Option<String>,
+    prefix: Given,
+}
+
+fn role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Role>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
+}
+
+fn verbs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Verbs, D::Error> {
+    let words = Vec::<String>::deserialize(deserializer)?;
+    words.join(",").parse().map_err(de::Error::custom)
+}
+
+fn scope(
+    keyspaces: Option<Vec<String>>,
+    prefixes: Option<Vec<PrefixForm>>,
+) -> Result<Scope, Problem> {
+    let prefix = |PrefixForm { keyspace, prefix }| Prefix {
+        keyspace: keyspace.unwrap_or_else(|| KEYSPACE.to_owned()),
+        prefix: prefix.0.to_vec(),
+    };
+    match (keyspaces, prefixes) {
+        (None, None) => Ok(Scope::All),
+        (Some(names), None) => Ok(Scope::Keyspaces(names)),
+        (None, Some(list)) => Ok(Scope::Prefixes(list.into_iter().map(prefix).collect())),
+        (Some(_), Some(_)) => Err(Problem::new(
+            &problem::BAD_JSON,
+            "a ticket is for keyspaces or for prefixes, not for both; a prefix names its keyspace",
+        )),
+    }
+}
+
+#[derive(Serialize)]
+struct CreatedForm {
+    id: String,
+    kind: &'static str,
+    ticket: String,
+    expires_s: u64,
+    uses: Option<u32>,
+}
+
+pub(super) async fn create(
+    State(node): State<AtNode>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let too_large = &problem::BODY_TOO_LARGE;
+    let held = body::read(&node.app, request.into_body(), HTTP_JSON_BYTES_MAX, too_large).await?;
+    let cluster = &node.door.cluster;
+    let life = |life_s: Option<u64>| Duration::from_secs(life_s.unwrap_or(LIFE_S));
+    let form = match json::read(&held.bytes)? {
+        CreateForm::Node { role, life_s, uses } => {
+            let role = role.unwrap_or(Role::Voter);
+            let ticket = cluster.invite(role, life(life_s), uses).await?;
+            let invitation = ticket.invitation();
+            CreatedForm {
+                id: id(invitation.id),
+                kind: "node",
+                ticket: ticket.to_string(),
+                expires_s: invitation.expires_s,
+                uses: limited(invitation.uses),
+            }
+        }
+        CreateForm::Client { allow, keyspaces, prefixes, name, life_s, uses } => {
+            let access = Access { name, scope: scope(keyspaces, prefixes)?, verbs: allow };
+            let ticket = cluster.grant(access, life(life_s), uses).await?;
+            let grant = ticket.grant();
+            CreatedForm {
+                id: id(grant.id),
+                kind: "client",
+                ticket: ticket.to_string(),
+                expires_s: grant.expires_s,
+                uses: limited(grant.uses),
+            }
+        }
+    };
+    let mut response = json::answer(StatusCode::CREATED, &form);
+    let location = HeaderValue::try_from(format!("/v1/tickets/{}", form.id))
+        .expect("a path of letters and digits is a header value");
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+fn id(id: u128) -> String {
+    format!("{id:032x}")
+}
+
+/// How often a ticket may be used; `None` is as often as one likes.
+fn limited(uses: u32) -> Option<u32> {
+    (uses != USES_ANY).then_some(uses)
+}
+
+#[derive(Serialize)]
+struct ListForm {
+    now_s: u64,
+    tickets: Vec<serde_json::Value>,
+}
+
+/// What tickets of both kinds say in the list.
+#[derive(Serialize)]
+struct ListedForm<T> {
+    id: String,
+    kind: &'static str,
+    #[serde(flatten)]
+    what: T,
+    state: &'static str,
+    created_s: u64,
+    expires_s: u64,
+    uses: Option<u32>,
+    used: u32,
+    issuer: String,
+}
+
+#[derive(Serialize)]
+struct NodeForm {
+    role: String,
+}
+
+#[derive(Serialize)]
+struct ClientForm<'a> {
+    name: &'a str,
+    allow: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keyspaces: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefixes: Option<Vec<ScopePrefixForm<'a>>>,
+}
+
+#[derive(Serialize)]
+struct ScopePrefixForm<'a> {
+    keyspace: &'a str,
+    prefix: Blob<'a>,
+}
+
+/// What keeps a ticket from being used, if anything does.
+struct Use {
+    revoked: bool,
+    expires_s: u64,
+    uses: u32,
+    used: u32,
+    issuer: EndpointId,
+}
+
+impl Use {
+    fn state(&self, roster: &Roster, now_s: u64) -> &'static str {
+        let issuer_is_there =
+            roster.member_of(self.issuer).is_some_and(|member| member.is_present());
+        match self {
+            Use { revoked: true, .. } => "revoked",
+            Use { expires_s, .. } if *expires_s <= now_s => "expired",
+            Use { uses, used, .. } if *uses != USES_ANY && used >= uses => "used-up",
+            _ if !issuer_is_there => "issuer-gone",
+            _ => "good",
+        }
+    }
+}
+
+fn listed_invitation(
+    roster: &Roster,
+    now_s: u64,
+    (ticket, invitation): (u128, &Invitation),
+) -> ListedForm<NodeForm> {
+    let Invitation { role, created_s, expires_s, uses, used, issuer, revoked } = *invitation;
+    ListedForm {
+        id: id(ticket),
+        kind: "node",
+        what: NodeForm { role: role.to_string() },
+        state: Use { revoked, expires_s, uses, used, issuer }.state(roster, now_s),
+        created_s,
+        expires_s,
+        uses: limited(uses),
+        used,
+        issuer: issuer.to_string(),
+    }
+}
+
+fn listed_grant<'a>(
+    roster: &Roster,
+    now_s: u64,
+    (ticket, grant): (u128, &'a Grant),
+) -> ListedForm<ClientForm<'a>> {
+    let Grant { created_s, expires_s, uses, used, issuer, revoked, .. } = *grant;
+    let (keyspaces, prefixes) = match &grant.scope {
+        Scope::All => (None, None),
+        Scope::Keyspaces(names) => (Some(names.as_slice()), None),
+        Scope::Prefixes(list) => {
+            let form = |at: &'a Prefix| ScopePrefixForm {
+                keyspace: &at.keyspace,
+                prefix: Blob(&at.prefix),
+            };
+            (None, Some(list.iter().map(form).collect()))
+        }
+    };
+    let allow = grant.verbs.to_string().split(',').map(str::to_owned).collect();
+    ListedForm {
+        id: id(ticket),
+        kind: "client",
+        what: ClientForm { name: &grant.name, allow, keyspaces, prefixes },
+        state: Use { revoked, expires_s, uses, used, issuer }.state(roster, now_s),
+        created_s,
+        expires_s,
+        uses: limited(uses),
+        used,
+        issuer: issuer.to_string(),
+    }
+}
+
+fn form(listed: impl Serialize) -> serde_json::Value {
+    serde_json::to_value(listed).expect("structs of strings and numbers are always JSON")
+}
+
+pub(super) async fn list(
+    State(node): State<AtNode>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let roster = node.door.cluster.fresh().await?;
+    let now_s = node.door.cluster.now_s();
+    let invitations =
+        roster.invitations().map(|ticket| form(listed_invitation(&roster, now_s, ticket)));
+    let grants = roster.grants().map(|ticket| form(listed_grant(&roster, now_s, ticket)));
+    let tickets = invitations.chain(grants).collect();
+    Ok(json::answer(StatusCode::OK, &ListForm { now_s, tickets }))
+}
+
+#[derive(Serialize)]
+struct RevokedForm {
+    id: String,
+    state: &'static str,
+}
+
+pub(super) async fn revoke(
+    State(node): State<AtNode>,
+    Path(ticket): Path<String>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let known = u128::from_str_radix(&ticket, 16).ok().filter(|known| id(*known) == ticket);
+    let Some(known) = known else { return Err(Refused::UnknownTicket.into()) };
+    node.door.cluster.revoke(known).await?;
+    Ok(json::answer(StatusCode::OK, &RevokedForm { id: ticket, state: "revoked" }))
+}

@@ -1,0 +1,299 @@
+//! [`Cluster`]: the cluster as a program that administers it sees it.
+//!
+//! Every act is a decision of `roster` on records that are known to be fresh, committed in the
+//! meta group on the condition that they have not changed; if they have, it is decided anew. So
+//! any member can act, and two that act at once do so one after the other.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aspen_tickets::{
+    ClientTicket, JoinTicket, PEER_ADDRESSES_MAX, PEERS_MAX, Peer, Role, Signature, TicketError,
+    USES_ANY, signed_bytes,
+};
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use super::join::{Acquaintance, Admitted, Question};
+use crate::actors::{Groups, Members};
+use crate::client::KvClient;
+use crate::error::Error;
+use crate::limits::{CLUSTER_ACT_MAX, CLUSTER_DECIDE_TRIES_MAX};
+use crate::machine::ops::{
+    Action, AnswerBody, Compare, CompareKeys, CompareTarget, Delete, Is, KeyRange, Op, Put,
+    PutLease, Txn,
+};
+use crate::net::{NodeKey, Peers, verify};
+use crate::raft::ChangeFailed;
+use crate::roster::Roster;
+use crate::roster::admit::{self, Application, Description};
+use crate::roster::change::Change;
+use crate::roster::found::{Founding, found};
+use crate::roster::leave;
+use crate::roster::records::Member;
+use crate::roster::refused::Refused;
+use crate::roster::tickets::{self, Access, NewTicket, invite};
+use crate::seams::Seams;
+use crate::seams::network::Network;
+use crate::types::{EndpointId, GroupId, Key, NodeId, Value};
+
+fn not_a_ticket(error: TicketError) -> ClusterError {
+    Error::Fatal(format!("the ticket can't be made: {error}")).into()
+}
+
+/// Why something was not done to the cluster.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum ClusterError {
+    /// It would not be right; nothing was done.
+    #[error("{0}")]
+    Refused(#[from] Refused),
+    /// The meta group could not be asked or told.
+    #[error("{0}")]
+    Failed(#[from] Error),
+    /// A group's members or leader did not change.
+    #[error("{0}")]
+    NotChanged(#[from] ChangeFailed),
+}
+
+/// A handle on the cluster; clones are the same.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub(super) inner: Arc<Parts>,
+}
+
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) me: NodeId,
+    pub(super) key: NodeKey,
+    /// The meta group's store.
+    pub(super) meta: KvClient,
+    pub(super) members: Members,
+    pub(super) groups: Groups,
+    pub(super) network: Arc<dyn Network>,
+    pub(super) peers: Peers,
+    pub(super) seams: Seams,
+    /// Told why, when the node is a member no longer.
+    pub(super) gone: watch::Receiver<Option<String>>,
+}
+
+impl Cluster {
+    pub(super) fn new(parts: Parts) -> Self {
+        Cluster { inner: Arc::new(parts) }
+    }
+
+    /// Everything that is known here of members and tickets.
+    pub fn roster(&self) -> Arc<Roster> {
+        self.inner.members.roster()
+    }
+
+    /// The roster as it is now, nothing that was acknowledged missing.
+    pub async fn fresh(&self) -> Result<Arc<Roster>, Error> {
+        let revision = self.inner.meta.status().await?.revision;
+        let deadline = Instant::now() + CLUSTER_ACT_MAX;
+        let mut changes = self.inner.members.changes();
+        let seen = changes.wait_for(|roster| roster.revision() >= revision);
+        match timeout_at(deadline, seen).await {
+            Ok(Ok(roster)) => Ok(roster.clone()),
+            _ => Err(Error::Unavailable {
+                group: GroupId::META,
+                reason: "this node is behind the others".into(),
+            }),
+        }
+    }
+
+    /// Makes a ticket for nodes: so many may join by it, or any number, until its time is over.
+    pub async fn invite(
+        &self,
+        role: Role,
+        life: Duration,
+        uses: Option<u32>,
+    ) -> Result<JoinTicket, ClusterError> {
+        let new = self.new_ticket(life, uses, role);
+        let invitation = self.decide(|roster, now_s| invite(roster, &new, now_s)).await?;
+        let (cluster, peers) = self.dialled().await?;
+        let bytes = signed_bytes(cluster.id, &invitation);
+        let signature = Signature(self.inner.key.sign(&bytes));
+        JoinTicket::new(cluster, peers, invitation, signature).map_err(not_a_ticket)
+    }
+
+    /// Makes a ticket for clients.
+    pub async fn grant(
+        &self,
+        access: Access,
+        life: Duration,
+        uses: Option<u32>,
+    ) -> Result<ClientTicket, ClusterError> {
+        let new = self.new_ticket(life, uses, access);
+        let grant = self.decide(|roster, now_s| tickets::grant(roster, &new, now_s)).await?;
+        let (cluster, peers) = self.dialled().await?;
+        let bytes = signed_bytes(cluster.id, &grant);
+        let signature = Signature(self.inner.key.sign(&bytes));
+        ClientTicket::new(cluster, peers, grant, signature).map_err(not_a_ticket)
+    }
+
+    /// Makes a ticket of either kind good for nothing.
+    pub async fn revoke(&self, id: u128) -> Result<(), ClusterError> {
+        self.decide(|roster, _| Ok(((), tickets::revoke(roster, id)?))).await
+    }
+
+    /// Removes a member that will not come back.
+    pub async fn remove(&self, node: NodeId) -> Result<(), ClusterError> {
+        self.decide(|roster, _| Ok(((), leave::remove(roster, node)?))).await
+    }
+
+    /// Takes this node out of its cluster: its groups are handed over first. Resolves when it is
+    /// no member any more; asked again, it goes on.
+    pub async fn leave(&self) -> Result<(), ClusterError> {
+        let me = self.inner.me;
+        self.decide(|roster, _| Ok(((), leave::leave(roster, me)?))).await?;
+        // Once no group holds the node it sees nothing of the roster, and hears it from the others.
+        let mut gone = self.inner.gone.clone();
+        match gone.wait_for(Option::is_some).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::Fatal("the node has stopped".into()).into()),
+        }
+    }
+
+    /// Decides whether a ticket's holder becomes a member.
+    pub(super) async fn admit(
+        &self,
+        peer: EndpointId,
+        ticket: &JoinTicket,
+        question: &Question,
+    ) -> Result<Admitted, ClusterError> {
+        let application =
+            Application::new(ticket, peer, question.wanted, question.description.clone());
+        let admitted =
+            self.decide(|roster, now_s| admit::admit(roster, &application, now_s, &verify)).await?;
+        let roster = self.fresh().await?;
+        let cluster = roster.cluster().ok_or(Refused::NotFounded)?;
+        tracing::info!(node = %admitted.node, %peer, again = admitted.again, "admitted a node");
+        Ok(Admitted {
+            node: admitted.node,
+            cluster_id: cluster.id,
+            cluster_name: cluster.name.clone(),
+            members: roster
+                .present()
+                .filter(|member| member.node != admitted.node)
+                .map(|member| Acquaintance {
+                    node: member.node,
+                    endpoint: member.endpoint,
+                    addresses: self.addresses_of(member),
+                })
+                .collect(),
+        })
+    }
+
+    /// Writes the first records of a cluster that this node founds.
+    pub(super) async fn found(&self, founding: Founding) -> Result<(), ClusterError> {
+        self.decide(|roster, _| match roster.cluster() {
+            Some(_) => Ok(((), Change::default())),
+            None => Ok(((), found(roster, founding.clone())?)),
+        })
+        .await
+    }
+
+    /// Tells the others what this node says of itself, if that is new.
+    pub(super) async fn describe(&self, description: &Description) -> Result<(), ClusterError> {
+        let me = self.inner.me;
+        self.decide(|roster, _| Ok(((), leave::update(roster, me, description)?))).await
+    }
+
+    fn new_ticket<T>(&self, life: Duration, uses: Option<u32>, what: T) -> NewTicket<T> {
+        NewTicket {
+            id: self.inner.seams.random.next_u128(),
+            life_s: life.as_secs(),
+            uses: uses.unwrap_or(USES_ANY),
+            issuer: self.inner.key.endpoint_id(),
+            what,
+        }
+    }
+
+    /// What a ticket says of where to dial: this node first.
+    async fn dialled(&self) -> Result<(aspen_tickets::Cluster, Vec<Peer>), ClusterError> {
+        let roster = self.fresh().await?;
+        let cluster = roster.cluster().ok_or(Refused::NotFounded)?;
+        let mut members: Vec<_> = roster.present().collect();
+        members.sort_by_key(|member| (member.node != self.inner.me, member.node));
+        let peer = |member: &&Member| Peer {
+            endpoint: member.endpoint.0,
+            addresses: self.addresses_of(member),
+        };
+        let peers = members.iter().take(PEERS_MAX).map(peer).collect();
+        Ok((aspen_tickets::Cluster { id: cluster.id.0, name: cluster.name.clone() }, peers))
+    }
+
+    fn addresses_of(&self, member: &Member) -> Vec<SocketAddr> {
+        let mut addresses = match member.node == self.inner.me {
+            true => self.inner.network.addresses(),
+            false => member.addresses.clone(),
+        };
+        addresses.truncate(PEER_ADDRESSES_MAX);
+        addresses
+    }
+
+    /// Decides on fresh records and commits what follows, as often as they change in between.
+    pub(super) async fn decide<T>(
+        &self,
+        decide: impl Fn(&Roster, u64) -> Result<(T, Change), Refused>,
+    ) -> Result<T, ClusterError> {
+        for _ in 0..CLUSTER_DECIDE_TRIES_MAX {
+            let roster = self.fresh().await?;
+            let (decided, change) = decide(&roster, self.now_s())?;
+            if change.is_empty() || self.commit(change).await? {
+                return Ok(decided);
+            }
+        }
+        Err(Error::Busy { what: "the roster, which many change", retry_after_ms: 1_000 }.into())
+    }
+
+    /// Bytes that nobody can guess.
+    pub(super) fn new_secret(&self) -> [u8; 32] {
+        let mut secret = [0; 32];
+        self.inner.seams.random.fill(&mut secret);
+        secret
+    }
+
+    /// What time it is, as tickets count it: in seconds since 1970.
+    pub fn now_s(&self) -> u64 {
+        self.inner.seams.wall.since_epoch().as_secs()
+    }
+
+    /// False if a record was not as the change's guards say; then nothing was written.
+    async fn commit(&self, change: Change) -> Result<bool, Error> {
+        let answer = self.inner.meta.execute(Action::Txn(transaction(change)?)).await?;
+        match answer.body {
+            AnswerBody::Txn { succeeded, .. } => Ok(succeeded),
+            _ => Err(Error::Fatal("the machine answered another question".into())),
+        }
+    }
+}
+
+fn transaction(change: Change) -> Result<Txn, Error> {
+    let Change { guards, writes } = change;
+    let when = guards.into_iter().map(|(key, revision)| {
+        let range = CompareKeys::One(Key::try_from(key)?);
+        Ok(Compare { range, target: CompareTarget::Mod(revision), is: Is::Equal })
+    });
+    let then = writes.into_iter().map(|(key, value)| {
+        let key = Key::try_from(key)?;
+        Ok(match value {
+            None => Op::Delete(Delete { range: KeyRange::one(&key), prev: false }),
+            Some(value) => Op::Put(Put {
+                key,
+                value: Some(Value::try_from(Bytes::from(value))?),
+                lease: PutLease::Detach,
+                prev: false,
+            }),
+        })
+    });
+    Ok(Txn {
+        when: when.collect::<Result<_, Error>>()?,
+        then: then.collect::<Result<_, Error>>()?,
+        or_else: Vec::new(),
+    })
+}

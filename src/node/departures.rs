@@ -1,0 +1,131 @@
+//! Departures: members that leave have left once no group holds them, those that were removed are
+//! told so, and a node that is told so stops for good.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::cluster::{Cluster, ClusterError, Parts};
+use super::places::Home;
+use crate::actors::RunService;
+use crate::limits::{DEPARTURES_LOOK, DEPARTURES_REST};
+use crate::net::PeerFacts;
+use crate::roster::Standing;
+use crate::roster::leave::finish_leaving;
+use crate::roster::records::State;
+use crate::seams::network::CloseCode;
+use crate::status::Role;
+use crate::types::{GroupId, NodeId};
+
+/// The part that sees members off, and this node when its time has come.
+pub(super) fn departures(
+    cluster: Cluster,
+    home: Home,
+    gone: watch::Sender<Option<String>>,
+) -> RunService {
+    Arc::new(move |stop: CancellationToken| {
+        let (cluster, home, gone) = (cluster.clone(), home.clone(), gone.clone());
+        Box::pin(async move {
+            let parts = async {
+                tokio::join!(see_off(&cluster), tell_removed(&cluster), go(&cluster, &home, &gone));
+            };
+            stop.run_until_cancelled_owned(parts).await;
+            Ok(())
+        })
+    })
+}
+
+/// Closes the links to members that were removed, so that they learn it.
+async fn tell_removed(cluster: &Cluster) {
+    let Parts { members, peers, .. } = &*cluster.inner;
+    let mut changes = members.changes();
+    loop {
+        let roster = changes.borrow_and_update().clone();
+        for facts in peers.facts().iter().filter(|facts| facts.connected_since.is_some()) {
+            if let Standing::Removed(node) = roster.standing(facts.peer) {
+                let reason = format!("node {node} was removed from the cluster");
+                peers.close(facts.peer, CloseCode::Removed, &reason);
+            }
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits until a member says that this node was removed, and keeps that. What others say is
+/// nothing to go by; and a link that this node closes to one that was removed ends with the same
+/// word.
+async fn go(cluster: &Cluster, home: &Home, gone: &watch::Sender<Option<String>>) {
+    let Parts { peers, members, .. } = &*cluster.inner;
+    let mut changes = peers.changes();
+    let is_removed = |facts: &PeerFacts| {
+        facts.lost.as_ref().is_some_and(|lost| lost.code == Some(CloseCode::Removed))
+            && matches!(members.standing(facts.peer), Standing::Member(_))
+    };
+    while !peers.facts().iter().any(is_removed) {
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+    let kept = home.change(|identity| {
+        if let Some(member) = &mut identity.member {
+            member.is_removed = true;
+        }
+    });
+    if let Err(error) = kept.await {
+        tracing::warn!(%error, "that this node was removed can't be kept; it will be told again");
+    }
+    let me = cluster.inner.me;
+    gone.send_replace(Some(format!(
+        "node {me} is no longer a member of the cluster; to come back, join with a new ticket and \
+         a new data directory"
+    )));
+}
+
+/// Ends members' leaving, on whoever leads the meta group: it holds every group and sees who is
+/// in them.
+async fn see_off(cluster: &Cluster) {
+    let mut changes = cluster.inner.members.changes();
+    loop {
+        let roster = changes.borrow_and_update().clone();
+        let leaving: Vec<NodeId> = roster
+            .present()
+            .filter(|member| member.state == State::Leaving)
+            .map(|member| member.node)
+            .collect();
+        for node in &leaving {
+            if leads_meta(cluster)
+                && !is_held(cluster, *node)
+                && let Err(error) = finish(cluster, *node).await
+            {
+                tracing::warn!(%node, %error, "the node has left and can't be noted as gone yet");
+            }
+        }
+        let rest = if leaving.is_empty() { DEPARTURES_REST } else { DEPARTURES_LOOK };
+        tokio::select! {
+            biased;
+            changed = changes.changed() => if changed.is_err() { return },
+            () = sleep(rest) => {}
+        }
+    }
+}
+
+fn leads_meta(cluster: &Cluster) -> bool {
+    let mut groups = cluster.inner.groups.statuses().into_iter();
+    groups.any(|group| group.group == GroupId::META && group.role == Role::Leader)
+}
+
+/// Whether any group still counts on the node.
+fn is_held(cluster: &Cluster, node: NodeId) -> bool {
+    cluster.inner.groups.running().into_iter().any(|(_, replica)| {
+        let members = replica.members();
+        members.voters.contains(&node) || members.learners.contains(&node)
+    })
+}
+
+async fn finish(cluster: &Cluster, node: NodeId) -> Result<(), ClusterError> {
+    cluster.decide(|roster, _| Ok(((), finish_leaving(roster, node)?))).await
+}

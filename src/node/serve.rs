@@ -1,0 +1,127 @@
+//! What a node does for its peers: each stream and call goes to the part that understands it.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use super::cluster::Cluster;
+use super::join;
+use crate::actors::Members;
+use crate::client::request::Place;
+use crate::client::{self, Desk};
+use crate::net::{Lane, Refused, RefusedCode, Serve};
+use crate::raft::{Directory, Inbound};
+use crate::roster::records::Member;
+use crate::seams::network::{CloseCode, Link, Protocol, StreamIn, StreamOut};
+use crate::types::{EndpointId, GroupId, NodeId};
+use crate::wire::StreamKind;
+
+/// The node's side of every link.
+#[derive(Debug)]
+pub(super) struct NodeServe {
+    raft: Inbound,
+    desk: Desk,
+    /// Set once the node is whole; who comes before is asked to come again.
+    cluster: OnceLock<Cluster>,
+}
+
+impl NodeServe {
+    pub(super) fn new(raft: Inbound, desk: Desk) -> Self {
+        NodeServe { raft, desk, cluster: OnceLock::new() }
+    }
+
+    /// From here on the node admits others.
+    pub(super) fn complete(&self, cluster: Cluster) {
+        self.cluster.get_or_init(|| cluster);
+    }
+}
+
+impl Serve for NodeServe {
+    fn call(
+        &self,
+        peer: EndpointId,
+        kind: StreamKind,
+        request: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, Refused>> {
+        use StreamKind::*;
+        match kind {
+            Vote | Heartbeat | Transfer | ReadIndex => {
+                let raft = self.raft.clone();
+                Box::pin(async move { raft.call(peer, kind, request).await })
+            }
+            Request => self.desk.call(request),
+            Act => match self.cluster.get().cloned() {
+                Some(cluster) => Box::pin(async move { cluster.answer_hand_over(request).await }),
+                None => {
+                    let reason = "the node is still starting".to_owned();
+                    Box::pin(async { Err(Refused { code: RefusedCode::NotHere, reason }) })
+                }
+            },
+            Hello | Lanes | Snapshot | Watch | Ticket => {
+                let reason = format!("{kind:?} is not asked of a node by a call");
+                Box::pin(async { Err(Refused { code: RefusedCode::NotHere, reason }) })
+            }
+        }
+    }
+
+    fn stream(
+        &self,
+        peer: EndpointId,
+        kind: StreamKind,
+        out: StreamOut,
+        input: StreamIn,
+    ) -> BoxFuture<'static, ()> {
+        match kind {
+            StreamKind::Snapshot => {
+                let raft = self.raft.clone();
+                Box::pin(async move { raft.snapshot(peer, out, input).await })
+            }
+            StreamKind::Watch => self.desk.stream(out, input),
+            // Whatever else has a stream of its own is taken before it comes here.
+            _ => Box::pin(async {}),
+        }
+    }
+
+    fn lane(&self, peer: EndpointId, group: GroupId, lane: Lane) -> BoxFuture<'static, ()> {
+        let raft = self.raft.clone();
+        Box::pin(async move { raft.lane(peer, group, lane).await })
+    }
+
+    fn link(&self, link: Arc<dyn Link>) -> BoxFuture<'static, ()> {
+        let Some(cluster) = self.cluster.get().cloned() else {
+            link.close(CloseCode::Busy, "the node is still starting; try again in a moment");
+            return Box::pin(async {});
+        };
+        let desk = self.desk.clone();
+        Box::pin(async move {
+            match link.protocol() {
+                Protocol::Join => join::answer(cluster, link).await,
+                Protocol::Client => desk.serve_link(link, Arc::new(cluster)).await,
+                // Links between members are the peers'.
+                Protocol::Raft => {}
+            }
+        })
+    }
+}
+
+impl client::nodes::Members for Members {
+    fn endpoints(&self) -> Arc<[EndpointId]> {
+        self.endpoints()
+    }
+
+    fn place(&self, node: NodeId) -> Option<Place> {
+        let endpoint = Directory::endpoint(self, node)?;
+        let addresses = self.roster().member(node).map(|member| member.addresses.clone());
+        Some(Place { endpoint, addresses: addresses.unwrap_or_default() })
+    }
+
+    fn places(&self) -> Vec<Place> {
+        let roster = self.roster();
+        let place = |member: &Member| Place {
+            endpoint: member.endpoint,
+            addresses: member.addresses.clone(),
+        };
+        roster.present().map(place).collect()
+    }
+}

@@ -1,0 +1,300 @@
+//! From settings to a running node.
+//!
+//! The order matters: the directory is this process's alone before anything in it is read; the
+//! node listens before it joins, so that it can say where; it is a member, durably, before it
+//! opens a group; and its doors open when everything behind them is there.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use aspen_tickets::JoinTicket;
+use tokio::sync::watch;
+
+use super::builder::{KvServiceBuilder, StartError, StorageBackend};
+use super::cluster::{Cluster, Parts};
+use super::departures::departures;
+use super::identity::{KnownMember, Membership};
+use super::join::{self, JoinError, Question};
+use super::places::{Home, Opened, Places};
+use super::serve::NodeServe;
+use super::service::KvService;
+use super::{Door, DoorContext};
+use crate::actors::{Groups, Members, RunService, Tree, TreeSpec};
+use crate::client::{Desk, KvClient, Member};
+use crate::limits::MEMBER_ADDRESSES_MAX;
+use crate::net::{AddressBook, AddressSource, Endpoint, Listen, NodeKey, Peers};
+use crate::raft::{Inbound, Transport};
+use crate::roster::admit::Description;
+use crate::seams::network::Network;
+use crate::seams::{self, Seams};
+use crate::status::NodeIdentity;
+use crate::types::{ClusterId, GroupId, NodeId};
+
+const FIRST_NODE: NodeId = NodeId(1);
+const CLUSTER_NAME: &str = "aspen";
+/// The groups that every member holds.
+const GROUPS: [GroupId; 2] = [GroupId::META, GroupId::FIRST_SHARD];
+
+pub(super) async fn start(settings: KvServiceBuilder) -> Result<KvService, StartError> {
+    let seams = settings.seams.clone().unwrap_or_else(|| match settings.storage {
+        StorageBackend::Redb => Seams::real(),
+        StorageBackend::Memory => Seams::in_memory(),
+    });
+    if settings.node_id == Some(0) {
+        return Err(StartError::Setting("a node's number is 1 or greater".into()));
+    }
+    settings.times.check().map_err(StartError::Setting)?;
+    for door in &settings.doors {
+        door.open().map_err(StartError::Listen)?;
+    }
+    let opened = {
+        let (dir, seams) = (settings.dir.clone(), seams.clone());
+        seams::blocking(move || Opened::open(dir, &seams)).await?
+    };
+    Starting { settings, seams, opened }.run().await
+}
+
+/// A start under way.
+struct Starting {
+    settings: KvServiceBuilder,
+    seams: Seams,
+    opened: Opened,
+}
+
+impl Starting {
+    async fn run(self) -> Result<KvService, StartError> {
+        let Starting { settings, seams, opened } = self;
+        let Opened { home, key, log, space } = opened;
+        check_identity(&settings, &home).await?;
+        let members = Members::default();
+        let endpoint = Arc::new(listen(&settings, &key, &home, &members).await?);
+        let network: Arc<dyn Network> = endpoint.clone();
+        let mut book = {
+            let (seams, path) = (seams.clone(), home.dir.join("peers"));
+            seams::blocking(move || AddressBook::open(&seams, &path)).await
+        };
+        let member = settle(&settings, &seams, &home, network.as_ref()).await?;
+        let me = member.node_id;
+        for known in &member.told_of {
+            if book.addresses(known.endpoint).is_empty() {
+                book.note(known.endpoint, &known.addresses, AddressSource::Roster);
+            }
+        }
+        let others = member.told_of.iter().map(|known| (known.node, known.endpoint));
+        members.told_of(others.chain([(me, network.id())]));
+
+        let incarnation = home.identity().await.incarnation;
+        let description = describe(&settings, incarnation, network.as_ref());
+        let groups = Groups::new(GROUPS);
+        let running = groups.clone();
+        let inbound =
+            Inbound::new(Arc::new(move |group| running.get(group)), Arc::new(members.clone()));
+        let desk = Desk::new(groups.clone(), Arc::new(members.clone()));
+        let serve = Arc::new(NodeServe::new(inbound, desk.clone()));
+        let peers = Peers::start(network.clone(), book, serve.clone(), seams.random.clone());
+        let transport = Transport { peers: peers.clone(), directory: Arc::new(members.clone()) };
+        let places = Places {
+            me,
+            home: home.clone(),
+            log: log.clone(),
+            space: space.clone(),
+            times: settings.times,
+            transport,
+            random: seams.random.clone(),
+        };
+        let nodes = Arc::new(Member::new(network.id(), desk, Some(peers.clone())));
+        let client = |group| KvClient::over(nodes.clone(), group, seams.random.clone());
+        let kv = client(GroupId::FIRST_SHARD);
+        let (going, gone) = watch::channel(None);
+        let cluster = Cluster::new(Parts {
+            me,
+            key: key.clone(),
+            meta: client(GroupId::META),
+            members: members.clone(),
+            groups: groups.clone(),
+            network: network.clone(),
+            peers: peers.clone(),
+            seams: seams.clone(),
+            gone: gone.clone(),
+        });
+        serve.complete(cluster.clone());
+        let node = NodeIdentity {
+            node_id: me,
+            endpoint_id: key.endpoint_id().to_string(),
+            cluster_id: member.cluster_id,
+            cluster_name: member.cluster_name.clone(),
+            listen: endpoint.listen(),
+        };
+        let spec = TreeSpec {
+            log,
+            space,
+            groups: groups.clone(),
+            open: Arc::new(move |group| places.open(group)),
+            me,
+            members,
+            peers: peers.clone(),
+        };
+        let (doors, told) = (settings.doors.clone(), settings.told);
+        let tree = Tree::grow(spec, |board| {
+            let context = DoorContext {
+                client: kv.clone(),
+                cluster: cluster.clone(),
+                node: node.clone(),
+                health: board.reports(),
+                groups: board.groups(),
+            };
+            if let Some(told) = told {
+                // Whoever asked may have lost interest.
+                let _ = told.send(context.clone());
+            }
+            let door = |door: Arc<dyn Door>| (door.name().to_owned(), run_door(door, &context));
+            let seeing_off = departures(cluster.clone(), home.clone(), going);
+            let departures = [("departures".to_owned(), seeing_off)];
+            departures.into_iter().chain(doors.into_iter().map(door)).collect()
+        })
+        .await
+        .map_err(|error| StartError::Other(error.to_string()))?;
+        let doors = settings.doors;
+        let client = kv.clone();
+        let service = KvService { tree, client, cluster, node, home, doors, network, peers, gone };
+        service.begin(&member, description).await?;
+        Ok(service)
+    }
+}
+
+/// Refuses a directory whose node is not the one that was asked for.
+async fn check_identity(settings: &KvServiceBuilder, home: &Home) -> Result<(), StartError> {
+    let Some(member) = home.identity().await.member else { return Ok(()) };
+    let dir = || home.dir.clone();
+    if member.is_removed {
+        return Err(StartError::Removed { node: member.node_id, cluster: member.cluster_name });
+    }
+    if let Some(asked) = settings.node_id.map(NodeId)
+        && asked != member.node_id
+    {
+        return Err(StartError::OtherNode { dir: dir(), has: member.node_id, asked });
+    }
+    if let Some(ticket) = &settings.ticket {
+        let asked = ClusterId(ticket.cluster().id);
+        if asked != member.cluster_id {
+            return Err(StartError::OtherCluster { dir: dir(), has: member.cluster_id, asked });
+        }
+    }
+    Ok(())
+}
+
+/// Binds the endpoint: where it is told to, or where it was, or anywhere.
+async fn listen(
+    settings: &KvServiceBuilder,
+    key: &NodeKey,
+    home: &Home,
+    members: &Members,
+) -> Result<Endpoint, StartError> {
+    let bind = |listen| Endpoint::bind(key, settings.reach, listen, Arc::new(members.clone()));
+    let last = home.identity().await.port.map(Listen::Port);
+    let listen = settings.listen.map(Listen::At).or(last).unwrap_or_default();
+    let endpoint = match bind(listen).await {
+        Err(error) if matches!(listen, Listen::Port(_)) => {
+            tracing::info!(%error, "another port is taken, and the others are told");
+            bind(Listen::Anywhere).await
+        }
+        bound => bound,
+    };
+    let endpoint = endpoint.map_err(StartError::Listen)?;
+    let port = endpoint.listen().first().map(SocketAddr::port);
+    let kept = home.change(|identity| identity.port = port).await;
+    kept.map_err(|error| StartError::Directory { dir: home.dir.clone(), error })?;
+    Ok(endpoint)
+}
+
+/// What the node says of itself to the others.
+fn describe(settings: &KvServiceBuilder, incarnation: u128, network: &dyn Network) -> Description {
+    let mut addresses = network.addresses();
+    addresses.truncate(MEMBER_ADDRESSES_MAX);
+    Description {
+        incarnation,
+        name: settings.node_name.clone().unwrap_or_default(),
+        addresses,
+        version: env!("CARGO_PKG_VERSION").into(),
+    }
+}
+
+/// Makes sure that the directory's node is a member of a cluster: it is already, or joins with
+/// the ticket given now or earlier, or founds one.
+async fn settle(
+    settings: &KvServiceBuilder,
+    seams: &Seams,
+    home: &Home,
+    network: &dyn Network,
+) -> Result<Membership, StartError> {
+    let unusable = |error| StartError::Directory { dir: home.dir.clone(), error };
+    let identity = home.identity().await;
+    if let Some(member) = identity.member {
+        return Ok(member);
+    }
+    let given = settings.ticket.as_ref().map(JoinTicket::to_string);
+    let member = match given.or(identity.joining) {
+        Some(ticket) => {
+            // Kept first: from here on a start without the ticket goes on joining.
+            let kept = home.change(|identity| identity.joining = Some(ticket.clone())).await;
+            kept.map_err(unusable)?;
+            let description = describe(settings, identity.incarnation, network);
+            let joined = join_with(settings, ticket, description, network).await;
+            if let Err(StartError::NotAdmitted(_)) = &joined {
+                // A ticket that is no good is not asked with again.
+                home.change(|identity| identity.joining = None).await.map_err(unusable)?;
+            }
+            joined?
+        }
+        None => Membership {
+            node_id: settings.node_id.map_or(FIRST_NODE, NodeId),
+            cluster_id: ClusterId(seams.random.next_u128()),
+            cluster_name: settings.name.clone().unwrap_or_else(|| CLUSTER_NAME.to_owned()),
+            is_founder: true,
+            is_removed: false,
+            opened: Vec::new(),
+            told_of: Vec::new(),
+        },
+    };
+    let kept = home.change(|identity| {
+        identity.joining = None;
+        identity.member = Some(member.clone());
+    });
+    kept.await.map_err(unusable)?;
+    Ok(member)
+}
+
+async fn join_with(
+    settings: &KvServiceBuilder,
+    ticket: String,
+    description: Description,
+    network: &dyn Network,
+) -> Result<Membership, StartError> {
+    let parsed: JoinTicket =
+        ticket.parse().map_err(|error| StartError::Setting(format!("the ticket: {error}")))?;
+    let wanted = settings.node_id.map(NodeId);
+    let question = Question { ticket, wanted, description };
+    let admitted = join::ask(network, &parsed, &question).await.map_err(|error| match error {
+        JoinError::Refused(refused) => StartError::NotAdmitted(refused),
+        other => StartError::NotJoined(other.to_string()),
+    })?;
+    let told_of = |known: &join::Acquaintance| KnownMember {
+        node: known.node,
+        endpoint: known.endpoint,
+        addresses: known.addresses.clone(),
+    };
+    Ok(Membership {
+        node_id: admitted.node,
+        cluster_id: admitted.cluster_id,
+        cluster_name: admitted.cluster_name,
+        is_founder: false,
+        is_removed: false,
+        opened: Vec::new(),
+        told_of: admitted.members.iter().map(told_of).collect(),
+    })
+}
+
+fn run_door(door: Arc<dyn Door>, context: &DoorContext) -> RunService {
+    let context = context.clone();
+    Arc::new(move |stop| door.serve(context.clone(), stop))
+}
