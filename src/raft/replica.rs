@@ -13,7 +13,7 @@ use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::metrics::RaftServerMetrics;
-use openraft::{EmptyNode, ReadPolicy, ServerState};
+use openraft::{Config, EmptyNode, ReadPolicy, ServerState};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -158,9 +158,22 @@ impl Replica {
     /// Opens the replica's state, checks it against the log, and runs it. Not to be cut short:
     /// what has been started by then would have no owner.
     pub async fn open(spec: ReplicaSpec) -> Result<Replica> {
+        let settings = config(spec.group, spec.times)?;
+        Replica::open_with(spec, settings).await
+    }
+
+    /// A replica that, when it was the leader, resumes in its old term. This loses acknowledged
+    /// writes; it is here for the simulation, which must find them lost.
+    #[doc(hidden)]
+    pub async fn open_with_unsafe_leader_restore(spec: ReplicaSpec) -> Result<Replica> {
+        let settings = config(spec.group, spec.times)?;
+        Replica::open_with(spec, Config { enable_leader_restore: Some(true), ..settings }).await
+    }
+
+    async fn open_with(spec: ReplicaSpec, settings: Config) -> Result<Replica> {
         let ReplicaSpec { group, node, log, disk, dir, space, times, origin, transport, random } =
             spec;
-        let settings = Arc::new(config(group, times)?);
+        let settings = Arc::new(settings);
         let failure = |error| table_failure(group, error);
         let state =
             seams::blocking(move || State::open(disk, &dir, group)).await.map_err(failure)?;

@@ -2,13 +2,27 @@
 //!
 //! A [`Tasks`] belongs to one part of a node, which ends its tasks when it stops: by waiting for
 //! them, or by cutting them off.
+//!
+//! A simulator runs whole nodes on one thread ([`run_in_place`]). There what blocks runs where it
+//! is called, and nobody gets a thread.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+
+thread_local! {
+    static RUNS_IN_PLACE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on, what would leave the present thread runs on it: for simulators, whose threads
+/// must not race.
+pub fn run_in_place() {
+    RUNS_IN_PLACE.set(true);
+}
 
 /// The running tasks of one part of a node; clones share the set.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +84,9 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
+    if RUNS_IN_PLACE.get() {
+        return run();
+    }
     match tokio::task::spawn_blocking(run).await {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(match error.try_into_panic() {
@@ -79,11 +96,15 @@ where
     }
 }
 
-/// Runs a closure on an OS thread of its own: for the few parts whose work is to block.
+/// Runs a closure on an OS thread of its own: for the few parts whose work is to block. An error
+/// where all runs in place; such a part needs another driver there.
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
 pub fn spawn_thread<F>(name: String, run: F) -> io::Result<std::thread::JoinHandle<()>>
 where
     F: FnOnce() + Send + 'static,
 {
+    if RUNS_IN_PLACE.get() {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "this thread shares its work"));
+    }
     std::thread::Builder::new().name(name).spawn(run)
 }

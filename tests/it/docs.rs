@@ -11,8 +11,9 @@ fn read(path: &str) -> String {
 /// Every dependency that a manifest declares, of any kind.
 fn declared() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for path in ["Cargo.toml", "bin/Cargo.toml", "tickets/Cargo.toml", "fuzz/Cargo.toml"] {
-        let manifest: toml::Table = read(path).parse().expect("cargo has parsed it before");
+    for package in ["", "bin/", "tickets/", "tests/sim/", "fuzz/"] {
+        let path = format!("{package}Cargo.toml");
+        let manifest: toml::Table = read(&path).parse().expect("cargo has parsed it before");
         let workspace = manifest.get("workspace").and_then(toml::Value::as_table);
         for table in [Some(&manifest), workspace].into_iter().flatten() {
             for kind in ["dependencies", "dev-dependencies", "build-dependencies"] {

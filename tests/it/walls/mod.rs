@@ -39,7 +39,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("openraft", &["raft"]),
     ("axum", &["http", "etcd"]),
     ("hyper", &["http", "etcd", "bin", "tests"]),
-    ("clap", &["bin"]),
+    ("clap", &["bin", "tests"]),
     ("tracing_subscriber", &["bin", "tests"]),
     ("reqwest", &["bin", "tests"]),
     ("rustix", &["seams"]),

@@ -1,0 +1,113 @@
+//! What goes wrong, when, by the seed.
+//!
+//! Faults come one after another with pauses between, and last a while; several may be under way
+//! at once. Whom they hit is chosen when they come: leaders are hit more often than chance would
+//! have it, as what is worth finding happens to them.
+
+use crate::dice::Dice;
+use crate::network::{HostId, Way, Weather};
+
+/// The longest pause between faults.
+const PAUSE_MS_MAX: u64 = 1_200;
+
+/// The network when nothing is wrong.
+pub(crate) const FAIR: Weather = Weather { delay_ms_max: 4, lost_permille: 2, again_ms_max: 60 };
+const FOUL: Weather = Weather { delay_ms_max: 30, lost_permille: 100, again_ms_max: 400 };
+
+/// The longest that a sync takes when nothing is wrong.
+pub(crate) const SYNC_MS_MAX: u64 = 3;
+
+/// Something that goes wrong.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// A node loses power after so many calls of its disk, or at once, and comes back.
+    Crash { host: HostId, after_calls: Option<u64>, down_ms: u64 },
+    /// Nothing gets through in these directions, for a time.
+    Cut { ways: Vec<Way>, for_ms: u64 },
+    /// The links between two nodes break; they may be made again.
+    Break { one: HostId, other: HostId },
+    /// A node's syncs take long, for a time.
+    Slow { host: HostId, sync_ms_max: u64, for_ms: u64 },
+    /// Packets take long and get lost, for a time.
+    Foul { weather: Weather, for_ms: u64 },
+}
+
+/// Chooses faults.
+pub(crate) struct Faults {
+    dice: Dice,
+    hosts: Vec<HostId>,
+    next_ms: u64,
+}
+
+impl Faults {
+    /// Faults on these hosts, the first not before a moment.
+    pub(crate) fn new(dice: Dice, hosts: Vec<HostId>, from_ms: u64) -> Self {
+        Faults { dice, hosts, next_ms: from_ms }
+    }
+
+    /// The fault that comes now, if one does.
+    pub(crate) fn next(&mut self, now_ms: u64, leader: Option<HostId>) -> Option<Fault> {
+        if now_ms < self.next_ms {
+            return None;
+        }
+        self.next_ms = now_ms + self.dice.between(20, PAUSE_MS_MAX);
+        Some(match self.dice.below(100) {
+            0..40 => self.crash(leader),
+            40..60 => self.cut(leader),
+            60..65 => self.break_links(),
+            65..90 => self.slow(leader),
+            _ => Fault::Foul { weather: FOUL, for_ms: self.dice.between(100, 2_000) },
+        })
+    }
+
+    fn victim(&self, leader: Option<HostId>) -> HostId {
+        match leader {
+            Some(leader) if self.dice.percent(50) => leader,
+            _ => *self.dice.pick(&self.hosts),
+        }
+    }
+
+    /// Mostly shorter than anybody waits before standing for election.
+    fn crash(&self, leader: Option<HostId>) -> Fault {
+        let long = self.dice.percent(30);
+        Fault::Crash {
+            host: self.victim(leader),
+            after_calls: self.dice.percent(60).then(|| self.dice.below(12)),
+            down_ms: if long { self.dice.between(500, 4_000) } else { self.dice.between(1, 300) },
+        }
+    }
+
+    fn cut(&self, leader: Option<HostId>) -> Fault {
+        let alone = self.victim(leader);
+        let others = self.hosts.iter().copied().filter(|host| *host != alone);
+        let kind = self.dice.below(4);
+        let cut = |other| {
+            let (out, back) = (Way { from: alone, to: other }, Way { from: other, to: alone });
+            match kind {
+                0 => vec![out],
+                1 => vec![back],
+                _ => vec![out, back],
+            }
+        };
+        let mut ways: Vec<Way> = others.flat_map(cut).collect();
+        if self.dice.percent(25) {
+            // Only one of the others.
+            ways.truncate(if kind < 2 { 1 } else { 2 });
+        }
+        let long = self.dice.percent(30);
+        let for_ms = self.dice.between(50, if long { 8_000 } else { 2_000 });
+        Fault::Cut { ways, for_ms }
+    }
+
+    fn break_links(&self) -> Fault {
+        let one = *self.dice.pick(&self.hosts);
+        let others: Vec<HostId> = self.hosts.iter().copied().filter(|host| *host != one).collect();
+        Fault::Break { one, other: *self.dice.pick(&others) }
+    }
+
+    fn slow(&self, leader: Option<HostId>) -> Fault {
+        let host = self.victim(leader);
+        let sync_ms_max = self.dice.between(30, 300);
+        Fault::Slow { host, sync_ms_max, for_ms: self.dice.between(300, 4_000) }
+    }
+}

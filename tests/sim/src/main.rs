@@ -1,0 +1,124 @@
+//! Aspen's nodes on one thread, with virtual time and everything going wrong.
+//!
+//! A seed decides everything: which faults come when, how long each packet and each sync takes,
+//! what clients ask. The same seed gives the same trace, byte for byte, so what a seed finds can
+//! be looked at again and again.
+//!
+//! The nodes are what runs in production: the log, the state, Raft, the peers, the client. Under
+//! them stand a disk that loses what was not synced (`disk`), a network that delays, loses and is
+//! cut (`network`), and a clock that the simulator steps (`cluster`). Beside them stand what
+//! clients do (`workload`), what goes wrong (`faults`), and who judges (`run`, `linear`).
+//!
+//! What is not simulated yet: iroh, admission and changes of membership, more groups than one,
+//! disks that are full or return errors, clocks that drift. `docs/testing.md` has the commands.
+
+#![allow(clippy::disallowed_methods, reason = "the simulator stands outside the seams")]
+
+mod cluster;
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "it belongs to another test")]
+#[path = "../../it/crash_disk.rs"]
+mod crash_disk;
+mod dice;
+mod disk;
+mod entropy;
+mod faults;
+mod history;
+mod linear;
+mod network;
+mod node;
+mod run;
+mod swarm;
+mod trace;
+mod workload;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+/// Runs Aspen's nodes in simulation, seed by seed.
+#[derive(Parser)]
+struct Arguments {
+    /// Run this seed and print what happens.
+    #[arg(long, conflicts_with = "swarm", required_unless_present = "swarm")]
+    seed: Option<u64>,
+    /// Run so many seeds on all cores; exit 1 if one fails.
+    #[arg(long)]
+    swarm: Option<u64>,
+    /// The first seed of a swarm.
+    #[arg(long, default_value_t = 1)]
+    base: u64,
+    /// How many seconds faults come.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// Let restarted leaders resume in their old term: a known way to lose writes, which the
+    /// simulation must find.
+    #[arg(long)]
+    unsafe_leader_restore: bool,
+    /// Run each seed of a swarm twice, and fail if the traces differ.
+    #[arg(long)]
+    twice: bool,
+    /// Succeed if some seed of the swarm fails, and stop there.
+    #[arg(long)]
+    must_fail: bool,
+    /// Print the verdict only.
+    #[arg(long)]
+    quiet: bool,
+    /// Print what nodes log, too, by a filter such as `aspen=debug,openraft=info`.
+    #[arg(long)]
+    log: Option<String>,
+}
+
+impl Arguments {
+    fn settings(&self) -> node::Settings {
+        node::Settings {
+            nodes: 3,
+            clients: 3,
+            faults_ms: self.seconds * 1_000,
+            unsafe_leader_restore: self.unsafe_leader_restore,
+        }
+    }
+
+    /// What each run of a swarm is told.
+    fn passed_on(&self) -> Vec<String> {
+        let mut arguments = vec![format!("--seconds={}", self.seconds)];
+        if self.unsafe_leader_restore {
+            arguments.push("--unsafe-leader-restore".into());
+        }
+        arguments
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let Some(seed) = arguments.seed else {
+        let swarm = swarm::Swarm {
+            base: arguments.base,
+            count: arguments.swarm.unwrap_or_default(),
+            arguments: arguments.passed_on(),
+            twice: arguments.twice,
+            must_fail: arguments.must_fail,
+        };
+        return swarm.run().unwrap_or_else(|error| {
+            eprintln!("a run could not be started: {error}");
+            ExitCode::from(2)
+        });
+    };
+    let print = !arguments.quiet;
+    if let Some(filter) = &arguments.log {
+        tracing_subscriber::fmt().without_time().with_env_filter(EnvFilter::new(filter)).init();
+    }
+    let settings = arguments.settings();
+    entropy::begin(seed);
+    // A thread that has drawn nothing yet, whatever was done with the arguments.
+    let simulation = std::thread::spawn(move || {
+        aspen::seams::run_in_place();
+        run::run(seed, settings, print)
+    });
+    let Ok(verdict) = simulation.join() else {
+        println!("seed {seed}: the simulation panicked");
+        return ExitCode::FAILURE;
+    };
+    println!("{verdict}");
+    if verdict.failure.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
