@@ -5,7 +5,7 @@
 //! the chains of options are in `requests`, conditions and transactions in `txn`, leases and
 //! locks in `leases`, watches in `watch`.
 //!
-//! Below them, an operation is a [`Request`](request::Request), the same whoever answers it.
+//! Below them, an operation is a [`Request`], the same whoever answers it.
 //! `retry` repeats it inside one deadline, `route` says which node is next, and [`nodes::Nodes`]
 //! asks one node once: its own process's replicas or a member over the network ([`Member`]), or
 //! members over links that a ticket opens ([`Client`]). The other side of these is [`Desk`], which
