@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use aspen::{KvService, KvServiceBuilder, MemberRole, Reach, StorageBackend};
+use aspen::{KvService, KvServiceBuilder, MemberRole, Reach, Record, StorageBackend};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,16 +23,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     second.client().put("greeting", "hello").await?;
     let got = third.client().get("greeting").await?.expect("it was just written");
-    println!("written on node 2, read on node 3: {:?}", got.value);
+    println!("written on node 2, read on node 3: {}", text(&got));
 
     first.shutdown().await?;
     second.client().put("greeting", "hello without node 1").await?;
     let got = third.client().get("greeting").await?.expect("it was just written");
-    println!("and without node 1: {:?}", got.value);
+    println!("and without node 1: {}", text(&got));
 
     third.shutdown().await?;
     second.shutdown().await?;
     Ok(())
+}
+
+fn text(record: &Record) -> String {
+    String::from_utf8_lossy(record.value.as_bytes()).into_owned()
 }
 
 fn node(name: &str) -> KvServiceBuilder {
