@@ -123,6 +123,22 @@ fn three_processes_from_one_ticket_are_a_cluster_that_outlives_its_leader() {
 }
 
 #[test]
+fn a_cluster_that_was_killed_as_a_whole_finds_itself_again() {
+    let Three { dirs, nodes } = Three::start();
+    nodes[1].printed(&["put", "k", "kept"]);
+    nodes.into_iter().for_each(Node::kill);
+    // All at once: none serves without another.
+    let starting: Vec<Node> = dirs.iter().map(|dir| Node::starting(dir.path())).collect();
+    let nodes: Vec<Node> = starting.into_iter().map(Node::until_ready).collect();
+    for node in &nodes {
+        assert_eq!(node.printed(&["get", "k"]), "kept");
+    }
+    nodes[2].printed(&["put", "k", "changed"]);
+    assert_eq!(nodes[0].printed(&["get", "k"]), "changed");
+    wait_for_voters(&nodes, &[1, 2, 3]);
+}
+
+#[test]
 fn the_lead_goes_where_it_is_told_to() {
     let three = Three::start();
     for (asked, to) in [(0, 2), (0, 3), (1, 3), (1, 1)] {

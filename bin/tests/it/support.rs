@@ -170,19 +170,32 @@ impl Node {
     /// ready; what it told before that are its events.
     #[track_caller]
     pub(crate) fn join(dir: &Path, ticket: &str, flags: &[&str]) -> Self {
-        let mut node = Node::spawn(dir, &["join", ticket], |command| {
+        let node = Node::spawn(dir, &["join", ticket], |command| {
             command.args(["--json", "--http", "127.0.0.1:0", "--log", "info"]).args(flags);
         });
-        while node.told.is_empty() {
-            let line = node.next_line();
+        node.until_ready()
+    }
+
+    /// Waits until a node that was started or joins is ready.
+    #[track_caller]
+    pub(crate) fn until_ready(mut self) -> Self {
+        while self.told.is_empty() {
+            let line = self.next_line();
             let event: Value = serde_json::from_str(&line).expect("JSON");
             match event["event"] == "ready" {
-                true => node.told = line,
-                false => node.events.push(event),
+                true => self.told = line,
+                false => self.events.push(event),
             }
         }
-        node.url = node.ready()["http"].as_str().unwrap_or_default().to_owned();
-        node
+        self.url = self.ready()["http"].as_str().unwrap_or_default().to_owned();
+        self
+    }
+
+    /// A start that nobody waits for.
+    pub(crate) fn starting(dir: &Path) -> Self {
+        Node::spawn(dir, &["start"], |command| {
+            command.args(["--json", "--http", "127.0.0.1:0", "--log", "info"]);
+        })
     }
 
     /// A join that nobody waits for.
