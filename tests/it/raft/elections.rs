@@ -1,5 +1,6 @@
 //! Who leads, and what becomes of writes and reads when that changes.
 
+use aspen::raft::Failed;
 use aspen::types::Consistency;
 
 use super::rig::{Cluster, get, has, put, until};
@@ -22,12 +23,23 @@ async fn three_replicas_elect_a_leader_and_all_apply_what_it_commits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_linearizable_read_on_a_follower_sees_every_write_that_was_acknowledged() {
     let cluster = Cluster::founded(3).await;
-    let leader = cluster.leader().await;
     for n in 0..50 {
         let value = n.to_string();
-        put(&cluster.replica(leader), "counter", &value).await.unwrap();
+        // On a busy machine the lead may change at any time; then nothing was done.
+        let leader = loop {
+            let leader = cluster.leader().await;
+            match put(&cluster.replica(leader), "counter", &value).await {
+                Err(Failed::NotLeader { .. }) => {}
+                put => break put.map(|_| leader).unwrap(),
+            }
+        };
         let follower = cluster.replica((leader + 1 + n % 2) % 3);
-        let read = get(&follower, "counter", Consistency::Linearizable).await.unwrap();
+        let read = loop {
+            match get(&follower, "counter", Consistency::Linearizable).await {
+                Err(Failed::NotLeader { .. }) => drop(cluster.leader().await),
+                read => break read.unwrap(),
+            }
+        };
         assert_eq!(read.as_deref(), Some(&*value));
     }
     cluster.end().await;
