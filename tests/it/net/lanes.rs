@@ -163,9 +163,8 @@ async fn a_broken_link_ends_all_lanes_and_new_ones_begin_on_the_next() {
     }
 }
 
-/// `cargo test --release --test it -- --ignored --nocapture lanes_carry` prints the figures.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
+#[ignore = "prints figures; docs/testing.md says how to run it"]
 async fn lanes_carry_many_small_messages() {
     const MESSAGES: usize = 1_000_000;
     let (a, b) = pair().await;

@@ -38,7 +38,7 @@ async fn write(replica: &Replica, writers: usize, writes: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "prints figures; run by hand: cargo test --release --test it -- --ignored pace --nocapture"]
+#[ignore = "prints figures; docs/testing.md says how to run it"]
 async fn the_pace_of_three_replicas() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Arc::new(Cluster::bare_on_disk(3, dir.path()).await);

@@ -128,7 +128,7 @@ fn resident() -> u64 {
 
 /// Both sides are in this process, so they may take twice what each may.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "writes several gigabytes; run by hand: cargo test --release --test it -- --ignored a_gigabyte"]
+#[ignore = "writes several gigabytes; docs/testing.md says how to run it"]
 async fn a_gigabyte_is_sent_and_received_in_little_memory() {
     const MIB: u64 = 1024 * 1024;
     let dir = tempfile::tempdir().unwrap();
