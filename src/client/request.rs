@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use thiserror::Error as ThisError;
 use tokio::time::Instant;
 
 use crate::error::{Corrupt, Denied, Error, Invalid, Refusal};
@@ -19,6 +18,7 @@ use crate::limits::{CLIENT_PLACE_ADDRESSES_MAX, CLIENT_REASON_BYTES_MAX};
 use crate::machine::ops::{Answer, Command, KeyRange, Query};
 use crate::raft::{LeaseTtl, WatchEvent, WatchRequest};
 use crate::types::{Consistency, EndpointId, GroupId, Key, LeaseId, NodeId, Record, Revision};
+use crate::wire::envelope::{self, Unreadable};
 
 /// The version that this build writes and reads.
 const VERSION: u8 = 1;
@@ -178,20 +178,6 @@ impl From<Error> for Failure {
 /// The answer to a request.
 pub type Response = Result<Reply, Failure>;
 
-/// Bytes that are no message of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
-pub enum Malformed {
-    /// Another version wrote them.
-    #[error("the message has version {found}; this build speaks version {VERSION}")]
-    Version {
-        /// Its version byte.
-        found: u8,
-    },
-    /// They are cut, crafted or damaged.
-    #[error("the message can't be understood")]
-    Undecodable,
-}
-
 /// A failure as it is sent. Variants are only ever added, at the end.
 #[derive(Serialize, Deserialize)]
 enum Told {
@@ -273,19 +259,11 @@ impl From<Told> for Failure {
 }
 
 fn encode(message: &impl Serialize) -> Bytes {
-    let bytes = vec![VERSION];
-    postcard::to_extend(message, bytes).expect("plain fields always encode into memory").into()
+    envelope::seal(VERSION, message)
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
-    match bytes.split_first() {
-        Some((&VERSION, message)) => match postcard::take_from_bytes(message) {
-            Ok((message, [])) => Ok(message),
-            _ => Err(Malformed::Undecodable),
-        },
-        Some((&found, _)) => Err(Malformed::Version { found }),
-        None => Err(Malformed::Undecodable),
-    }
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
+    envelope::open(VERSION, bytes)
 }
 
 impl Asked {
@@ -301,7 +279,7 @@ impl Asked {
     }
 
     /// Reads what a client sent.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         decode(bytes)
     }
 }
@@ -312,7 +290,7 @@ pub fn encode_response(response: Response) -> Bytes {
 }
 
 /// Reads what a node answered.
-pub fn decode_response(bytes: &[u8]) -> Result<Response, Malformed> {
+pub fn decode_response(bytes: &[u8]) -> Result<Response, Unreadable> {
     Ok(decode::<Result<Reply, Told>>(bytes)?.map_err(Failure::from))
 }
 
@@ -345,7 +323,7 @@ impl WatchAsked {
     }
 
     /// Reads what a client sent.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         decode(bytes)
     }
 }
@@ -412,7 +390,7 @@ impl Shown {
     }
 
     /// Reads what a node sent.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         Ok(match decode(bytes)? {
             ShownWire::Changes(changes) => Shown::Changes(changes),
             ShownWire::Upto(revision) => Shown::Upto(revision),
@@ -442,7 +420,7 @@ impl Hello {
     }
 
     /// Reads what a client sent.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         decode(bytes)
     }
 }
@@ -454,7 +432,7 @@ impl Welcome {
     }
 
     /// Reads what a node sent.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         decode(bytes)
     }
 }

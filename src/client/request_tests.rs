@@ -99,13 +99,13 @@ fn reasons_are_cut_between_characters() {
 #[test]
 fn what_is_not_ours_is_malformed() {
     let good = put().encode();
-    assert_eq!(Asked::decode(&[]), Err(Malformed::Undecodable));
-    assert_eq!(Asked::decode(&[2, 0, 0]), Err(Malformed::Version { found: 2 }));
+    assert_eq!(Asked::decode(&[]), Err(Unreadable::Garbled));
+    assert_eq!(Asked::decode(&[2, 0, 0]), Err(Unreadable::Version { found: 2, speaks: 1 }));
     for cut in 1..good.len() {
-        assert_eq!(Asked::decode(&good[..cut]), Err(Malformed::Undecodable), "cut at {cut}");
+        assert_eq!(Asked::decode(&good[..cut]), Err(Unreadable::Garbled), "cut at {cut}");
     }
     let longer = [&good[..], &[0]].concat();
-    assert_eq!(Asked::decode(&longer), Err(Malformed::Undecodable));
+    assert_eq!(Asked::decode(&longer), Err(Unreadable::Garbled));
 }
 
 proptest::proptest! {

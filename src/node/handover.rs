@@ -2,7 +2,7 @@
 //! asked for it passes the request on to that one, which never passes it on again.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::cluster::{Cluster, ClusterError};
@@ -12,6 +12,7 @@ use crate::raft::ChangeFailed;
 use crate::roster::refused::Refused;
 use crate::types::{GroupId, NodeId};
 use crate::wire::StreamKind;
+use crate::wire::envelope::{Unreadable, open, seal};
 
 /// The version of the messages; the first byte of each.
 const VERSION: u8 = 1;
@@ -85,10 +86,12 @@ impl Cluster {
         let Some(endpoint) = self.roster().member(leader).map(|member| member.endpoint) else {
             return Err(not_there);
         };
-        let called = self.inner.peers.call(endpoint, StreamKind::Act, encode(&request), deadline);
+        let called =
+            self.inner.peers.call(endpoint, StreamKind::Act, seal(VERSION, &request), deadline);
         match called.await {
-            Ok(answer) => decode::<Result<(), ChangeFailed>>(&answer)
-                .unwrap_or_else(|reason| Err(ChangeFailed::Unknown { group, reason })),
+            Ok(answer) => open(VERSION, &answer).unwrap_or_else(|error| {
+                Err(ChangeFailed::Unknown { group, reason: error.to_string() })
+            }),
             Err(CallFailed::NotSent(_) | CallFailed::Refused(_)) => Err(not_there),
             Err(CallFailed::Lost(lost)) => {
                 Err(ChangeFailed::Unknown { group, reason: lost.to_string() })
@@ -98,26 +101,11 @@ impl Cluster {
 
     /// Answers a member that asks this node to hand over.
     pub(super) async fn answer_hand_over(&self, request: Bytes) -> Result<Bytes, NotServed> {
-        let request: HandOver =
-            decode(&request).map_err(|reason| NotServed { code: RefusedCode::NotHere, reason })?;
+        let malformed =
+            |error: Unreadable| NotServed::new(RefusedCode::Malformed, error.to_string());
+        let request: HandOver = open(VERSION, &request).map_err(malformed)?;
         tracing::info!(group = %request.group, to = %request.to, "asked to hand over");
-        Ok(encode(&self.hand_over_here(request).await))
-    }
-}
-
-fn encode<T: Serialize>(message: &T) -> Bytes {
-    let bytes = vec![VERSION];
-    postcard::to_extend(message, bytes).expect("plain fields always encode into memory").into()
-}
-
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    match bytes {
-        [VERSION, message @ ..] => match postcard::take_from_bytes(message) {
-            Ok((message, [])) => Ok(message),
-            _ => Err("the message can't be understood".into()),
-        },
-        [newer, ..] => Err(format!("the message has version {newer}; this build has {VERSION}")),
-        [] => Err("the message is empty".into()),
+        Ok(seal(VERSION, &self.hand_over_here(request).await))
     }
 }
 
@@ -128,18 +116,18 @@ mod tests {
     #[test]
     fn the_messages_keep_their_bytes() {
         let request = HandOver { group: GroupId(1), to: NodeId(300) };
-        assert_eq!(encode(&request)[..], [1, 1, 0xac, 0x02]);
-        assert_eq!(decode::<HandOver>(&encode(&request)), Ok(request));
+        assert_eq!(seal(VERSION, &request)[..], [1, 1, 0xac, 0x02]);
+        assert_eq!(open::<HandOver>(VERSION, &seal(VERSION, &request)), Ok(request));
         let done: Result<(), ChangeFailed> = Ok(());
-        assert_eq!(encode(&done)[..], [1, 0]);
+        assert_eq!(seal(VERSION, &done)[..], [1, 0]);
         let lags = ChangeFailed::Lags { group: GroupId(1), node: NodeId(2), entries: 3 };
-        assert_eq!(encode(&Err::<(), _>(lags))[..], [1, 1, 2, 1, 2, 3]);
+        assert_eq!(seal(VERSION, &Err::<(), _>(lags))[..], [1, 1, 2, 1, 2, 3]);
     }
 
     #[test]
     fn what_is_no_message_is_told() {
         for bytes in [&[][..], &[2, 1, 1], &[1, 1], &[1, 1, 1, 1]] {
-            assert!(decode::<HandOver>(bytes).is_err(), "{bytes:?}");
+            assert!(open::<HandOver>(VERSION, bytes).is_err(), "{bytes:?}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aspen_tickets::JoinTicket;
 use futures_util::FutureExt;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -22,6 +22,7 @@ use crate::roster::admit::Description;
 use crate::roster::refused::Refused;
 use crate::seams::network::{CloseCode, Link, LinkLost, Network, Priority, Protocol};
 use crate::types::{ClusterId, EndpointId, NodeId};
+use crate::wire::envelope::{open, seal};
 
 /// The version of the messages; the first byte of each.
 const VERSION: u8 = 1;
@@ -118,10 +119,10 @@ async fn ask_one(
     let link = network.connect(peer, addresses, Protocol::Join).await?;
     let exchange = async {
         let (mut out, mut input) = link.open(Priority::Request).await?;
-        write_message(&mut out, &encode(question)).await.map_err(broken)?;
+        write_message(&mut out, &seal(VERSION, question)).await.map_err(broken)?;
         out.shutdown().await.map_err(broken)?;
         let answer = read_message(&mut input, JOIN_BYTES_MAX).await.map_err(broken)?;
-        decode(&answer).map_err(LinkLost::silently)
+        open(VERSION, &answer).map_err(broken)
     };
     let answer = match exchange.await {
         Ok(answer) => answer,
@@ -137,9 +138,9 @@ pub(super) async fn answer(cluster: Cluster, link: Arc<dyn Link>) {
     let answered = timeout(JOIN_ANSWER_MAX, async {
         let (mut out, mut input) = link.accept().await?;
         let bytes = read_message(&mut input, JOIN_BYTES_MAX).await.map_err(broken)?;
-        let question: Question = decode(&bytes).map_err(LinkLost::silently)?;
+        let question: Question = open(VERSION, &bytes).map_err(broken)?;
         let answer = decide(&cluster, link.peer(), question).await;
-        write_message(&mut out, &encode(&answer)).await.map_err(broken)?;
+        write_message(&mut out, &seal(VERSION, &answer)).await.map_err(broken)?;
         out.shutdown().await.map_err(broken)
     });
     match answered.await {
@@ -171,16 +172,4 @@ async fn decide(cluster: &Cluster, peer: EndpointId, question: Question) -> Join
 
 fn broken(error: impl std::fmt::Display) -> LinkLost {
     LinkLost::silently(error.to_string())
-}
-
-fn encode<T: Serialize>(message: &T) -> Vec<u8> {
-    postcard::to_extend(message, vec![VERSION]).unwrap_or_default()
-}
-
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    match bytes {
-        [VERSION, message @ ..] => postcard::from_bytes(message).map_err(|error| error.to_string()),
-        [newer, ..] => Err(format!("the message has version {newer}; this build has {VERSION}")),
-        [] => Err("the message is empty".into()),
-    }
 }

@@ -43,7 +43,7 @@ where
             route,
             lane,
             requests: Some(requests),
-            sending: Some(encode(&route)?),
+            sending: Some(encode(&route)),
             unanswered: 0,
             heard: Instant::now(),
             is_over: false,

@@ -6,7 +6,6 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use openraft::errors::{NetworkError, RPCError, Unreachable};
 use thiserror::Error;
 use tokio::time::Instant;
@@ -83,7 +82,7 @@ impl Contacts {
     ) -> Result<Answer, NoAnswer> {
         let lost = |reason| NoAnswer::Lost { to, reason };
         let peer = self.endpoint(to)?;
-        let request: Bytes = encode(&Ask { route: self.route(to), what }).map_err(lost)?;
+        let request = encode(&Ask { route: self.route(to), what });
         match self.transport.peers.call(peer, kind, request, deadline).await {
             Ok(answer) => decode(&answer).map_err(lost),
             Err(CallFailed::NotSent(error)) => {

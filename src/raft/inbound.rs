@@ -87,7 +87,7 @@ impl Inbound {
         let answering = replica.clone();
         let answer = replica.in_own_task(async move { answering.answer(what).await }).await;
         let stops = || Answer::Unavailable("the replica stops".into());
-        encode(&answer.unwrap_or_else(stops)).map_err(malformed)
+        Ok(encode(&answer.unwrap_or_else(stops)))
     }
 
     /// Serves a lane to a group, to its end: a leader's entries.
@@ -126,10 +126,8 @@ impl Inbound {
             },
             Err(refused) => Receipt::Refused(refused.reason),
         };
-        if let Ok(receipt) = encode(&receipt) {
-            // A sender that is gone need not hear it.
-            let _ = timeout(APPEND_SILENCE_MAX, write_message(&mut out, &receipt)).await;
-        }
+        // A sender that is gone need not hear it.
+        let _ = timeout(APPEND_SILENCE_MAX, write_message(&mut out, &encode(&receipt))).await;
     }
 
     /// The replica that a message is for, if its sender is who it says.
@@ -201,8 +199,7 @@ impl Replica {
         let mut answers = std::pin::pin!(self.raft().stream_append(requests));
         while let Some(Ok(answer)) = answers.next().await {
             unanswered.answered();
-            let Ok(message) = encode(&Appended::from(answer)) else { return };
-            if lane.send(message).await.is_err() {
+            if lane.send(encode(&Appended::from(answer))).await.is_err() {
                 return;
             }
         }

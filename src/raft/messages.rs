@@ -17,6 +17,7 @@ use super::types::{TypeConfig, decode_entry, encode_entry, entry_id, log_id, vot
 use crate::store::log::{EntryId, LogEntry, Vote};
 use crate::store::state::AppliedMark;
 use crate::types::{GroupId, NodeId};
+use crate::wire::envelope;
 
 /// The version of every message; its first byte.
 const VERSION: u8 = 1;
@@ -25,24 +26,13 @@ const VERSION: u8 = 1;
 pub(super) type Garbled = String;
 
 /// Encodes a message.
-pub(super) fn encode<M: Serialize>(message: &M) -> Result<Bytes, Garbled> {
-    let bytes = postcard::to_extend(message, vec![VERSION]);
-    bytes.map(Bytes::from).map_err(|error| error.to_string())
+pub(super) fn encode(message: &impl Serialize) -> Bytes {
+    envelope::seal(VERSION, message)
 }
 
 /// Decodes a message, all of it.
 pub(super) fn decode<'a, M: Deserialize<'a>>(bytes: &'a [u8]) -> Result<M, Garbled> {
-    match bytes {
-        [VERSION, message @ ..] => match postcard::take_from_bytes(message) {
-            Ok((message, [])) => Ok(message),
-            Ok(_) => Err("a message is too long".into()),
-            Err(error) => Err(error.to_string()),
-        },
-        [other, ..] => Err(format!(
-            "a message has version {other}; this build speaks {VERSION}: run the same version"
-        )),
-        [] => Err("a message is empty".into()),
-    }
+    envelope::open(VERSION, bytes).map_err(|error| error.to_string())
 }
 
 /// From which replica of a group to which. A key that came back under another number is another

@@ -21,7 +21,7 @@ fn fixed<M>(message: &M, hex: &str)
 where
     M: Serialize + for<'a> Deserialize<'a> + PartialEq + std::fmt::Debug,
 {
-    let bytes = encode(message).unwrap();
+    let bytes = encode(message);
     assert_eq!(HEXLOWER.encode(&bytes), hex, "{message:?}");
     assert_eq!(decode::<M>(&bytes).as_ref(), Ok(message));
 }

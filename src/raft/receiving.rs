@@ -276,7 +276,7 @@ impl Arrivals {
 }
 
 async fn say(out: &mut StreamOut, receipt: &Receipt) -> Result<(), Cut> {
-    let message = encode(receipt).map_err(|_| Cut)?;
+    let message = encode(receipt);
     match timeout(SNAPSHOT_SILENCE_MAX, write_message(out, &message)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(Cut),

@@ -104,7 +104,7 @@ impl Sending {
         let peers = &self.contacts.transport.peers;
         let opened = peers.stream(peer, StreamKind::Snapshot, deadline).await;
         let (mut out, input) = opened.map_err(|error| link(&error))?;
-        let offer = encode(&self.offer).map_err(|error| Broken::ForGood(SendFailed(error)))?;
+        let offer = encode(&self.offer);
         write_message(&mut out, &offer).await.map_err(|error| link(&error))?;
         Transfer { chunks: &mut self.chunks, writing: Writing::Idle(out), is_welcome: false }
             .run(input)

@@ -6,6 +6,7 @@
 //! [`VERSION`], so that a later build can change all of this. What the messages of one kind hold
 //! is the business of the module that sends them.
 
+pub mod envelope;
 pub mod frame;
 mod greeting;
 mod kind;
