@@ -14,9 +14,9 @@ use crate::types::GroupId;
 pub struct RaftTimes {
     /// How often a leader says that it is there.
     pub heartbeat: Duration,
-    /// The shortest silence after which a follower stands for election.
+    /// No follower stands for election after a shorter silence of its leader.
     pub election_min: Duration,
-    /// The longest, and how long a leader's lease is good.
+    /// Every follower that can win has stood after this silence. Half of it is a leader's lease.
     pub election_max: Duration,
 }
 
@@ -31,6 +31,18 @@ impl Default for RaftTimes {
 }
 
 impl RaftTimes {
+    /// How long a leader's lease is good after a majority was heard.
+    pub fn lease(&self) -> Duration {
+        self.election_max / 2
+    }
+
+    /// What a follower waits at least once the lease is over. openraft waits out the lease, then a
+    /// timeout of its own, which it draws up to the length of the lease: together they end within
+    /// the silences that were asked for.
+    fn wait_min(&self) -> Duration {
+        self.election_min.saturating_sub(self.lease()).max(self.lease() / 2)
+    }
+
     /// Whether they go together: one lost heartbeat must not bring an election about, and two
     /// followers must rarely stand at once.
     pub fn check(&self) -> Result<(), String> {
@@ -50,6 +62,12 @@ impl RaftTimes {
                  shortest ({election_min:?})"
             ));
         }
+        if heartbeat * 4 >= election_max {
+            return Err(format!(
+                "the longest election timeout ({election_max:?}) must be more than four \
+                 heartbeats ({heartbeat:?} each)"
+            ));
+        }
         Ok(())
     }
 }
@@ -61,8 +79,8 @@ pub(super) fn config(group: GroupId, times: RaftTimes) -> Result<Config> {
     let config = Config {
         cluster_name: format!("group-{group}"),
         heartbeat_interval: times.heartbeat.as_millis() as u64,
-        election_timeout_min: times.election_min.as_millis() as u64,
-        election_timeout_max: times.election_max.as_millis() as u64,
+        election_timeout_min: times.wait_min().as_millis() as u64,
+        election_timeout_max: times.lease().as_millis() as u64,
         // A candidate that can't win disturbs nobody.
         enable_pre_vote: Some(true),
         // A restarted leader must be elected again: in its old term it could reuse log ids that
@@ -92,11 +110,25 @@ mod tests {
             election_max: Duration::from_millis(max),
         };
         assert_eq!(RaftTimes::default().check(), Ok(()));
-        assert_eq!(times(20, 41, 42).check(), Ok(()));
+        assert_eq!(times(20, 41, 82).check(), Ok(()));
+        assert!(times(20, 41, 80).check().is_err());
         assert!(times(20, 40, 80).check().is_err());
         assert!(times(0, 40, 80).check().is_err());
         assert!(times(20, 80, 80).check().is_err());
         assert!(config(GroupId(1), times(20, 60, 50)).is_err());
         assert!(config(GroupId(1), times(20, 60, 120)).is_ok());
+    }
+
+    #[test]
+    fn elections_begin_within_the_silences_that_were_asked_for() {
+        for (heartbeat, min, max) in [(150, 500, 1_000), (100, 400, 800), (20, 900, 1_000)] {
+            let [heartbeat, election_min, election_max] =
+                [heartbeat, min, max].map(Duration::from_millis);
+            let times = RaftTimes { heartbeat, election_min, election_max };
+            let config = config(GroupId(1), times).expect("they go together");
+            let lease = config.election_timeout_max;
+            assert!(lease + config.election_timeout_min >= min, "{times:?}");
+            assert!(lease + config.election_timeout_max <= max, "{times:?}");
+        }
     }
 }

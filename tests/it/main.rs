@@ -17,4 +17,5 @@ mod node;
 mod raft;
 mod roster;
 mod state;
+mod wait;
 mod walls;

@@ -2,11 +2,9 @@
 //! and a service whose answers say what happened.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use aspen::Reach;
 use aspen::net::{
@@ -22,8 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// Longer than anything here takes; a test that waits for it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub use crate::wait::{PATIENCE, until};
 
 /// The group whose lanes say everything back.
 pub const ECHO: GroupId = GroupId(1);
@@ -34,15 +31,6 @@ pub const SINK: GroupId = GroupId(3);
 
 pub fn soon() -> Instant {
     Instant::now() + PATIENCE
-}
-
-/// Waits until something holds; fails with its name if it never does.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let deadline = soon();
-    while !holds().await {
-        assert!(Instant::now() < deadline, "it never held that {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// Lets everyone in but those that the test names.

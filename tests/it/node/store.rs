@@ -9,6 +9,8 @@ use aspen::limits::{KEY_BYTES_MAX, TXN_OPS_MAX, VALUE_BYTES_MAX};
 use aspen::{Consistency, KvClient, StorageBackend};
 use tokio::time::{Instant, sleep};
 
+use crate::wait;
+
 use super::disk::TestDisk;
 use super::{builder, start, temp_dir};
 
@@ -275,13 +277,9 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
     service.shutdown().await.expect("shutdown");
 }
 
-/// Waits for a condition, with a generous deadline.
+/// Waits for a condition.
 pub(super) async fn until(condition: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition().await {
-        assert!(Instant::now() < deadline, "the condition did not come about");
-        sleep(Duration::from_millis(10)).await;
-    }
+    wait::until("the condition came about", condition).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,6 @@
 //! member is told by the test.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,9 +27,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::weather::Weather;
+pub use crate::wait::{PATIENCE, until};
 
-/// Longer than anything here takes; a test that waits for it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const GROUP: GroupId = GroupId(1);
 /// A group beside the first.
 pub const OTHER: GroupId = GroupId(2);
@@ -38,18 +36,9 @@ pub const OTHER: GroupId = GroupId(2);
 /// Fast enough for a test, slow enough for two busy cores.
 pub const TIMES: RaftTimes = RaftTimes {
     heartbeat: Duration::from_millis(100),
-    election_min: Duration::from_millis(400),
-    election_max: Duration::from_millis(800),
+    election_min: Duration::from_millis(600),
+    election_max: Duration::from_millis(1_200),
 };
-
-/// Waits until something holds; fails with its name if it never does.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "it never held that {what}");
-        sleep(Duration::from_millis(5)).await;
-    }
-}
 
 /// Whose key is which number.
 #[derive(Debug, Default)]
