@@ -530,8 +530,9 @@ pub const PLACEMENT_REST: Duration = Duration::from_millis(250);
 /// How long placement waits for one change of membership before it looks anew.
 pub const PLACEMENT_STEP_MAX: Duration = Duration::from_secs(10);
 
-/// How long an act on the cluster waits for this node to see what the others have decided.
-pub const CLUSTER_ACT_MAX: Duration = Duration::from_secs(5);
+/// How long an act on the cluster waits for this node's own replica to see what the others have
+/// decided, before it asks them: several times what that takes.
+pub const CLUSTER_FOLLOW_MAX: Duration = Duration::from_millis(500);
 
 /// How long the hand-over of a group's lead may take in all; past it the caller asks again.
 pub const HANDOVER_MAX: Duration = Duration::from_secs(8);
@@ -561,3 +562,8 @@ pub const JOIN_ASK_MAX: Duration = Duration::from_secs(60);
 
 /// How long a node that was told to ask again waits.
 pub const JOIN_RETRY: Duration = Duration::from_millis(500);
+
+/// How long a node rests after it has asked the others whether whom it turned away is a member,
+/// or has told them in vain where it is: strangers that knock often cost a read of the roster a
+/// second, and no more.
+pub const NEWS_PAUSE: Duration = Duration::from_secs(1);

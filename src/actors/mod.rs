@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use groups::{Groups, OpenReplica};
 pub use health::HealthBoard;
-pub use roster::Members;
+pub use roster::{Members, read_roster};
 pub use service::RunService;
 
 use crate::error::{Error, Result};

@@ -1,14 +1,14 @@
 //! What this node knows of its cluster: the roster, followed in its replica of the meta group.
 //!
 //! [`Members`] answers who is a member, for whoever lets peers in or reaches them. It knows what
-//! is committed and applied here, so it may be late, and never ahead. Before the replica has
-//! anything, it knows whom the node was told of at its admission.
+//! is committed and was applied here or heard from another member, so it may be late, and never
+//! ahead. Before there is anything, it knows whom the node was told of at its admission.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,9 @@ use super::service::service_part;
 use super::supervisor::ChildSpec;
 use crate::error::Error;
 use crate::limits::{ROSTER_RETRY, ROSTER_WAIT};
-use crate::machine::ops::{AnswerBody, Filter, KeyRange, Order, Page, Query, Range, Select};
+use crate::machine::ops::{
+    Answer, AnswerBody, Filter, KeyRange, Order, Page, Query, Range, Select,
+};
 use crate::net::{AddressSource, Peers};
 use crate::raft::{Directory, Failed, Replica, WatchRequest};
 use crate::roster::records::Member;
@@ -32,6 +34,8 @@ pub struct Members {
     told_of: Arc<OnceLock<BTreeMap<NodeId, EndpointId>>>,
     /// The keys of all, made when they change: they are asked for with every operation.
     endpoints: watch::Sender<Arc<[EndpointId]>>,
+    /// Told when a key was turned away.
+    turned_away: Arc<Notify>,
 }
 
 impl Default for Members {
@@ -40,6 +44,7 @@ impl Default for Members {
             roster: watch::Sender::default(),
             told_of: Arc::default(),
             endpoints: watch::Sender::new(Arc::default()),
+            turned_away: Arc::default(),
         }
     }
 }
@@ -51,8 +56,18 @@ impl Members {
         self.endpoints.send_replace(told_of.values().copied().collect());
     }
 
-    fn take(&self, roster: &Roster) {
-        self.roster.send_replace(Arc::new(roster.clone()));
+    /// Takes over a roster that is committed. One that is older than what is known is no news.
+    pub fn take(&self, roster: &Roster) {
+        let is_news = self.roster.send_if_modified(|known| {
+            let is_news = roster.revision() >= known.revision();
+            if is_news {
+                *known = Arc::new(roster.clone());
+            }
+            is_news
+        });
+        if !is_news {
+            return;
+        }
         // Before it is founded a cluster has nobody on record, and its founder is there.
         if roster.cluster().is_some() {
             let present = roster.present().map(|member| member.endpoint);
@@ -73,6 +88,11 @@ impl Members {
     /// The roster, and each that follows.
     pub fn changes(&self) -> watch::Receiver<Arc<Roster>> {
         self.roster.subscribe()
+    }
+
+    /// Resolves when a key was turned away that may be a member's this node has not heard of yet.
+    pub async fn turned_away(&self) {
+        self.turned_away.notified().await;
     }
 
     /// What a key is to the cluster.
@@ -113,10 +133,12 @@ impl Gate for Members {
             (Protocol::Join | Protocol::Client, _) => Ok(()),
             (Protocol::Raft, Standing::Member(_)) => Ok(()),
             (Protocol::Raft, Standing::Removed(node)) => {
+                self.turned_away.notify_one();
                 let reason = format!("node {node} was removed from the cluster");
-                Err((CloseCode::Removed, reason))
+                Err((CloseCode::Removed(node), reason))
             }
             (Protocol::Raft, Standing::Stranger) => {
+                self.turned_away.notify_one();
                 Err((CloseCode::NotMember, "this key is not a member's".into()))
             }
         }
@@ -195,14 +217,20 @@ async fn follow_replica(members: &Members, replica: &Replica) -> Result<(), Fail
     Ok(())
 }
 
-/// Reads the whole roster at one revision.
 async fn load(replica: &Replica) -> Result<Roster, Failed> {
+    let ask = |query: Query| async move { replica.query(&query, Consistency::Stale).await };
+    read_roster(ask).await
+}
+
+/// Reads the whole roster at one revision from whoever answers queries on the meta group.
+pub async fn read_roster<E: From<Error>, A: Future<Output = Result<Answer, E>>>(
+    ask: impl Fn(Query) -> A,
+) -> Result<Roster, E> {
     let mut roster = Roster::default();
     let mut range = KeyRange::all();
     let mut revision = None;
     loop {
-        let query = everything(range.clone(), revision);
-        let answer = replica.query(&query, Consistency::Stale).await?;
+        let answer = ask(everything(range.clone(), revision)).await?;
         let at = *revision.get_or_insert(answer.revision);
         let AnswerBody::Range(Page { records, more, .. }) = answer.body else {
             return Err(Error::Fatal("the machine answered another question".into()).into());

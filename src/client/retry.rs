@@ -32,6 +32,10 @@ impl<'a> Backoff<'a> {
         Backoff { random, deadline, next: CLIENT_BACKOFF_MIN }
     }
 
+    fn is_longest(&self) -> bool {
+        self.next == CLIENT_BACKOFF_MAX
+    }
+
     /// Waits for the next round, between half and all of the step; false if the time is up.
     async fn wait(&mut self) -> bool {
         let half = self.next / 2;
@@ -150,8 +154,10 @@ impl<'a> Tries<'a> {
                         "the node that leads it can't be reached from here"
                     }
                     None => {
-                        // Its own replica is told first who leads.
-                        if self.client.inner.nodes.here() == Some(node) {
+                        // Its own replica is told first who leads, unless it is cut off: once it
+                        // has had its time, the others are asked too.
+                        let here = self.client.inner.nodes.here() == Some(node);
+                        if here && !self.backoff.is_longest() {
                             self.round.end();
                         }
                         "it has no leader at the moment"

@@ -90,7 +90,8 @@ pub(super) fn close_reason(reason: &str) -> &[u8] {
 }
 
 pub(super) fn close_number(code: CloseCode) -> VarInt {
-    VarInt::from_u32(code as u32)
+    // Numbers of nodes are bounded; beyond that bound the reason alone tells.
+    VarInt::from_u64(code.number()).unwrap_or(VarInt::MAX)
 }
 
 /// Bulk goes behind what an accepting side answers, which QUIC sends at level 0.

@@ -15,13 +15,13 @@ use aspen_tickets::{
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::join::{Acquaintance, Admitted, Question};
-use crate::actors::{Groups, Members};
+use crate::actors::{Groups, Members, read_roster};
 use crate::client::KvClient;
 use crate::error::Error;
-use crate::limits::{CLUSTER_ACT_MAX, CLUSTER_DECIDE_TRIES_MAX};
+use crate::limits::{CLUSTER_DECIDE_TRIES_MAX, CLUSTER_FOLLOW_MAX};
 use crate::machine::ops::{
     Action, AnswerBody, Compare, CompareKeys, CompareTarget, Delete, Is, KeyRange, Op, Put,
     PutLease, Txn,
@@ -38,7 +38,7 @@ use crate::roster::refused::Refused;
 use crate::roster::tickets::{self, Access, NewTicket, invite};
 use crate::seams::Seams;
 use crate::seams::network::Network;
-use crate::types::{EndpointId, GroupId, Key, NodeId, Value};
+use crate::types::{Consistency, EndpointId, Key, NodeId, Value};
 
 fn not_a_ticket(error: TicketError) -> ClusterError {
     Error::Fatal(format!("the ticket can't be made: {error}")).into()
@@ -93,16 +93,21 @@ impl Cluster {
     /// The roster as it is now, nothing that was acknowledged missing.
     pub async fn fresh(&self) -> Result<Arc<Roster>, Error> {
         let revision = self.inner.meta.status().await?.revision;
-        let deadline = Instant::now() + CLUSTER_ACT_MAX;
         let mut changes = self.inner.members.changes();
         let seen = changes.wait_for(|roster| roster.revision() >= revision);
-        match timeout_at(deadline, seen).await {
-            Ok(Ok(roster)) => Ok(roster.clone()),
-            _ => Err(Error::Unavailable {
-                group: GroupId::META,
-                reason: "this node is behind the others".into(),
-            }),
+        if let Ok(Ok(roster)) = timeout(CLUSTER_FOLLOW_MAX, seen).await {
+            return Ok(roster.clone());
         }
+        self.hear().await
+    }
+
+    /// Asks the other members for the roster: this node may be cut off from whoever leads, for a
+    /// reason that only the roster tells.
+    pub(super) async fn hear(&self) -> Result<Arc<Roster>, Error> {
+        let Parts { meta, members, .. } = &*self.inner;
+        let roster = read_roster(|query| meta.query(query, Consistency::Linearizable)).await?;
+        members.take(&roster);
+        Ok(members.roster())
     }
 
     /// Makes a ticket for nodes: so many may join by it, or any number, until its time is over.

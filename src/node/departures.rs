@@ -46,7 +46,7 @@ async fn tell_removed(cluster: &Cluster) {
         for facts in peers.facts().iter().filter(|facts| facts.connected_since.is_some()) {
             if let Standing::Removed(node) = roster.standing(facts.peer) {
                 let reason = format!("node {node} was removed from the cluster");
-                peers.close(facts.peer, CloseCode::Removed, &reason);
+                peers.close(facts.peer, CloseCode::Removed(node), &reason);
             }
         }
         if changes.changed().await.is_err() {
@@ -56,13 +56,12 @@ async fn tell_removed(cluster: &Cluster) {
 }
 
 /// Waits until a member says that this node was removed, and keeps that. What others say is
-/// nothing to go by; and a link that this node closes to one that was removed ends with the same
-/// word.
+/// nothing to go by; nor is what a member that lags says of the number that the key once had.
 async fn go(cluster: &Cluster, home: &Home, gone: &watch::Sender<Option<String>>) {
-    let Parts { peers, members, .. } = &*cluster.inner;
+    let Parts { me, peers, members, .. } = &*cluster.inner;
     let mut changes = peers.changes();
     let is_removed = |facts: &PeerFacts| {
-        facts.lost.as_ref().is_some_and(|lost| lost.code == Some(CloseCode::Removed))
+        facts.lost.as_ref().is_some_and(|lost| lost.code == Some(CloseCode::Removed(*me)))
             && matches!(members.standing(facts.peer), Standing::Member(_))
     };
     while !peers.facts().iter().any(is_removed) {
@@ -78,7 +77,6 @@ async fn go(cluster: &Cluster, home: &Home, gone: &watch::Sender<Option<String>>
     if let Err(error) = kept.await {
         tracing::warn!(%error, "that this node was removed can't be kept; it will be told again");
     }
-    let me = cluster.inner.me;
     gone.send_replace(Some(format!(
         "node {me} is no longer a member of the cluster; to come back, join with a new ticket and \
          a new data directory"

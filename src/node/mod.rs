@@ -8,6 +8,7 @@ mod guests;
 mod handover;
 mod identity;
 mod join;
+mod news;
 mod places;
 mod serve;
 mod service;

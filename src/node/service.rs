@@ -49,7 +49,7 @@ pub struct KvService {
 }
 
 impl KvService {
-    /// Waits until the node serves, and tells the cluster what there is to tell of it.
+    /// Waits until the node serves, and founds the cluster if it is to.
     pub(super) async fn begin(
         &self,
         member: &Membership,
@@ -57,8 +57,8 @@ impl KvService {
     ) -> Result<(), StartError> {
         let mut lost = self.tree.lost();
         let begin = async {
-            if serves(&self.client).await {
-                self.introduce(member, description).await;
+            if serves(&self.client).await && member.is_founder {
+                self.found(member, description).await;
             }
         };
         tokio::select! {
@@ -70,26 +70,17 @@ impl KvService {
         }
     }
 
-    async fn introduce(&self, member: &Membership, description: Description) {
-        let introduced = if member.is_founder {
-            let founding = Founding {
-                id: member.cluster_id,
-                name: member.cluster_name.clone(),
-                gossip_secret: self.cluster.new_secret(),
-                node: member.node_id,
-                endpoint: self.network.id(),
-                description: description.clone(),
-            };
-            self.cluster.found(founding).await
-        } else {
-            Ok(())
+    async fn found(&self, member: &Membership, description: Description) {
+        let founding = Founding {
+            id: member.cluster_id,
+            name: member.cluster_name.clone(),
+            gossip_secret: self.cluster.new_secret(),
+            node: member.node_id,
+            endpoint: self.network.id(),
+            description,
         };
-        let introduced = match introduced {
-            Ok(()) => self.cluster.describe(&description).await,
-            failed => failed,
-        };
-        if let Err(error) = introduced {
-            tracing::warn!(%error, "the others don't know yet where this node is now");
+        if let Err(error) = self.cluster.found(founding).await {
+            tracing::warn!(%error, "the cluster is not founded yet; the next start tries again");
         }
     }
 

@@ -15,6 +15,7 @@ use super::cluster::{Cluster, Parts};
 use super::departures::departures;
 use super::identity::{KnownMember, Membership};
 use super::join::{self, JoinError, Question};
+use super::news::news;
 use super::places::{Home, Opened, Places};
 use super::serve::NodeServe;
 use super::service::KvService;
@@ -149,8 +150,9 @@ impl Starting {
             }
             let door = |door: Arc<dyn Door>| (door.name().to_owned(), run_door(door, &context));
             let seeing_off = departures(cluster.clone(), home.clone(), going);
-            let departures = [("departures".to_owned(), seeing_off)];
-            departures.into_iter().chain(doors.into_iter().map(door)).collect()
+            let telling = news(cluster.clone(), description.clone());
+            let parts = [("departures".to_owned(), seeing_off), ("news".to_owned(), telling)];
+            parts.into_iter().chain(doors.into_iter().map(door)).collect()
         })
         .await
         .map_err(|error| StartError::Other(error.to_string()))?;

@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::types::EndpointId;
+use crate::types::{EndpointId, NodeId};
 
 /// What a link is for. Each is an ALPN on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,28 +44,49 @@ pub enum Priority {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseCode {
     /// All is done, or the node stops.
-    Done = 0,
+    Done,
     /// The key is not one of a member.
-    NotMember = 1,
-    /// The key was one of a member that has been removed.
-    Removed = 2,
+    NotMember,
+    /// The key was the one of this member, which has been removed. Its number is never given again,
+    /// so a node knows for sure whether it is meant: one that was admitted anew has another.
+    Removed(NodeId),
     /// The ticket was not accepted.
-    BadTicket = 3,
+    BadTicket,
     /// A limit was reached; try again later.
-    Busy = 4,
+    Busy,
     /// What was sent can't be understood.
-    Malformed = 5,
+    Malformed,
     /// Another link to the same peer took this one's place.
-    Replaced = 6,
+    Replaced,
 }
 
 impl CloseCode {
+    /// The code on the wire: its kind in the lowest byte, above it the member it names, if any.
+    pub fn number(self) -> u64 {
+        match self {
+            CloseCode::Done => 0,
+            CloseCode::NotMember => 1,
+            CloseCode::Removed(node) => 2 | node.0 << 8,
+            CloseCode::BadTicket => 3,
+            CloseCode::Busy => 4,
+            CloseCode::Malformed => 5,
+            CloseCode::Replaced => 6,
+        }
+    }
+
     /// The code of a number, if it is one of ours.
     pub fn from_number(number: u64) -> Option<Self> {
-        use CloseCode::*;
-        [Done, NotMember, Removed, BadTicket, Busy, Malformed, Replaced]
-            .into_iter()
-            .find(|code| *code as u64 == number)
+        let code = match number & 0xff {
+            0 => CloseCode::Done,
+            1 => CloseCode::NotMember,
+            2 => CloseCode::Removed(NodeId(number >> 8)),
+            3 => CloseCode::BadTicket,
+            4 => CloseCode::Busy,
+            5 => CloseCode::Malformed,
+            6 => CloseCode::Replaced,
+            _ => return None,
+        };
+        (code.number() == number).then_some(code)
     }
 }
 
@@ -135,4 +156,23 @@ pub trait Link: Debug + Send + Sync + 'static {
     fn close(&self, code: CloseCode, reason: &str);
     /// Resolves when the link is lost or closed, by either side.
     fn closed(&self) -> BoxFuture<'_, LinkLost>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_the_numbers_they_were() {
+        use CloseCode::*;
+        let removed = Removed(NodeId(0xffff_ffff));
+        let codes =
+            [Done, NotMember, Removed(NodeId(3)), BadTicket, Busy, Malformed, Replaced, removed];
+        let numbers = [0, 1, 0x302, 3, 4, 5, 6, 0xff_ffff_ff02];
+        assert_eq!(codes.map(CloseCode::number), numbers);
+        assert_eq!(numbers.map(CloseCode::from_number), codes.map(Some));
+        for other in [7, 0xff, 0x100, 0x303, u64::MAX] {
+            assert_eq!(CloseCode::from_number(other), None, "{other}");
+        }
+    }
 }

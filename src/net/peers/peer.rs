@@ -404,7 +404,7 @@ fn follows(new: &Connected, old: &Connected, gave_up: Option<u64>) -> bool {
 
 /// Whether the peer has said that this node is not, or no longer, a member.
 fn is_refusal(lost: &LinkLost) -> bool {
-    matches!(lost.code, Some(CloseCode::NotMember | CloseCode::Removed))
+    matches!(lost.code, Some(CloseCode::NotMember | CloseCode::Removed(_)))
 }
 
 /// The pause after a dial that failed: doubled each time, and between a half and the whole of that.

@@ -20,19 +20,11 @@ use aspen::wire::StreamKind;
 use aspen::{Client, ClientTicket, KvService, KvServiceBuilder, MemberRole, Reach, StorageBackend};
 use aspen_tickets::{Prefix, Scope, Verb, Verbs};
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
-/// Long enough for a loaded machine; everything is waited for, so it is rarely spent.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::wait::{PATIENCE, until};
+
 const HOUR: Duration = Duration::from_secs(3_600);
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        sleep(Duration::from_millis(10)).await;
-    }
-}
 
 /// A clock that a test moves.
 #[derive(Debug)]
@@ -73,16 +65,11 @@ async fn three(clock: &Arc<Clock>) -> Vec<KvService> {
         nodes.push(builder(clock).join(ticket.clone()).start().await.expect("a member"));
     }
     let all: BTreeSet<u64> = [1, 2, 3].into();
-    let deadline = Instant::now() + PATIENCE;
     let votes = |node: &KvService| {
         let of = |voters: &BTreeSet<aspen::NodeId>| voters.iter().map(|node| node.0).collect();
         node.groups().iter().all(|group| -> bool { all == of(&group.voters) })
     };
-    while !nodes.iter().all(votes) {
-        let groups: Vec<_> = nodes.iter().map(KvService::groups).collect();
-        assert!(Instant::now() < deadline, "they don't all vote: {groups:#?}");
-        sleep(Duration::from_millis(10)).await;
-    }
+    until("all three vote", async || nodes.iter().all(votes)).await;
     nodes
 }
 
@@ -267,6 +254,27 @@ async fn every_way_a_ticket_is_bad_has_its_own_word() {
     match Client::connect(&good).await {
         Err(Error::Unavailable { reason, .. }) => assert!(reason.contains("no member"), "{reason}"),
         other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_goes_with_the_member_that_made_it() {
+    let clock = Clock::new();
+    let mut nodes = three(&clock).await;
+    let issuer = nodes.pop().expect("the third");
+    let ticket = grant(&issuer, everything()).await;
+    let invited = issuer.cluster().invite(MemberRole::Voter, HOUR, None).await.expect("a ticket");
+    issuer.cluster().leave().await.expect("the others go on");
+    issuer.shutdown().await.expect("shutdown");
+    let told = refusal(&ticket).await;
+    assert!(told.contains("the member that made the ticket is no longer one"), "{told}");
+    let told = builder(&clock).join(invited).start().await.expect_err("nobody answers for it");
+    assert!(
+        told.to_string().contains("the member that made the ticket is no longer one"),
+        "{told}"
+    );
+    for node in nodes {
+        node.shutdown().await.expect("shutdown");
     }
 }
 

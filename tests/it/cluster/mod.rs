@@ -5,19 +5,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use aspen::types::{GroupId, NodeId};
 use aspen::{KvService, KvServiceBuilder, MemberRole, Reach};
-use tokio::time::{Instant, sleep};
 
-/// Long enough for a loaded machine; everything is waited for, so it is rarely spent.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        sleep(Duration::from_millis(10)).await;
-    }
-}
+use crate::wait::until;
 
 fn builder(dir: &Path, node: u64) -> KvServiceBuilder {
     KvServiceBuilder::auto(dir.join(format!("node-{node}"))).with_reach(Reach::Loopback)
@@ -45,15 +36,17 @@ fn voters(service: &KvService) -> Vec<BTreeSet<u64>> {
     groups.iter().map(|group| group.voters.iter().map(|node| node.0).collect()).collect()
 }
 
+async fn until_voters(nodes: &[KvService], numbers: &[u64]) {
+    let all: BTreeSet<u64> = numbers.iter().copied().collect();
+    let have = async || nodes.iter().all(|node| voters(node) == [all.clone(), all.clone()]);
+    until(&format!("{numbers:?} vote in both groups"), have).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_from_one_ticket_are_one_store() {
     let dir = tempfile::tempdir().unwrap();
     let nodes = three(dir.path()).await;
-    let all = BTreeSet::from([1, 2, 3]);
-    until("all three vote in both groups", async || {
-        nodes.iter().all(|node| voters(node) == [all.clone(), all.clone()])
-    })
-    .await;
+    until_voters(&nodes, &[1, 2, 3]).await;
     for (at, node) in nodes.iter().enumerate() {
         node.client().put(format!("key-{at}").as_str(), "value").await.expect("a write");
     }
@@ -63,5 +56,68 @@ async fn three_nodes_from_one_ticket_are_one_store() {
     }
     for node in nodes {
         node.shutdown().await.expect("an orderly end");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_slept_through_an_admission_follows_whom_it_has_never_heard_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut nodes = three(dir.path()).await;
+    until_voters(&nodes, &[1, 2, 3]).await;
+    let ticket = ticket(&nodes[0]).await;
+    nodes.pop().expect("the third").shutdown().await.expect("an orderly end");
+
+    let fourth = builder(dir.path(), 4).join(ticket).start().await.expect("the ticket is good");
+    let second = nodes.pop().expect("the second");
+    second.cluster().leave().await.expect("a third voter is there in its place");
+    second.shutdown().await.expect("an orderly end");
+    nodes.push(fourth);
+    until_voters(&nodes, &[1, 3, 4]).await;
+    for group in [GroupId::META, GroupId::FIRST_SHARD] {
+        nodes[0].cluster().transfer(group, NodeId(4)).await.expect("it can lead");
+    }
+    nodes[0].client().put("key", "written meanwhile").await.expect("a write");
+
+    let third = builder(dir.path(), 3).start().await.expect("it was here before");
+    let read = third.client().get("key").await.expect("a read").expect("it was written");
+    assert_eq!(read.value.as_bytes(), b"written meanwhile");
+    until("its own replicas follow", async || {
+        third.cluster().roster().member(NodeId(4)).is_some()
+            && third.groups().iter().all(|group| group.leader == Some(NodeId(4)))
+    })
+    .await;
+    nodes.push(third);
+    for node in nodes {
+        node.shutdown().await.expect("an orderly end");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lagging_member_says_of_a_former_member_is_not_said_of_the_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut nodes = three(dir.path()).await;
+    until_voters(&nodes, &[1, 2, 3]).await;
+    nodes.pop().expect("the third").shutdown().await.expect("an orderly end");
+    nodes[0].cluster().remove(NodeId(3)).await.expect("it is gone");
+    until_voters(&nodes, &[1]).await;
+    nodes.pop().expect("the second").shutdown().await.expect("an orderly end");
+
+    // Its data is lost and its key is not.
+    let its_dir = dir.path().join("node-3");
+    let key = std::fs::read(its_dir.join("node.key")).expect("a key");
+    std::fs::remove_dir_all(&its_dir).expect("removed");
+    std::fs::create_dir(&its_dir).expect("a directory");
+    std::fs::write(its_dir.join("node.key"), key).expect("written");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(its_dir.join("node.key"), private).expect("set");
+    let again = builder(dir.path(), 3).join(ticket(&nodes[0]).await).start().await;
+    nodes.push(again.expect("the ticket is good"));
+    assert_eq!(nodes[1].node().node_id, NodeId(4));
+
+    // The second knows of the third that it was removed, and of the fourth nothing.
+    nodes.push(builder(dir.path(), 2).start().await.expect("it was here before"));
+    until_voters(&nodes, &[1, 2, 4]).await;
+    for node in nodes {
+        node.shutdown().await.expect("no node was stopped");
     }
 }

@@ -8,6 +8,7 @@ use aspen::limits::{CALL_BYTES_MAX, CONTROL_BYTES_MAX, LINK_SEND_BYTES_MAX, LINK
 use aspen::net::{AddressSource, CallFailed, RefusedCode};
 use aspen::seams::Random;
 use aspen::seams::network::CloseCode;
+use aspen::types::NodeId;
 use aspen::wire::StreamKind;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -110,20 +111,20 @@ async fn a_call_cut_off_by_the_peer_is_lost_and_says_why() {
     let cut = async {
         until("the call has arrived", || async { b.server.calls.load(Ordering::SeqCst) == 1 })
             .await;
-        b.peers.close(a.id, CloseCode::Removed, "node 1 was removed");
+        b.peers.close(a.id, CloseCode::Removed(NodeId(1)), "node 1 was removed");
     };
     let request = Bytes::from_static(b"hold");
     let call = a.peers.call(b.id, StreamKind::Request, request, soon());
     match tokio::join!(call, cut).0 {
         Err(CallFailed::Lost(lost)) => {
-            assert_eq!(lost.code, Some(CloseCode::Removed));
+            assert_eq!(lost.code, Some(CloseCode::Removed(NodeId(1))));
             assert_eq!(lost.reason, "node 1 was removed");
         }
         other => panic!("{other:?}"),
     }
     until("the fact is told", || async {
         let lost = a.peers.facts()[0].lost.clone();
-        lost.is_some_and(|lost| lost.code == Some(CloseCode::Removed))
+        lost.is_some_and(|lost| lost.code == Some(CloseCode::Removed(NodeId(1))))
     })
     .await;
 }
@@ -278,7 +279,7 @@ async fn a_message_past_its_bound_closes_the_link() {
     out.write_all(&[1, StreamKind::Vote as u8]).await.unwrap();
     out.write_all(&(CONTROL_BYTES_MAX as u32 + 1).to_le_bytes()).await.unwrap();
     let (code, reason) = super::rig::closed(&link).await;
-    assert_eq!(code, CloseCode::Malformed as u64);
+    assert_eq!(code, CloseCode::Malformed.number());
     assert_eq!(reason, "262145 bytes are announced where at most 262144 are allowed");
     assert_eq!(b.server.touched(), 0);
 }

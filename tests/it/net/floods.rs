@@ -38,7 +38,7 @@ async fn answer_to(bytes: &[u8]) -> (u64, String) {
 
 #[tokio::test]
 async fn nonsense_at_the_head_of_a_stream_closes_the_link() {
-    let malformed = |reason: &str| (CloseCode::Malformed as u64, reason.to_owned());
+    let malformed = |reason: &str| (CloseCode::Malformed.number(), reason.to_owned());
     assert_eq!(
         answer_to(&[9, 2]).await,
         malformed("the stream has version 9; this build speaks 1: run the same version of both")
@@ -84,7 +84,7 @@ async fn nonsense_on_a_stream_of_lanes_closes_the_link() {
     ];
     for (bytes, reason) in cases {
         let (code, said) = answer_to(&bytes).await;
-        assert_eq!((code, said.as_str()), (CloseCode::Malformed as u64, reason));
+        assert_eq!((code, said.as_str()), (CloseCode::Malformed.number(), reason));
     }
 }
 
@@ -103,7 +103,7 @@ async fn a_sender_that_ignores_credit_is_closed() {
     Frame::Data { lane: 1, bytes: zeros, last: true }.encode(&mut piece);
     while out.write_all(&piece).await.is_ok() {}
     let (code, reason) = closed(&link).await;
-    assert_eq!(code, CloseCode::Malformed as u64);
+    assert_eq!(code, CloseCode::Malformed.number());
     assert_eq!(reason, "a lane was sent more than it has room for");
 }
 
@@ -115,7 +115,7 @@ async fn a_link_that_is_not_greeted_serves_nothing() {
     let (mut out, _input) = link.open_bi().await.unwrap();
     out.write_all(&[1, StreamKind::Vote as u8, 1, 0, 0, 0, b'v']).await.unwrap();
     let (code, reason) = closed(&link).await;
-    assert_eq!(code, CloseCode::Malformed as u64);
+    assert_eq!(code, CloseCode::Malformed.number());
     assert_eq!(reason, "a link between members begins with a hello");
     assert_eq!(node.server.touched(), 0);
 }
@@ -126,7 +126,7 @@ async fn a_link_that_says_nothing_is_closed() {
     let raw = Raw::start().await;
     let link = raw.connect(&node, "aspen/raft/1").await;
     let (code, reason) = closed(&link).await;
-    assert_eq!(code, CloseCode::Malformed as u64);
+    assert_eq!(code, CloseCode::Malformed.number());
     assert_eq!(reason, "the stream stood still for too long");
 }
 
@@ -168,7 +168,7 @@ async fn one_key_has_so_many_links_and_no_more() {
     })
     .await;
     let one_more = raw.connect(&node, "aspen/client/1").await;
-    assert_eq!(closed(&one_more).await.0, CloseCode::Busy as u64);
+    assert_eq!(closed(&one_more).await.0, CloseCode::Busy.number());
     // A link that ends makes room.
     links.pop().unwrap().close(0u32.into(), b"");
     until("there is room again", || async {
@@ -192,7 +192,7 @@ async fn a_second_stream_of_lanes_is_one_too_many() {
         streams.push((out, input));
     }
     let (code, reason) = closed(&link).await;
-    assert_eq!(code, CloseCode::Malformed as u64);
+    assert_eq!(code, CloseCode::Malformed.number());
     assert_eq!(reason, "one link has one stream of lanes");
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aspen::net::CallFailed;
 use aspen::seams::network::CloseCode;
+use aspen::types::NodeId;
 use aspen::wire::StreamKind;
 use bytes::Bytes;
 
@@ -22,7 +23,7 @@ async fn a_strangers_key_gets_a_close_code_and_no_data_on_every_protocol() {
             let _ = out.write_all(&[1, 2, 4, 0, 0, 0, b'v', b'o', b't', b'e']).await;
             assert!(input.read_to_end(1_024).await.is_err(), "{alpn}");
         }
-        let expected = (CloseCode::NotMember as u64, "this key is not a member's".to_owned());
+        let expected = (CloseCode::NotMember.number(), "this key is not a member's".to_owned());
         assert_eq!(closed(&connection).await, expected, "{alpn}");
     }
     assert_eq!(node.server.touched(), 0);
@@ -43,7 +44,7 @@ async fn whoever_is_turned_away_learns_the_reason_and_that_nothing_was_seen() {
     let (a, b) = pair().await;
     for (code, reason) in [
         (CloseCode::NotMember, "this key is not a member's"),
-        (CloseCode::Removed, "node 1 was removed"),
+        (CloseCode::Removed(NodeId(1)), "node 1 was removed"),
         (CloseCode::Busy, "later"),
     ] {
         b.gate.turn_away(a.id, code, reason);
@@ -75,12 +76,12 @@ async fn a_node_that_is_let_in_later_gets_through_by_itself() {
 #[tokio::test]
 async fn a_refusal_is_told_to_whoever_watches() {
     let (a, b) = pair().await;
-    b.gate.turn_away(a.id, CloseCode::Removed, "node 1 was removed");
+    b.gate.turn_away(a.id, CloseCode::Removed(NodeId(1)), "node 1 was removed");
     let mut changes = a.peers.changes();
     assert!(a.peers.link(b.id, soon()).await.is_err());
     tokio::time::timeout(Duration::from_secs(10), changes.changed()).await.unwrap().unwrap();
     let lost = a.peers.facts()[0].lost.clone().unwrap();
-    assert_eq!(lost.code, Some(CloseCode::Removed));
+    assert_eq!(lost.code, Some(CloseCode::Removed(NodeId(1))));
 }
 
 #[tokio::test]

@@ -1,0 +1,54 @@
+//! News: what this node and the others have to tell each other of members.
+//!
+//! Where this node is may be news to the others, and without it whoever leads can't reach it. And
+//! whom this node turns away may be a member whose admission it has slept through, and may even
+//! lead the group that would tell it: then it asks the other members.
+
+use std::sync::Arc;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::cluster::{Cluster, ClusterError};
+use crate::actors::RunService;
+use crate::limits::NEWS_PAUSE;
+use crate::roster::admit::Description;
+use crate::roster::refused::Refused;
+
+/// The part that tells the others what this node says of itself, and asks them who is a member
+/// when somebody was turned away.
+pub(super) fn news(cluster: Cluster, description: Description) -> RunService {
+    Arc::new(move |stop: CancellationToken| {
+        let (cluster, description) = (cluster.clone(), description.clone());
+        Box::pin(async move {
+            let both = async { tokio::join!(tell(&cluster, &description), ask(&cluster)) };
+            stop.run_until_cancelled_owned(both).await;
+            Ok(())
+        })
+    })
+}
+
+/// Until they know.
+async fn tell(cluster: &Cluster, description: &Description) {
+    loop {
+        match cluster.describe(description).await {
+            Ok(()) => return,
+            Err(ClusterError::Refused(refused)) if refused != Refused::NotFounded => {
+                tracing::warn!(%refused, "the others don't take what this node says of itself");
+                return;
+            }
+            Err(error) => tracing::debug!(%error, "the others don't know yet where this node is"),
+        }
+        sleep(NEWS_PAUSE).await;
+    }
+}
+
+async fn ask(cluster: &Cluster) {
+    loop {
+        cluster.inner.members.turned_away().await;
+        if let Err(error) = cluster.hear().await {
+            tracing::debug!(%error, "who is a member can't be asked now");
+        }
+        sleep(NEWS_PAUSE).await;
+    }
+}
