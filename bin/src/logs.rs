@@ -5,9 +5,10 @@
 use std::io::{self, IsTerminal};
 use std::str::FromStr;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
 
 use crate::config::{Config, LogFormat};
 
@@ -17,29 +18,32 @@ pub(crate) fn is_filter(text: &str) -> bool {
         let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
         !level.is_empty() && LevelFilter::from_str(level).is_ok()
     };
-    text.split(',').all(part) && EnvFilter::builder().parse(text).is_ok()
+    text.split(',').all(part) && Targets::from_str(text).is_ok()
 }
 
 /// Sends log lines to stderr from now on.
 pub(crate) fn start(config: &Config) {
     let stderr_is_for_people = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter(&config.log)))
-        .with_writer(io::stderr)
-        .with_ansi(stderr_is_for_people);
-    let outcome = match config.log_format {
-        LogFormat::Text => lines.finish().try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(stderr_is_for_people);
+    let lines = match config.log_format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
+    let outcome =
+        tracing_subscriber::registry().with(lines.with_filter(filter(&config.log))).try_init();
     debug_assert!(outcome.is_ok(), "log lines are started once");
 }
 
 /// A level alone is about Aspen; the libraries below it speak up only when something is wrong.
 /// openraft warns of what is normal, such as a message that an election has overtaken.
-fn filter(text: &str) -> String {
+fn filter(text: &str) -> Targets {
     match LevelFilter::from_str(text) {
-        Ok(level) if level > LevelFilter::WARN => format!("warn,openraft=error,aspen={level}"),
-        _ => text.to_owned(),
+        Ok(level) if level > LevelFilter::WARN => Targets::new()
+            .with_default(LevelFilter::WARN)
+            .with_target("openraft", LevelFilter::ERROR)
+            .with_target("aspen", level),
+        // The configuration has checked it.
+        _ => text.parse().unwrap_or_default(),
     }
 }
 
@@ -59,8 +63,13 @@ mod tests {
 
     #[test]
     fn a_level_alone_leaves_the_libraries_quiet() {
-        assert_eq!(filter("debug"), "warn,openraft=error,aspen=debug");
-        assert_eq!(filter("error"), "error");
-        assert_eq!(filter("aspen=debug"), "aspen=debug");
+        use tracing::Level;
+        let debug = filter("debug");
+        assert!(debug.would_enable("aspen::raft", &Level::DEBUG));
+        assert!(!debug.would_enable("iroh", &Level::INFO));
+        assert!(!debug.would_enable("openraft", &Level::WARN));
+        assert!(!filter("error").would_enable("aspen", &Level::WARN));
+        assert!(filter("aspen=debug").would_enable("aspen", &Level::DEBUG));
+        assert!(!filter("aspen=debug").would_enable("iroh", &Level::ERROR));
     }
 }

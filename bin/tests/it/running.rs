@@ -23,15 +23,21 @@ pub(crate) struct Node {
 impl Node {
     /// Starts a node and does not wait for it.
     pub(crate) fn spawn(data: &Path) -> Node {
+        Node::run(data, &["start"])
+    }
+
+    /// Runs one of the commands that start a node.
+    pub(crate) fn run(data: &Path, command: &[&str]) -> Node {
         let output = data.join("stdout");
         let errors = data.join("stderr");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_aspen"));
+        let mut process = Command::new(env!("CARGO_BIN_EXE_aspen"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ASPEN_")) {
-            command.env_remove(name);
+            process.env_remove(name);
         }
         let file = |path| std::fs::File::create(path).expect("a file in the test's own directory");
-        let child = command
-            .args(["start", "--json", "--reach", "loopback", "--http", "127.0.0.1:0"])
+        let child = process
+            .args(command)
+            .args(["--json", "--reach", "loopback", "--http", "127.0.0.1:0"])
             .arg("--data-dir")
             .arg(data.join("node"))
             .stdin(Stdio::null())
@@ -44,22 +50,34 @@ impl Node {
 
     /// Starts a node and waits until it serves.
     pub(crate) async fn start(data: &Path) -> Result<Node, String> {
-        let mut node = Node::spawn(data);
+        Node::spawn(data).until_ready().await
+    }
+
+    /// Waits until it serves.
+    pub(crate) async fn until_ready(mut self) -> Result<Node, String> {
+        let ready = self.until_event("ready").await?;
+        let url = ready["http"].as_str().ok_or_else(|| format!("no address in {ready}"))?;
+        self.url = url.to_owned();
+        Ok(self)
+    }
+
+    /// Waits for one of the lines that a node prints as it starts.
+    async fn until_event(&mut self, name: &str) -> Result<serde_json::Value, String> {
         let deadline = Instant::now() + READY_MAX;
         loop {
-            let output = std::fs::read_to_string(&node.output).unwrap_or_default();
-            if let Some((line, _)) = output.split_once('\n') {
-                let ready: serde_json::Value =
+            let output = std::fs::read_to_string(&self.output).unwrap_or_default();
+            for line in output.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+                let event: serde_json::Value =
                     serde_json::from_str(line).map_err(|error| format!("{error} in {line}"))?;
-                let url = ready["http"].as_str().ok_or_else(|| format!("no address in {line}"))?;
-                node.url = url.to_owned();
-                return Ok(node);
+                if event["event"] == name {
+                    return Ok(event);
+                }
             }
-            if let Ok(Some(status)) = node.child.try_wait() {
-                return Err(format!("it ended with {status}: {node}"));
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!("it ended with {status}: {self}"));
             }
             if Instant::now() > deadline {
-                return Err(format!("not ready after {READY_MAX:?}: {node}"));
+                return Err(format!("not {name} after {READY_MAX:?}: {self}"));
             }
             sleep(Duration::from_millis(5)).await;
         }

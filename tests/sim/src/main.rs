@@ -34,7 +34,10 @@ mod workload;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
 
 /// Runs Aspen's nodes in simulation, seed by seed.
 #[derive(Parser)]
@@ -66,7 +69,7 @@ struct Arguments {
     quiet: bool,
     /// Print what nodes log, too, by a filter such as `aspen=debug,openraft=info`.
     #[arg(long)]
-    log: Option<String>,
+    log: Option<Targets>,
 }
 
 impl Arguments {
@@ -106,7 +109,8 @@ fn main() -> ExitCode {
     };
     let print = !arguments.quiet;
     if let Some(filter) = &arguments.log {
-        tracing_subscriber::fmt().without_time().with_env_filter(EnvFilter::new(filter)).init();
+        let lines = fmt::layer().without_time().with_filter(filter.clone());
+        tracing_subscriber::registry().with(lines).init();
     }
     let settings = arguments.settings();
     entropy::begin(seed);

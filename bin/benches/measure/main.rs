@@ -1,14 +1,15 @@
 //! Measures what a node costs: idle, starting, with a million keys under load, and how fast it
-//! writes.
+//! writes; and what a cluster of three processes does ([`cluster`]).
 //!
 //! `cargo measure` builds the command as it is released, runs it as a process of its own on
 //! loopback with its data in a temporary directory, and prints a table; docs/benchmarks.md holds
-//! the last one. `cargo measure idle`, `start`, `load` or `writes` measures one of them. Memory and
-//! processor time are those that Linux reports in `/proc`.
+//! the last one. `cargo measure idle`, `start`, `load`, `writes` or `cluster` measures one of them.
+//! Memory and processor time are those that Linux reports in `/proc`.
 
-#[path = "../tests/it/http.rs"]
+mod cluster;
+#[path = "../../tests/it/http.rs"]
 mod http;
-#[path = "../tests/it/running.rs"]
+#[path = "../../tests/it/running.rs"]
 mod running;
 
 use std::time::Duration;
@@ -66,10 +67,13 @@ fn main() -> Result<()> {
         }
         Result::Ok(())
     })?;
+    // From here on a node shares this process and its threads with those who write.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if wanted("writes") {
-        // The node shares this process and its threads with those who write.
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(writes_embedded())?;
+    }
+    if wanted("cluster") {
+        runtime.block_on(cluster::measure())?;
     }
     Ok(())
 }
@@ -186,19 +190,25 @@ async fn writes_embedded() -> Result<()> {
     let data = tempfile::tempdir()?;
     let node = KvServiceBuilder::new(1, data.path()).with_reach(Reach::Loopback).start().await?;
     for writers in WRITERS {
-        let until = Instant::now() + WRITES_MEASURED;
-        let mut working = tokio::task::JoinSet::new();
-        for writer in 0..writers {
-            working.spawn(write_until(node.client(), writer, until));
-        }
-        let mut times = Vec::new();
-        while let Some(written) = working.join_next().await {
-            times.push(written??);
-        }
+        let times = write_as(&node.client(), writers).await?;
         say_times("puts in the node's own process", writers, times);
     }
     node.shutdown().await?;
     Ok(())
+}
+
+/// How long each write of so many writers took.
+async fn write_as(kv: &KvClient, writers: u64) -> Result<Vec<Vec<Duration>>> {
+    let until = Instant::now() + WRITES_MEASURED;
+    let mut working = tokio::task::JoinSet::new();
+    for writer in 0..writers {
+        working.spawn(write_until(kv.clone(), writer, until));
+    }
+    let mut times = Vec::new();
+    while let Some(written) = working.join_next().await {
+        times.push(written??);
+    }
+    Ok(times)
 }
 
 async fn write_until(
