@@ -173,6 +173,11 @@ pub const CHECKPOINT_LOOK: Duration = Duration::from_secs(60);
 
 // --- the state ---
 
+/// What a group wrote is moved from memory to its state file when it is so much: enough that rows
+/// which every write changes (counters, sessions) reach the file once for thousands of them.
+pub const RECENT_BYTES: usize = 4 * 1024 * 1024;
+/// When it is so much, writes wait for the file.
+pub const RECENT_BYTES_MAX: usize = 4 * RECENT_BYTES;
 /// Memory for pages of one group's state file.
 pub const STATE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// Size of one chunk of a snapshot's stream.

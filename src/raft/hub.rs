@@ -60,7 +60,7 @@ fn weight(events: &[Event]) -> usize {
 
 /// Reads the state's counters.
 fn status(state: &State) -> Result<Status, TableError> {
-    match machine::query(&state.view()?, &Query::Status)?.map(|answer| answer.body) {
+    match machine::query(&state.view(), &Query::Status)?.map(|answer| answer.body) {
         Ok(AnswerBody::Status(status)) => Ok(status),
         other => Err(TableError::corrupt(format!("the state's counters read as {other:?}"))),
     }
@@ -142,7 +142,7 @@ impl Hub {
             })
         };
         let Some(recent) = recent else {
-            return machine::history(&state.view()?, from, to, range, WATCH_BATCH_EVENTS_MAX);
+            return machine::history(&state.view(), from, to, range, WATCH_BATCH_EVENTS_MAX);
         };
         let mut page = HistoryPage { events: Vec::new(), next: from };
         for events in recent {

@@ -1,8 +1,8 @@
 //! What a group must do by itself, without being asked.
 //!
 //! The leader ends leases whose time is up and drives a compaction to its end; every replica
-//! checkpoints its state and lets go of the log before it. The keepers sleep until one of these
-//! is due.
+//! moves what it wrote from memory to its state file, checkpoints that and lets go of the log
+//! before it. The keepers sleep until one of these is due.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,12 @@ use super::hub::Hub;
 use super::leases::LeaseClock;
 use super::machine::Machine;
 use super::types::{Proposal, TypeConfig};
+use super::vital::Vital;
 use crate::limits::{
     CHECKPOINT_LOG_BYTES, CHECKPOINT_LOG_ENTRIES, CHECKPOINT_LOG_SEGMENTS, CHECKPOINT_LOOK,
 };
 use crate::machine::ops::{Action, Command};
+use crate::seams;
 use crate::store::log::{GroupLog, Stats};
 use crate::store::state::State;
 use crate::types::GroupId;
@@ -123,6 +125,30 @@ impl Keeper {
             sleep(RETRY).await;
         }
         applied
+    }
+}
+
+/// Moves what was written from memory to the state file.
+pub(super) struct Settling {
+    pub(super) state: State,
+    pub(super) due: Arc<Notify>,
+}
+
+impl Settling {
+    /// Settles when it is due; ends when the file can't be written, which also breaks the replica.
+    pub(super) async fn run(self, vital: Vital) {
+        loop {
+            self.due.notified().await;
+            let (state, token) = (self.state.clone(), vital.tasks().token());
+            let settle = move || {
+                // The replica's end waits for it, also when this task was cut off meanwhile.
+                let _token = token;
+                state.settle()
+            };
+            if let Err(error) = seams::blocking(settle).await {
+                return vital.fails(error);
+            }
+        }
     }
 }
 

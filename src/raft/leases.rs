@@ -119,7 +119,7 @@ impl LeaseClock {
 
     /// Loads all leases of a state: at start, and after a snapshot replaced it.
     pub(super) fn reset(&self, state: &State) -> Result<(), TableError> {
-        let view = state.view()?;
+        let view = state.view();
         let mut leases = BTreeMap::new();
         let mut after = None;
         loop {

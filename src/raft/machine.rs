@@ -2,7 +2,7 @@
 //!
 //! Entries are applied in batches, one state transaction each: commit, publish to watchers and
 //! timers, then answer. Nothing is seen or answered before it is committed to the state, and the
-//! log made it durable before it came here.
+//! log made it durable before it came here. The state file is written beside.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +13,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use openraft::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::hub::Hub;
@@ -22,6 +22,7 @@ use super::types::{Response, TypeConfig, decode_membership, encode_membership, e
 use crate::error::{Corrupt, Error};
 use crate::limits::{
     APPLY_BATCH_BYTES_MAX, APPLY_BATCH_ENTRIES_MAX, CHECKPOINT_LOG_BYTES, CHECKPOINT_LOG_ENTRIES,
+    RECENT_BYTES, RECENT_BYTES_MAX,
 };
 use crate::machine::tables::TableError;
 use crate::machine::{self, Applied};
@@ -43,12 +44,10 @@ pub enum SnapshotData {
 #[derive(Debug)]
 pub(super) struct Machine {
     state: State,
-    /// Held by whoever writes the state file, so that an apply waits for a checkpoint without
-    /// blocking its thread.
-    writing: Arc<Mutex<()>>,
     hub: Arc<Hub>,
     leases: Arc<LeaseClock>,
     load: Arc<Load>,
+    settling_due: Arc<Notify>,
     applied: watch::Sender<AppliedUpto>,
     /// The replica's end waits for it.
     token: TaskTrackerToken,
@@ -67,6 +66,15 @@ impl AppliedUpto {
     pub(super) fn holds(self, index: u64) -> bool {
         self.0.is_some_and(|applied| applied >= index)
     }
+}
+
+/// What the machine asks for when it has applied enough; see `keeper`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Due {
+    /// A checkpoint is worth its fsync.
+    pub(super) checkpoint: Arc<Notify>,
+    /// What is in memory should be moved to the state file.
+    pub(super) settling: Arc<Notify>,
 }
 
 /// How much was applied since the last checkpoint.
@@ -117,20 +125,23 @@ pub(super) fn table_failure(group: GroupId, error: TableError) -> Error {
 }
 
 impl Machine {
-    /// `checkpoint_due` is told when enough was applied to make a checkpoint worth its fsync;
     /// `tasks` are not at their end while openraft's own tasks write the state.
     pub(super) fn new(
         state: State,
         hub: Arc<Hub>,
         leases: Arc<LeaseClock>,
-        checkpoint_due: Arc<Notify>,
+        due: &Due,
         tasks: &Tasks,
     ) -> Self {
-        let load =
-            Load { entries: 0.into(), bytes: 0.into(), is_due: false.into(), due: checkpoint_due };
-        let (load, token) = (Arc::new(load), tasks.token());
+        let load = Load {
+            entries: 0.into(),
+            bytes: 0.into(),
+            is_due: false.into(),
+            due: due.checkpoint.clone(),
+        };
+        let (load, settling_due, token) = (Arc::new(load), due.settling.clone(), tasks.token());
         let applied = watch::Sender::new(AppliedUpto::of(&state));
-        Machine { state, writing: Arc::default(), hub, leases, load, applied, token }
+        Machine { state, hub, leases, load, settling_due, applied, token }
     }
 
     /// Tells how far the state is; closed when Raft has let go of the machine.
@@ -148,7 +159,6 @@ impl Machine {
 
     /// Applies a batch in one transaction, publishes it, answers it.
     async fn apply_batch(&self, batch: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
-        let _writing = self.writing.lock().await;
         // openraft does not notice a panic here until it has more to apply.
         let applied = catch_unwind(AssertUnwindSafe(|| self.write(&batch)))
             .map_err(|_panic| io::Error::other("applying an entry panicked; this is a bug"))?
@@ -166,6 +176,19 @@ impl Machine {
         self.tell_applied();
         for (responder, response) in answers {
             responder.send(response);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that what is applied finds room in memory: mostly the state file is written
+    /// beside, and only a slow disk is waited for.
+    async fn make_room(&self, bytes: usize) -> io::Result<()> {
+        let recent = self.state.recent_bytes();
+        if recent + bytes >= RECENT_BYTES_MAX {
+            let state = self.state.clone();
+            seams::blocking(move || state.settle()).await.map_err(|error| self.error(error))?;
+        } else if recent >= RECENT_BYTES {
+            self.settling_due.notify_one();
         }
         Ok(())
     }
@@ -239,6 +262,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 batch.push(next);
             }
             let entries = batch.len() as u64;
+            self.make_room(bytes).await?;
             self.apply_batch(batch).await?;
             self.load.add(entries, bytes as u64);
         }
@@ -248,7 +272,6 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
         Checkpointer {
             state: self.state.clone(),
-            writing: self.writing.clone(),
             load: self.load.clone(),
             _token: self.token.clone(),
         }
@@ -266,14 +289,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
         if snapshot_meta(received.mark()).map_err(|error| self.error(error))? != *meta {
             return Err(io::Error::other("a snapshot holds another state than was announced"));
         }
-        let writing = self.writing.clone().lock_owned().await;
         let state = self.state.clone();
-        seams::blocking(move || {
-            let _writing = writing;
-            state.install(&received)
-        })
-        .await
-        .map_err(|error| self.error(error))?;
+        let installed = seams::blocking(move || state.install(&received)).await;
+        installed.map_err(|error| self.error(error))?;
         self.leases.reset(&self.state).map_err(|error| self.error(error))?;
         self.hub.reset(&self.state).map_err(|error| self.error(error))?;
         self.tell_applied();
@@ -286,12 +304,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
         if self.state.applied_id().is_none() {
             return Ok(None);
         }
-        take_snapshot(&self.state).map(Some).map_err(|error| self.error(error))
+        self.state.snapshot().and_then(offered).map(Some).map_err(|error| self.error(error))
     }
 }
 
-fn take_snapshot(state: &State) -> Result<SnapshotOf<TypeConfig, SnapshotData>, TableError> {
-    let source = state.snapshot()?;
+/// A snapshot that was taken here, as openraft wants it.
+fn offered(source: SnapshotSource) -> Result<SnapshotOf<TypeConfig, SnapshotData>, TableError> {
     let meta = snapshot_meta(source.mark())?;
     Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot: SnapshotData::Source(Box::new(source)) })
 }
@@ -308,7 +326,6 @@ pub(super) fn snapshot_meta(mark: &AppliedMark) -> Result<SnapshotMetaOf<TypeCon
 #[derive(Debug)]
 pub(super) struct Checkpointer {
     state: State,
-    writing: Arc<Mutex<()>>,
     load: Arc<Load>,
     _token: TaskTrackerToken,
 }
@@ -318,17 +335,11 @@ impl RaftSnapshotBuilder<TypeConfig> for Checkpointer {
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
         let group = self.state.group();
-        let writing = self.writing.clone().lock_owned().await;
         let state = self.state.clone();
-        let load = self.load.clone();
-        seams::blocking(move || {
-            // Taken under the lock, so that what is durable is exactly what the snapshot says.
-            let _writing = writing;
-            state.checkpoint()?;
-            load.clear();
-            take_snapshot(&state)
-        })
-        .await
-        .map_err(|error| table_error(group, error))
+        // What is applied from here on counts for the next.
+        self.load.clear();
+        seams::blocking(move || state.checkpoint_as_snapshot().and_then(offered))
+            .await
+            .map_err(|error| table_error(group, error))
     }
 }

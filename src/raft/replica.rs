@@ -14,16 +14,16 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::metrics::RaftServerMetrics;
 use openraft::{Config, EmptyNode, ReadPolicy, ServerState};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::contacts::{Contacts, Transport};
 use super::hub::Hub;
-use super::keeper::{Checkpoints, Keeper};
+use super::keeper::{Checkpoints, Keeper, Settling};
 use super::leases::{LeaseClock, Standing};
 use super::log::LogStore;
-use super::machine::{AppliedUpto, Machine, table_failure};
+use super::machine::{AppliedUpto, Due, Machine, table_failure};
 use super::network::Network;
 use super::proposals::{NoAnswer, Proposals};
 use super::reads::{By, NotConfirmed, ReadGate};
@@ -183,9 +183,8 @@ impl Replica {
         }
         let hub = Arc::new(Hub::new(&state).map_err(failure)?);
         let leases = Arc::new(LeaseClock::new(&state).map_err(failure)?);
-        let (vital, due) = (Vital::new(group), Arc::new(Notify::new()));
-        let machine =
-            Machine::new(state.clone(), hub.clone(), leases.clone(), due.clone(), vital.tasks());
+        let (vital, due) = (Vital::new(group), Due::default());
+        let machine = Machine::new(state.clone(), hub.clone(), leases.clone(), &due, vital.tasks());
         let applied = machine.follow_applied();
         let contacts = Contacts { group, node, transport };
         let network = Network { contacts: contacts.clone(), silence: times.election_max, random };
@@ -224,12 +223,14 @@ impl Replica {
     }
 
     /// Starts what the group does by itself.
-    fn keep(&self, log: GroupLog, due: Arc<Notify>) {
+    fn keep(&self, log: GroupLog, due: Due) {
         let Inner { group, raft, state, hub, leases, vital, .. } = &*self.inner;
         let (hub, leases) = (hub.clone(), leases.clone());
         let keeper = Keeper { group: *group, raft: raft.clone(), hub, leases };
         vital.spawn("keeping of leases", keeper.run());
-        let (raft, state) = (raft.clone(), state.clone());
+        let settling = Settling { state: state.clone(), due: due.settling };
+        vital.spawn("settling of what was written", settling.run(vital.clone()));
+        let (raft, state, due) = (raft.clone(), state.clone(), due.checkpoint);
         vital.spawn("keeping of checkpoints", Checkpoints { raft, log, state, due }.run());
     }
 
@@ -319,7 +320,7 @@ impl Replica {
     pub async fn query(&self, query: &Query, consistency: Consistency) -> Result<Answer, Failed> {
         self.freshen(consistency).await?;
         let failure = |error| self.inner.vital.damage(error);
-        let view = self.inner.state.view().map_err(failure)?;
+        let view = self.inner.state.view();
         let outcome = machine::query(&view, query).map_err(failure)?;
         outcome.map_err(|refusal| Failed::Final(Error::Refused(refusal)))
     }
@@ -372,7 +373,7 @@ impl Replica {
             // the same, or whether it is would be chance.
             Some(from) => {
                 let failure = |error| inner.vital.damage(error);
-                let view = inner.state.view().map_err(failure)?;
+                let view = inner.state.view();
                 machine::history(&view, from, from, &request.range, 1)
                     .map_err(failure)?
                     .map_err(Error::Refused)?;

@@ -59,6 +59,11 @@ impl Vital {
         });
     }
 
+    /// The state can't be written: the replica can't go on.
+    pub(super) fn fails(&self, error: TableError) {
+        self.breaks(table_failure(self.group, error));
+    }
+
     /// What a caller is told of a read that failed. Damage also stops the replica: nothing more
     /// is served from it.
     pub(super) fn damage(&self, error: TableError) -> Error {

@@ -98,11 +98,8 @@ impl GroupWatch {
             .read(state, &self.request.range, self.next, last)
             .map_err(failure)?
             .map_err(Error::Refused)?;
-        let view = if self.request.prev && !page.events.is_empty() {
-            Some(state.view().map_err(failure)?)
-        } else {
-            None
-        };
+        let view =
+            if self.request.prev && !page.events.is_empty() { Some(state.view()) } else { None };
         let mut events = Vec::with_capacity(page.events.len());
         for event in page.events {
             let prev = match &view {

@@ -27,7 +27,7 @@ use super::state::{AppliedMark, State, StateView};
 use crate::limits::{
     SNAPSHOT_CHUNK_BYTES, SNAPSHOT_INSTALL_BYTES, SNAPSHOT_MARK_BYTES_MAX, SNAPSHOT_ROW_BYTES_MAX,
 };
-use crate::machine::tables::{ReadTables, Table, TableError, WriteTables};
+use crate::machine::tables::{ReadTables, Table, TableError};
 use crate::seams::disk::{Disk, File, OpenMode};
 use crate::types::GroupId;
 
@@ -67,13 +67,20 @@ fn refused(what: impl Into<String>) -> SnapshotError {
 impl State {
     /// A snapshot of everything applied so far.
     pub fn snapshot(&self) -> Result<SnapshotSource, TableError> {
-        let view = self.view()?;
-        let mark = view.applied()?;
+        self.snapshot_of(self.view())
+    }
+
+    /// Makes everything applied so far durable; a snapshot of exactly that.
+    pub fn checkpoint_as_snapshot(&self) -> Result<SnapshotSource, TableError> {
+        self.snapshot_of(self.checkpointed()?)
+    }
+
+    fn snapshot_of(&self, view: StateView) -> Result<SnapshotSource, TableError> {
         Ok(SnapshotSource {
             group: self.group(),
             about_bytes: self.file_bytes()?,
+            mark: view.applied().clone(),
             view,
-            mark,
             at: At::Head,
             hasher: blake3::Hasher::new(),
         })
@@ -104,7 +111,7 @@ impl State {
                 let start = reader.taken;
                 while has_more && reader.taken - start < SNAPSHOT_INSTALL_BYTES as u64 {
                     match reader.row()? {
-                        Some((table, key, row)) => writer.put(table, key, row)?,
+                        Some((table, key, row)) => writer.put(table, key, Some(row))?,
                         None => has_more = false,
                     }
                 }

@@ -1,18 +1,22 @@
-//! One group's state: the machine's tables in a redb file.
+//! One group's state: the machine's tables in a redb file, and in memory what was written last.
 //!
-//! A transaction of [`State::write`] is visible at once and durable at the next
+//! A transaction of [`State::write`] is visible at once, in memory, and durable at the next
 //! [`State::checkpoint`]; the log is what makes a write durable, and the log is not purged beyond
-//! the last checkpoint. Beside the machine's tables the file holds how far the log was applied and
-//! the group's membership, in the same transaction as what was applied.
+//! the last checkpoint. [`State::settle`] moves what gathered in memory to the file, many
+//! transactions as one: their rows in order, each once. Both run beside writes and reads. With the
+//! tables the file holds how far the log was applied and the group's membership, in the same
+//! transaction as what was applied.
 //!
 //! Every 4 KiB block is checked when it is read from disk ([`super::checked`]). A file is created
 //! under another name and renamed when it is whole and durable, so a crash never leaves half of
 //! one behind. Nothing is called durable before the file's name is, too.
 //!
 //! - `file`: the database, and how its errors are sorted.
-//! - `rows`: the tables within a transaction.
+//! - `recent`: the rows in memory.
+//! - `rows`: the tables as they are read and written.
 
 mod file;
+mod recent;
 mod rows;
 
 use std::fmt;
@@ -22,9 +26,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
 
+use redb::WriteTransaction;
+
 use self::file::{StateFile, io_error, put_applied, storage_error};
+use self::recent::Recent;
+use self::rows::FileView;
+pub(super) use self::rows::FileWriter;
 pub use self::rows::{StateView, StateWriter};
 use super::log::EntryId;
+use crate::limits::RECENT_BYTES_MAX;
 use crate::machine::tables::TableError;
 use crate::seams::disk::{Disk, OpenMode};
 use crate::types::GroupId;
@@ -88,24 +98,55 @@ struct Inner {
     group: GroupId,
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    /// Held by whoever writes, checkpoints or replaces the file, from its first look at the file
-    /// to its last word about it.
-    writing: Mutex<()>,
+    /// Held by whoever writes to the state, from the first look at it to the last word about it.
+    applying: Mutex<()>,
+    /// The same for the file. Who needs both takes the other first.
+    settling: Mutex<()>,
     open: Mutex<Open>,
     /// A replica that failed may take a moment to let go of its files; until then the next one
     /// can't open them.
     _lock: Box<dyn fmt::Debug + Send + Sync>,
 }
 
-/// The open file; replaced as a whole when a snapshot is installed.
+/// What there is; replaced as a whole when a snapshot is installed.
 struct Open {
-    file: Arc<StateFile>,
+    stored: Arc<FileView>,
+    /// All that was written since the file was seen so.
+    recent: Recent,
+    /// While that is moved to the file: what was written since the move began, which is all that
+    /// stays.
+    since: Option<Recent>,
     applied: AppliedMark,
     /// What the last checkpoint made durable.
     durable: Option<EntryId>,
-    /// Which file bears the name after a crash is unknown: no more may be written or called
-    /// durable until the state is opened anew.
-    is_adrift: bool,
+    /// Why no more may be written or called durable until the state is opened anew: the file can't
+    /// be written, or which file bears its name after a crash is unknown.
+    broken: Option<TableError>,
+}
+
+impl Open {
+    fn new(file: StateFile, applied: AppliedMark) -> Result<Self, TableError> {
+        let (stored, durable) = (Arc::new(FileView::new(Arc::new(file))?), applied.id);
+        let (recent, since) = (Recent::default(), None);
+        Ok(Open { stored, recent, since, applied, durable, broken: None })
+    }
+
+    fn may_write(&self) -> Result<(), TableError> {
+        match &self.broken {
+            Some(error) => Err(error.clone()),
+            None => self.stored.file().is_sound(),
+        }
+    }
+
+    fn take(&mut self, written: &Recent, applied: AppliedMark) {
+        for (table, slot) in written.rows() {
+            self.recent.put(table, slot.clone());
+            if let Some(since) = &mut self.since {
+                since.put(table, slot.clone());
+            }
+        }
+        self.applied = applied;
+    }
 }
 
 impl fmt::Debug for State {
@@ -140,10 +181,9 @@ impl State {
         // Also for a file that was there: who gave it its name may have died before this.
         disk.sync_dir(dir).map_err(|error| io_error(dir, &error))?;
         let applied = file.applied()?;
-        let durable = applied.id;
-        let open = Open { file: Arc::new(file), applied, durable, is_adrift: false };
-        let (writing, open) = (Mutex::default(), Mutex::new(open));
-        let inner = Inner { group, disk, dir: dir.to_owned(), writing, open, _lock: lock };
+        let open = Mutex::new(Open::new(file, applied)?);
+        let (applying, settling, dir) = (Mutex::default(), Mutex::default(), dir.to_owned());
+        let inner = Inner { group, disk, dir, applying, settling, open, _lock: lock };
         Ok(State { inner: Arc::new(inner) })
     }
 
@@ -151,17 +191,12 @@ impl State {
         self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn writing(&self) -> MutexGuard<'_, ()> {
-        self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn applying(&self) -> MutexGuard<'_, ()> {
+        self.inner.applying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The file, to write to it.
-    fn file_to_write(&self) -> Result<Arc<StateFile>, TableError> {
-        let open = self.opened();
-        if open.is_adrift {
-            return Err(TableError::io("replacing the state file failed; it must be opened anew"));
-        }
-        Ok(open.file.clone())
+    fn settling(&self) -> MutexGuard<'_, ()> {
+        self.inner.settling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A handle that does not keep the state open.
@@ -202,66 +237,112 @@ impl State {
     }
 
     /// Applies entries in one transaction, which is visible when this returns; none of it if
-    /// `apply` fails. Only one caller at a time gets to write; the second waits, as it does for a
-    /// checkpoint and for the installation of a snapshot.
+    /// `apply` fails. Only one caller at a time gets to write; the second waits, as it does for the
+    /// installation of a snapshot. Who lets [`RECENT_BYTES_MAX`] gather waits here until it is in
+    /// the file.
     pub fn write<R>(
         &self,
-        apply: impl FnOnce(&mut StateWriter<'_>) -> Result<R, TableError>,
+        apply: impl FnOnce(&mut StateWriter) -> Result<R, TableError>,
     ) -> Result<R, TableError> {
-        let _writing = self.writing();
-        let file = self.file_to_write()?;
-        let (result, applied) =
-            write_to(&file, self.applied(), apply).map_err(|error| file.explain(error))?;
-        self.opened().applied = applied;
+        let _applying = self.applying();
+        self.opened().may_write()?;
+        let mut writer = StateWriter::new(self.view());
+        let result = apply(&mut writer)?;
+        let (written, applied) = writer.finish();
+        let mut open = self.opened();
+        open.take(&written, applied);
+        let is_full = open.recent.bytes() >= RECENT_BYTES_MAX;
+        drop(open);
+        if is_full {
+            self.settle()?;
+        }
         Ok(result)
     }
 
-    /// Makes everything applied so far durable. Blocks for the time of an fsync, and writers with
-    /// it: call it where blocking is allowed.
+    /// About how many bytes are in memory, to be settled.
+    pub fn recent_bytes(&self) -> usize {
+        self.opened().recent.bytes()
+    }
+
+    /// Moves what is in memory to the file, not yet durable. Blocks while it does, but holds up
+    /// neither writes nor reads: call it where blocking is allowed.
+    pub fn settle(&self) -> Result<(), TableError> {
+        self.settle_as(false).map(drop)
+    }
+
+    /// Makes everything applied so far durable, and answers how far that is. Blocks for the time
+    /// of an fsync, but holds up neither writes nor reads: call it where blocking is allowed.
     pub fn checkpoint(&self) -> Result<Option<EntryId>, TableError> {
-        let _writing = self.writing();
-        let file = self.file_to_write()?;
-        let applied = self.applied();
-        file.make_durable(&applied).map_err(|error| file.explain(error))?;
-        self.opened().durable = applied.id;
-        Ok(applied.id)
+        self.checkpointed().map(|view| view.applied().id)
+    }
+
+    /// The same; answers a view of exactly what is durable now.
+    pub(super) fn checkpointed(&self) -> Result<StateView, TableError> {
+        self.settle_as(true)
+    }
+
+    /// Moves what is in memory to the file. Answers a view of the file as it is then.
+    fn settle_as(&self, is_durable: bool) -> Result<StateView, TableError> {
+        let _settling = self.settling();
+        let (file, rows, applied) = {
+            let mut open = self.opened();
+            open.may_write()?;
+            open.since = Some(Recent::default());
+            (open.stored.file().clone(), open.recent.clone(), open.applied.clone())
+        };
+        let settle = || {
+            let transaction = if is_durable { file.begin_durable()? } else { file.begin_write()? };
+            write_to(transaction, &applied, |writer| {
+                rows.rows().try_for_each(|(table, slot)| writer.put(table, slot.key(), slot.row()))
+            })?;
+            FileView::new(file.clone()).map(Arc::new)
+        };
+        let settled = settle().map_err(|error| file.explain(error));
+        let mut open = self.opened();
+        let since = open.since.take().unwrap_or_default();
+        let stored = settled.inspect_err(|error| open.broken = Some(error.clone()))?;
+        open.recent = since;
+        if is_durable {
+            open.durable = applied.id;
+        }
+        let before = std::mem::replace(&mut open.stored, stored.clone());
+        drop(open);
+        drop(before);
+        Ok(StateView::new(self.clone(), stored, Recent::default(), applied))
     }
 
     /// A consistent view of everything applied so far; later writes don't change it.
-    pub fn view(&self) -> Result<StateView, TableError> {
-        let file = self.opened().file.clone();
-        StateView::new(self.clone(), file)
+    pub fn view(&self) -> StateView {
+        let open = self.opened();
+        let (stored, recent) = (open.stored.clone(), open.recent.clone());
+        StateView::new(self.clone(), stored, recent, open.applied.clone())
     }
 
     /// Opens an empty database under another name, to be filled and then put in this one's place.
     /// Nothing else is written meanwhile.
     pub(super) fn begin_replacement(&self) -> Result<Replacement<'_>, TableError> {
-        let writing = self.writing();
-        self.file_to_write()?;
+        let _held = (self.applying(), self.settling());
+        self.opened().may_write()?;
         let path = self.inner.dir.join(STATE_FILE_NEW);
         let disk = self.inner.disk.clone();
         let file = StateFile::open(disk.as_ref(), &path, OpenMode::CreateNew);
         let unfinished = Unfinished { disk, path, is_named: false };
-        Ok(Replacement { state: self, file: file?, unfinished, _writing: writing })
+        Ok(Replacement { state: self, file: file?, unfinished, _held })
     }
 }
 
-/// Does the writing of one transaction. Answers what was applied then.
-fn write_to<R>(
-    file: &StateFile,
-    applied: AppliedMark,
-    write: impl FnOnce(&mut StateWriter<'_>) -> Result<R, TableError>,
-) -> Result<(R, AppliedMark), TableError> {
-    let transaction = file.begin_write()?;
-    let mut writer = StateWriter::new(&transaction, applied);
-    let result = catch_unwind(AssertUnwindSafe(|| write(&mut writer)));
-    let applied = writer.into_applied();
-    match result {
-        Ok(result) => {
-            let result = result?;
-            put_applied(&transaction, &applied)?;
-            transaction.commit().map_err(storage_error)?;
-            Ok((result, applied))
+/// Does the writing of one transaction, with the mark.
+fn write_to(
+    transaction: WriteTransaction,
+    applied: &AppliedMark,
+    write: impl FnOnce(&mut FileWriter<'_>) -> Result<(), TableError>,
+) -> Result<(), TableError> {
+    let written = catch_unwind(AssertUnwindSafe(|| write(&mut FileWriter::new(&transaction))));
+    match written {
+        Ok(written) => {
+            written?;
+            put_applied(&transaction, applied)?;
+            transaction.commit().map_err(storage_error)
         }
         Err(panic) => {
             // redb does not take back what a transaction did that is dropped while a panic
@@ -280,7 +361,7 @@ pub(super) struct Replacement<'a> {
     state: &'a State,
     file: StateFile,
     unfinished: Unfinished,
-    _writing: MutexGuard<'a, ()>,
+    _held: (MutexGuard<'a, ()>, MutexGuard<'a, ()>),
 }
 
 /// The new file until it has its name. Removed when that comes to nothing, or a disk that is full
@@ -305,32 +386,38 @@ impl Replacement<'_> {
     /// Adds rows in one transaction, not yet durable.
     pub(super) fn fill(
         &self,
-        fill: impl FnOnce(&mut StateWriter<'_>) -> Result<(), TableError>,
+        fill: impl FnOnce(&mut FileWriter<'_>) -> Result<(), TableError>,
     ) -> Result<(), TableError> {
-        write_to(&self.file, AppliedMark::default(), fill).map(drop)
+        write_to(self.file.begin_write()?, &AppliedMark::default(), fill)
     }
 
     /// Makes the new state durable and puts it in place; readers of the old one keep it.
     pub(super) fn finish(self, applied: AppliedMark) -> Result<(), TableError> {
-        let Replacement { state, file, mut unfinished, _writing } = self;
+        let Replacement { state, file, mut unfinished, _held } = self;
         file.make_durable(&applied)?;
+        let mut new = Open::new(file, applied)?;
         let (disk, dir) = state.place();
         let path = dir.join(STATE_FILE);
         if let Err(error) = disk.rename(&unfinished.path, &path) {
-            state.opened().is_adrift = true;
+            state.opened().broken = Some(adrift());
             return Err(io_error(&path, &error));
         }
         unfinished.is_named = true;
         let synced = disk.sync_dir(dir);
         let mut open = state.opened();
-        let durable = if synced.is_ok() { applied.id } else { open.durable };
-        let new = Open { file: Arc::new(file), applied, durable, is_adrift: synced.is_err() };
+        if synced.is_err() {
+            (new.durable, new.broken) = (open.durable, Some(adrift()));
+        }
         let old = std::mem::replace(&mut *open, new);
         drop(open);
         // Closing it takes a while, which readers of the new one need not wait for.
         drop(old);
         synced.map_err(|error| io_error(dir, &error))
     }
+}
+
+fn adrift() -> TableError {
+    TableError::io("replacing the state file failed; it must be opened anew")
 }
 
 /// Removes what a crash during creation or a snapshot's arrival left behind.

@@ -65,6 +65,14 @@ impl StateFile {
         }
     }
 
+    /// An error if damage was found in it.
+    pub(super) fn is_sound(&self) -> Result<(), TableError> {
+        match self.damage.get() {
+            Some(damage) => Err(TableError::corrupt(damage.to_string())),
+            None => Ok(()),
+        }
+    }
+
     /// A view of everything written so far.
     pub(super) fn begin_read(&self) -> Result<ReadTransaction, TableError> {
         self.database.begin_read().map_err(storage_error)
@@ -80,7 +88,7 @@ impl StateFile {
     /// A transaction whose commit makes everything durable, in the two phases that
     /// [`CheckedFile`] needs. Quick repair is two-phase and writes down which pages are free, so
     /// that opening after a crash does not read the whole file.
-    fn begin_durable(&self) -> Result<WriteTransaction, TableError> {
+    pub(super) fn begin_durable(&self) -> Result<WriteTransaction, TableError> {
         let mut transaction = self.database.begin_write().map_err(storage_error)?;
         transaction.set_durability(Durability::Immediate).map_err(storage_error)?;
         transaction.set_quick_repair(true);

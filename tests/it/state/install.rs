@@ -20,7 +20,7 @@ fn a_view_outlives_the_file_it_reads() {
     let old = hash(&state);
     let leader = open(&CrashDisk::new());
     fill(&leader, 200, 300);
-    let (view, mut source) = (state.view().unwrap(), state.snapshot().unwrap());
+    let (view, mut source) = (state.view(), state.snapshot().unwrap());
     let received = receive(&state, &stream(&leader), 50_000).unwrap();
     state.install(&received).unwrap();
     drop(received);
@@ -129,6 +129,7 @@ fn an_installation_that_fails_half_way_takes_nothing() {
     {
         let state = open(&disk);
         put(&state, 7, &[(Table::Keys, b"old", b"row")]).unwrap();
+        state.checkpoint().unwrap();
     }
     let leader = open(&CrashDisk::new());
     fill(&leader, 9, 60);
@@ -200,7 +201,7 @@ fn a_writer_that_fails_or_panics_leaves_no_trace() {
     }));
     assert!(panicked.is_err());
     assert!((state.applied(), hash(&state)) == before);
-    let view = state.view().unwrap();
+    let view = state.view();
     let mut rows = 0;
     let mut count = |_: &[u8], _: &[u8]| {
         rows += 1;
@@ -222,6 +223,7 @@ fn a_crash_while_closing_after_a_panic_takes_nothing_of_the_checkpoint() {
         state.checkpoint().unwrap();
         let mut hashes = vec![hash(&state)];
         fill(&state, 2, 90);
+        state.settle().unwrap();
         hashes.push(hash(&state));
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             state.write::<()>(|writer| {

@@ -89,7 +89,7 @@ fn fill_beyond_memory(state: &State) {
 }
 
 fn hash(state: &State) -> [u8; 32] {
-    machine::hash(&state.view().expect("a view")).expect("the rows are read")
+    machine::hash(&state.view()).expect("the rows are read")
 }
 
 /// All of a snapshot of a state.

@@ -1,6 +1,11 @@
 //! Replicas on state files: equal to the machine in memory after every entry of the same log,
 //! whatever happens to them on the way.
 
+use std::slice;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+
 use aspen::machine::ops::Command;
 use aspen::machine::tables::MemTables;
 use aspen::machine::{self, Applied};
@@ -32,7 +37,7 @@ fn expect(log: &[Command]) -> Expected {
 
 #[test]
 fn a_state_file_is_the_machine_through_reopening_kills_and_crashes() {
-    let mut happened = [0; 4];
+    let mut happened = [0; 5];
     for seed in 0..40 {
         let log = log(seed, ENTRIES);
         let expected = expect(&log);
@@ -57,6 +62,8 @@ fn a_state_file_is_the_machine_through_reopening_kills_and_crashes() {
                     durable = index;
                 }
                 2 => {
+                    // What is in the file when it is closed is durable.
+                    state.settle().unwrap();
                     drop(state);
                     state = open(&disk);
                     durable = index;
@@ -78,6 +85,7 @@ fn a_state_file_is_the_machine_through_reopening_kills_and_crashes() {
                     state = open(&disk);
                     index = durable;
                 }
+                4 => state.settle().unwrap(),
                 _ => continue,
             }
             happened[what] += 1;
@@ -89,6 +97,58 @@ fn a_state_file_is_the_machine_through_reopening_kills_and_crashes() {
         assert_eq!(hash(&state), expected.hashes[ENTRIES as usize], "seed {seed}, at the end");
     }
     assert!(happened.iter().all(|times| *times >= 30), "{happened:?}");
+}
+
+/// Views are taken and the file is written by other threads than the one that applies.
+#[test]
+fn every_view_is_the_machine_after_some_entry_while_the_file_is_written_beside() {
+    let mut settled = 0;
+    for seed in 0..60 {
+        let log = log(seed, ENTRIES);
+        let expected = expect(&log);
+        let state = open(&CrashDisk::new());
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let settling = scope.spawn(|| {
+                let mut random = Dice::new(seed);
+                let mut times = 0;
+                while !is_over.load(Relaxed) {
+                    if random.once_in(3) {
+                        let durable = index_of(state.checkpoint().unwrap());
+                        assert_eq!(index_of(state.durable_id()), durable);
+                    } else {
+                        state.settle().unwrap();
+                    }
+                    times += 1;
+                }
+                times
+            });
+            let reading = scope.spawn(|| {
+                let mut last = 0;
+                while !is_over.load(Relaxed) {
+                    let view = state.view();
+                    let index = index_of(view.applied().id);
+                    assert!(index >= last, "seed {seed}: {index} after {last}");
+                    let found = machine::hash(&view).unwrap();
+                    assert_eq!(found, expected.hashes[index as usize], "seed {seed}, {index}");
+                    last = index;
+                }
+            });
+            for (index, command) in (1..).zip(&log) {
+                let applied = apply(&state, index, slice::from_ref(command));
+                assert_eq!(
+                    applied[0],
+                    expected.applied[index as usize - 1],
+                    "seed {seed}, {index}"
+                );
+            }
+            is_over.store(true, Relaxed);
+            settled += settling.join().unwrap();
+            reading.join().unwrap();
+        });
+        assert_eq!(hash(&state), expected.hashes[ENTRIES as usize], "seed {seed}, at the end");
+    }
+    assert!(settled > 300, "{settled} times");
 }
 
 #[test]
