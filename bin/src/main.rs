@@ -28,6 +28,12 @@ use args::{Cli, ClientSettings, Cmd, JoinArgs, TicketCmd};
 use client::Node;
 use config::{Loaded, Origin};
 use exit::Failure;
+use mimalloc::MiMalloc;
+
+/// What a write allocates on one thread is freed on another, and glibc's allocator is slow at that.
+/// A program that embeds nodes chooses its own.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     match run() {

@@ -32,21 +32,32 @@ struct Three {
     _here_dir: TempDir,
 }
 
-pub(super) async fn measure() -> Result<()> {
-    joins("an empty cluster", 0).await?;
-    joins("a cluster with 100 MB", JOIN_KEYS).await?;
-    let (mut three, _) = Three::start(0).await?;
+/// From a join to a voter.
+pub(super) async fn joins() -> Result<()> {
+    joined("an empty cluster", 0).await?;
+    joined("a cluster with 100 MB", JOIN_KEYS).await
+}
+
+/// Puts while nothing else happens.
+pub(super) async fn writes() -> Result<()> {
+    let (three, _) = Three::start(0).await?;
     three.lead(NodeId(1)).await?;
     for writers in WRITERS {
         let times = write_as(&three.here.client(), writers).await?;
         say_times("puts in one of three processes, which leads", writers, times);
     }
+    three.stop().await
+}
+
+/// Puts while the lead changes, by plan and by force.
+pub(super) async fn failover() -> Result<()> {
+    let (mut three, _) = Three::start(0).await?;
     three.handovers().await?;
     three.kills().await?;
     three.stop().await
 }
 
-async fn joins(what: &str, keys: u64) -> Result<()> {
+async fn joined(what: &str, keys: u64) -> Result<()> {
     let mut times = Vec::new();
     for _ in 0..JOINS {
         let (three, joined) = Three::start(keys).await?;

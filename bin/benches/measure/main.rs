@@ -3,7 +3,8 @@
 //!
 //! `cargo measure` builds the command as it is released, runs it as a process of its own on
 //! loopback with its data in a temporary directory, and prints a table; docs/benchmarks.md holds
-//! the last one. `cargo measure idle`, `start`, `load`, `writes` or `cluster` measures one of them.
+//! the last one. `cargo measure idle`, `start`, `load`, `writes`, `joins`, `cluster` or `failover`
+//! measures one of them.
 //! Memory and processor time are those that Linux reports in `/proc`.
 
 mod cluster;
@@ -18,8 +19,13 @@ use aspen::{KvClient, KvServiceBuilder, Reach};
 use futures_util::future::{join_all, try_join_all};
 use http::{Answer, Http};
 use hyper::Method;
+use mimalloc::MiMalloc;
 use running::Node;
 use tokio::time::{Instant, sleep};
+
+/// As the command has.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -72,8 +78,14 @@ fn main() -> Result<()> {
     if wanted("writes") {
         runtime.block_on(writes_embedded())?;
     }
+    if wanted("joins") {
+        runtime.block_on(cluster::joins())?;
+    }
     if wanted("cluster") {
-        runtime.block_on(cluster::measure())?;
+        runtime.block_on(cluster::writes())?;
+    }
+    if wanted("failover") {
+        runtime.block_on(cluster::failover())?;
     }
     Ok(())
 }
