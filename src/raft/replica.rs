@@ -28,6 +28,7 @@ use super::network::Network;
 use super::proposals::{NoAnswer, Proposals};
 use super::reads::{By, NotConfirmed, ReadGate};
 use super::receiving::Arrivals;
+use super::runtime::ticks_for;
 use super::settings::{RaftTimes, config};
 use super::types::{Proposal, TypeConfig, vote_out};
 use super::vital::Vital;
@@ -188,6 +189,7 @@ impl Replica {
         let applied = machine.follow_applied();
         let contacts = Contacts { group, node, transport };
         let network = Network { contacts: contacts.clone(), silence: times.election_max, random };
+        ticks_for(times.heartbeat);
         let raft = Raft::new(node.0, settings, network, LogStore::new(log.clone()), machine)
             .await
             .map_err(|fatal| open_failure(group, &fatal))?;

@@ -4,12 +4,37 @@
 //! the thread was given, and who steps tokio's clock.
 
 use std::future::Future;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::impls::TokioRuntime;
 use openraft::{AsyncRuntime, OptionalSend};
 
 use crate::seams::{self, ThreadRandom};
+
+type Instant = <TokioRuntime as AsyncRuntime>::Instant;
+
+/// Microseconds; the shortest tick of the groups that this process has had.
+static TICK: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// A group with this heartbeat begins: about five ticks make one.
+pub(super) fn ticks_for(heartbeat: Duration) {
+    TICK.fetch_min((heartbeat / 5).as_micros() as u64, Ordering::Relaxed);
+}
+
+/// The moment at or after a deadline at which others end, too. Where all runs in place it is the
+/// deadline: when a process began must not be seen there.
+fn together(deadline: Instant) -> Instant {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let tick = TICK.load(Ordering::Relaxed);
+    let since = (deadline - *FIRST.get_or_init(|| deadline)).as_micros() as u64;
+    match since.checked_rem(tick) {
+        None | Some(0) => deadline,
+        Some(_) if tick == u64::MAX || seams::runs_in_place() => deadline,
+        Some(late) => deadline + Duration::from_micros(tick - late),
+    }
+}
 
 /// What openraft runs its tasks on.
 #[derive(Debug)]
@@ -19,7 +44,7 @@ impl AsyncRuntime for Runtime {
     type JoinError = <TokioRuntime as AsyncRuntime>::JoinError;
     type JoinHandle<T: OptionalSend + 'static> = <TokioRuntime as AsyncRuntime>::JoinHandle<T>;
     type Sleep = <TokioRuntime as AsyncRuntime>::Sleep;
-    type Instant = <TokioRuntime as AsyncRuntime>::Instant;
+    type Instant = Instant;
     type TimeoutError = <TokioRuntime as AsyncRuntime>::TimeoutError;
     type Timeout<R, T: Future<Output = R> + OptionalSend> =
         <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
@@ -41,8 +66,10 @@ impl AsyncRuntime for Runtime {
         TokioRuntime::sleep(duration)
     }
 
+    /// openraft sleeps like this from one tick of a group's clock to the next. All groups tick
+    /// together: an idle node wakes up once for all of them.
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        TokioRuntime::sleep_until(deadline)
+        TokioRuntime::sleep_until(together(deadline))
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(

@@ -12,7 +12,7 @@ mod random;
 mod tasks;
 
 pub use random::{EnteredRandom, Random, ThreadRandom};
-pub use tasks::{Tasks, blocking, run_in_place, spawn_for_library, spawn_thread};
+pub use tasks::{Tasks, blocking, run_in_place, runs_in_place, spawn_for_library, spawn_thread};
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -24,6 +24,11 @@ pub fn run_in_place() {
     RUNS_IN_PLACE.set(true);
 }
 
+/// Whether all runs in place; see [`run_in_place`].
+pub fn runs_in_place() -> bool {
+    RUNS_IN_PLACE.get()
+}
+
 /// The running tasks of one part of a node; clones share the set.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
