@@ -33,7 +33,9 @@ async fn tell(cluster: &Cluster, description: &Description) {
     loop {
         match cluster.describe(description).await {
             Ok(()) => return,
-            Err(ClusterError::Refused(refused)) if refused != Refused::NotFounded => {
+            // A cluster that is being founded may not have this node yet; it has in a moment.
+            Err(ClusterError::Refused(Refused::NotFounded | Refused::UnknownNode { .. })) => {}
+            Err(ClusterError::Refused(refused)) => {
                 tracing::warn!(%refused, "the others don't take what this node says of itself");
                 return;
             }
