@@ -164,7 +164,8 @@ async fn groups_that_write_at_once_share_syncs_and_keep_their_order() {
     log.shutdown().await.unwrap();
     let (core, recovery) = open(disk, &path, options).unwrap();
     assert_eq!((recovery.entries, recovery.damaged), (8 * 20, vec![]));
-    assert!(recovery.segments < 4, "{} segments", recovery.segments);
+    // All of it would take seven; each group keeps what it wrote last, wherever that was.
+    assert!(recovery.segments < 7, "{} segments", recovery.segments);
     let log = Log::start(core).unwrap();
     for group in 0..8 {
         let read = log.group(GroupId(group)).unwrap().read(0..1000, usize::MAX).unwrap();

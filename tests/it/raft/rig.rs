@@ -178,6 +178,12 @@ impl Cluster {
         assert_eq!(self.leader().await, 0);
     }
 
+    /// Up to which entry a node's log was let go of.
+    pub fn purged(&self, at: usize) -> Option<u64> {
+        let log = &self.nodes[at].running.as_ref().expect("it runs").log;
+        log.group(GROUP).unwrap().marks().purged.map(|id| id.index)
+    }
+
     /// Starts a node's log and links; its replicas are opened by [`Cluster::open`].
     pub async fn start(&mut self, at: usize) {
         let (known, node) = (self.known.clone(), &self.nodes[at]);

@@ -17,11 +17,14 @@ const PUTS: usize = 3 * (CHECKPOINT_LOG_BYTES as usize / LARGE) + 2;
 /// A snapshot of all of them; history has each.
 const WHOLE: u64 = (PUTS * LARGE) as u64;
 
-async fn outgrow_the_log(leader: &Replica) {
+async fn outgrow_the_log(cluster: &Cluster, at: usize) {
+    let leader = cluster.replica(at);
     for n in 0..PUTS {
         let command = putting(&format!("large {}", n % 4), vec![n as u8; LARGE]);
         leader.propose(command).await.unwrap();
     }
+    // Checkpoints are taken beside the writes.
+    until("the log before them is let go of", || async { cluster.purged(at) > Some(1) }).await;
 }
 
 async fn caught_up(leader: &Replica, learner: &Replica) {
@@ -51,7 +54,7 @@ async fn bring_up(mishaps: &[Mishap]) -> u64 {
     let mut cluster = Cluster::waiting(2).await;
     let leader = cluster.replica(0);
     put(&leader, "first", "of all").await.unwrap();
-    outgrow_the_log(&leader).await;
+    outgrow_the_log(&cluster, 0).await;
     cluster.weather.spoil(mishaps.iter().copied());
     leader.add_learner(NodeId(2)).await.unwrap();
     let learner = cluster.replica(1);
@@ -102,7 +105,7 @@ async fn a_snapshot_whose_sender_dies_is_taken_anew_from_the_next_leader() {
     until("it is everywhere", || async { has(&follower, "first").await.is_some() }).await;
     drop(follower);
     cluster.kill(away).await;
-    outgrow_the_log(&cluster.replica(leader)).await;
+    outgrow_the_log(&cluster, leader).await;
     cluster.restart(away).await;
     let behind = cluster.replica(away);
     until("a snapshot is on its way", || async {
