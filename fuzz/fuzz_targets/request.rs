@@ -2,7 +2,7 @@
 #![no_main]
 
 use aspen::client::request::{
-    Asked, Hello, Shown, WatchAsked, Welcome, decode_response, encode_response,
+    Asked, Hello, Shown, WatchAsked, Whereabouts, decode_response, encode_response,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(hello) = Hello::decode(bytes) {
         assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
     }
-    if let Ok(welcome) = Welcome::decode(bytes) {
-        assert_eq!(Welcome::decode(&welcome.encode()), Ok(welcome));
+    if let Ok(welcome) = Whereabouts::decode(bytes) {
+        assert_eq!(Whereabouts::decode(&welcome.encode()), Ok(welcome));
     }
 });

@@ -58,21 +58,18 @@ impl Members {
 
     /// Takes over a roster that is committed. One that is older than what is known is no news.
     pub fn take(&self, roster: &Roster) {
-        let is_news = self.roster.send_if_modified(|known| {
+        self.roster.send_if_modified(|known| {
             let is_news = roster.revision() >= known.revision();
             if is_news {
                 *known = Arc::new(roster.clone());
+                // Before it is founded a cluster has nobody on record, and its founder is there.
+                if roster.cluster().is_some() {
+                    let present = roster.present().map(|member| member.endpoint);
+                    self.endpoints.send_replace(present.collect());
+                }
             }
             is_news
         });
-        if !is_news {
-            return;
-        }
-        // Before it is founded a cluster has nobody on record, and its founder is there.
-        if roster.cluster().is_some() {
-            let present = roster.present().map(|member| member.endpoint);
-            self.endpoints.send_replace(present.collect());
-        }
     }
 
     /// The keys of all members, this node's included.

@@ -1,13 +1,13 @@
 //! Programs that come with a ticket: the node's side of their links.
 //!
 //! ```text
-//! first stream    ticket: hello →, welcome ←
+//! first stream    ticket: hello →, whereabouts ← …
 //! then            request: asked →, response ←      one stream each
 //!                 watch: asked →, shown ← …
 //! ```
 //!
-//! Nothing is answered before the ticket is decided, and whether it still holds is asked with each
-//! request: one that was revoked ends what its holder has under way. Requests are held against the
+//! Nothing is answered before the ticket is decided. Then the client is told where the members are,
+//! and again when that changes. Whether the ticket still holds is asked with each request: one that was revoked ends what its holder has under way. Requests are held against the
 //! ticket's scope (`scope`) and answered at the node's desk like any other. A guest is bounded in
 //! requests, bytes and time, and all guests together in bytes.
 
@@ -22,12 +22,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::desk::{Desk, respond};
-use super::request::{Asked, Failure, Hello, Reply, Response, WatchAsked, Welcome};
+use super::request::{Asked, Failure, Hello, Reply, Response, WatchAsked, Whereabouts};
 use super::{scope, shown};
 use crate::error::{Denied, Error};
 use crate::limits::{
-    CALL_BYTES_MAX, CALL_TRANSFER_MAX, CLIENT_NODES_MAX, CONTROL_BYTES_MAX, GUEST_ADMIT_MAX,
-    GUEST_BYTES_MAX, GUEST_REQUESTS_MAX, PREFACE_MAX,
+    CALL_BYTES_MAX, CALL_TRANSFER_MAX, CONTROL_BYTES_MAX, GUEST_ADMIT_MAX, GUEST_BYTES_MAX,
+    GUEST_REQUESTS_MAX, PREFACE_MAX,
 };
 use crate::machine::ops::AnswerBody;
 use crate::net::{MessageError, read_body, read_length, read_message, read_preface, write_message};
@@ -74,12 +74,13 @@ impl Desk {
     /// Serves a client's link, to its end.
     pub async fn serve_link(&self, link: Arc<dyn Link>, authorise: Arc<dyn Authorise>) {
         let admitted = timeout(GUEST_ADMIT_MAX, admit(self, &link, &*authorise)).await;
-        let permit = match admitted {
-            Ok(Ok(permit)) => permit,
+        let (permit, told, news) = match admitted {
+            Ok(Ok(admitted)) => admitted,
             Ok(Err((code, reason))) => return link.close(code, &reason),
             Err(_) => return link.close(CloseCode::Busy, "the ticket was not decided in time"),
         };
         let tasks = Tasks::new();
+        let _end = tasks.abort_on_drop();
         let guest = Arc::new(Guest {
             desk: self.clone(),
             secret: authorise.session_secret(),
@@ -89,6 +90,8 @@ impl Desk {
             bytes: Arc::new(Semaphore::new(GUEST_BYTES_MAX)),
             link: link.clone(),
         });
+        let telling = guest.clone();
+        tasks.spawn(async move { telling.tell(told, news).await });
         while let Some((place, out, input)) = guest.next_stream().await {
             let guest = guest.clone();
             tasks.spawn(async move {
@@ -98,16 +101,16 @@ impl Desk {
                 }
             });
         }
-        tasks.abort();
     }
 }
 
-/// Takes the client's ticket, and welcomes it.
+/// Takes the client's ticket, and welcomes it: it is told where the members are, on a stream that
+/// stays.
 async fn admit(
     desk: &Desk,
     link: &Arc<dyn Link>,
     authorise: &dyn Authorise,
-) -> Result<Permit, (CloseCode, String)> {
+) -> Result<(Permit, Whereabouts, StreamOut), (CloseCode, String)> {
     let malformed = |error: String| (CloseCode::Malformed, error);
     let lost = |error: MessageError| malformed(error.to_string());
     let accepted = timeout(PREFACE_MAX, link.accept()).await;
@@ -128,13 +131,10 @@ async fn admit(
         NotPermitted::Refused(refused) => bad_ticket(&refused),
         NotPermitted::Unavailable { .. } => (CloseCode::Busy, error.to_string()),
     })?;
-    let mut members = desk.members().places();
-    members.truncate(CLIENT_NODES_MAX);
-    let welcome = Welcome { members }.encode();
+    let told = desk.members().whereabouts();
     // A client that is gone by now is noticed with its next stream.
-    let _ = write_message(&mut out, &welcome).await;
-    let _ = out.shutdown().await;
-    Ok(permit)
+    let _ = write_message(&mut out, &told.encode()).await;
+    Ok((permit, told, out))
 }
 
 fn bad_ticket(error: &dyn std::error::Error) -> (CloseCode, String) {
@@ -194,6 +194,18 @@ impl Guest {
         drop((held, message));
         let _held = self.hold(response.len()).await;
         bounded(write(&mut out, response)).await
+    }
+
+    /// Tells where the members are each time that it changes, until the client does not listen.
+    async fn tell(&self, mut told: Whereabouts, mut news: StreamOut) {
+        loop {
+            told = self.desk.members().moved(&told).await;
+            let message = told.encode();
+            let telling = timeout(CALL_TRANSFER_MAX, write_message(&mut news, &message));
+            if self.still_permitted().is_err() || !matches!(telling.await, Ok(Ok(()))) {
+                return;
+            }
+        }
     }
 
     async fn hold(&self, bytes: usize) -> Held {

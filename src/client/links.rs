@@ -2,8 +2,8 @@
 //! it needs, each opened with the ticket.
 //!
 //! A link is made when it is wanted. All who want it wait for the one dial, which goes on when one
-//! of them gives up: a node that is far takes longer than the first try has. Where nodes are is
-//! known from the ticket, from the welcome of each node, and from hints to a leader.
+//! of them gives up: a node that is far takes longer than the first try has. The node then goes on
+//! telling where the members are for as long as the link lasts ([`Places`]).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,13 +16,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::nodes::{Changes, Nodes, NotAnswered};
-use super::request::{Asked, Hello, Place, Reply, Request, WatchAsked, Welcome, decode_response};
+use super::places::Places;
+use super::request::{
+    Asked, Hello, Place, Reply, Request, WatchAsked, Whereabouts, decode_response,
+};
 use super::shown::RemoteWatch;
 use crate::error::Denied;
-use crate::limits::{
-    CALL_BYTES_MAX, CLIENT_NODES_MAX, CLIENT_PLACE_ADDRESSES_MAX, CONTROL_BYTES_MAX,
-    GUEST_ADMIT_MAX, LINK_CLOSE_WAIT,
-};
+use crate::limits::{CALL_BYTES_MAX, CONTROL_BYTES_MAX, GUEST_ADMIT_MAX, LINK_CLOSE_WAIT};
 use crate::net::{open_stream, read_message, write_message};
 use crate::raft::WatchRequest;
 use crate::seams::Tasks;
@@ -36,77 +36,38 @@ pub(super) struct Links {
     network: Arc<dyn Network>,
     /// As text, for every link's first stream.
     ticket: String,
-    table: Mutex<BTreeMap<EndpointId, Arc<Node>>>,
-    /// The keys of the table, in order.
-    known: watch::Sender<Arc<[EndpointId]>>,
+    places: Arc<Places>,
+    slots: Mutex<BTreeMap<EndpointId, Slot>>,
     closed: watch::Sender<bool>,
-    /// Each dial is one, so that it is made to its end whoever waits for it.
-    dials: Tasks,
-}
-
-/// One node that may be asked.
-#[derive(Debug)]
-struct Node {
-    endpoint: EndpointId,
-    addresses: Mutex<Vec<SocketAddr>>,
-    link: Mutex<Slot>,
+    /// Each dial is one, so that it is made to its end whoever waits for it; and each link's news.
+    tasks: Tasks,
 }
 
 /// The link to a node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum Slot {
-    #[default]
-    None,
-    Dialling(Dial),
+    /// To these addresses.
+    Dialling(Vec<SocketAddr>, Dial),
     Made(Arc<dyn Link>),
 }
 
-/// A link that is being made, and what its welcome says.
-type Dial = Shared<BoxFuture<'static, Result<(Arc<dyn Link>, Arc<Welcome>), NotAnswered>>>;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// A link that is being made.
+type Dial = Shared<BoxFuture<'static, Result<Arc<dyn Link>, NotAnswered>>>;
 
 impl Links {
     /// Knows these nodes at first.
-    pub(super) fn new(network: Arc<dyn Network>, ticket: String, places: Vec<Place>) -> Self {
-        let links = Links {
+    pub(super) fn new(
+        network: Arc<dyn Network>,
+        ticket: String,
+        places: impl IntoIterator<Item = Place>,
+    ) -> Self {
+        Links {
             network,
             ticket,
-            table: Mutex::default(),
-            known: watch::Sender::new(Arc::default()),
+            places: Arc::new(Places::new(places)),
+            slots: Mutex::default(),
             closed: watch::Sender::new(false),
-            dials: Tasks::new(),
-        };
-        places.iter().for_each(|place| links.note(place));
-        links
-    }
-
-    fn node(&self, endpoint: EndpointId) -> Result<Arc<Node>, NotAnswered> {
-        let unknown = || NotAnswered::NotSent { reason: "where the node is is not known".into() };
-        lock(&self.table).get(&endpoint).cloned().ok_or_else(unknown)
-    }
-
-    fn note(&self, place: &Place) {
-        let addresses: Vec<_> =
-            place.addresses.iter().copied().take(CLIENT_PLACE_ADDRESSES_MAX).collect();
-        let mut table = lock(&self.table);
-        match table.get(&place.endpoint) {
-            Some(node) if !addresses.is_empty() => {
-                *lock(&node.addresses) = addresses;
-            }
-            Some(_) => {}
-            None if table.len() < CLIENT_NODES_MAX => {
-                let node = Node {
-                    endpoint: place.endpoint,
-                    addresses: Mutex::new(addresses),
-                    link: Mutex::default(),
-                };
-                table.insert(place.endpoint, Arc::new(node));
-                self.known.send_replace(table.keys().copied().collect());
-            }
-            None => {}
+            tasks: Tasks::new(),
         }
     }
 
@@ -116,15 +77,9 @@ impl Links {
         endpoint: EndpointId,
         deadline: Instant,
     ) -> Result<Arc<dyn Link>, NotAnswered> {
-        let node = self.node(endpoint)?;
-        let dial = match &mut *lock(&node.link) {
-            Slot::Made(link) if link.closed().now_or_never().is_none() => return Ok(link.clone()),
-            Slot::Dialling(dial) => dial.clone(),
-            slot @ (Slot::Made(_) | Slot::None) => {
-                let dial = self.dial(&node);
-                *slot = Slot::Dialling(dial.clone());
-                dial
-            }
+        let dial = match self.made(endpoint)? {
+            Ok(link) => return Ok(link),
+            Err(dial) => dial,
         };
         let dialled = match timeout_at(deadline, dial.clone()).await {
             Ok(dialled) => dialled,
@@ -133,32 +88,62 @@ impl Links {
                 return Err(NotAnswered::NotSent { reason });
             }
         };
-        let slot = &mut *lock(&node.link);
+        let mut slots = self.slots();
         // Who comes first takes it in; by now there may be another.
-        if let Slot::Dialling(current) = slot
+        if let Some(Slot::Dialling(_, current)) = slots.get(&endpoint)
             && current.ptr_eq(&dial)
         {
-            *slot = dialled.as_ref().map_or(Slot::None, |(link, _)| Slot::Made(link.clone()));
+            match &dialled {
+                Ok(link) => slots.insert(endpoint, Slot::Made(link.clone())),
+                Err(_) => slots.remove(&endpoint),
+            };
         }
-        let (link, welcome) = dialled?;
-        welcome.members.iter().for_each(|place| self.note(place));
-        Ok(link)
+        dialled
     }
 
-    fn dial(&self, node: &Node) -> Dial {
-        let (network, endpoint) = (self.network.clone(), node.endpoint);
-        let addresses = lock(&node.addresses).clone();
+    /// The link that is there, or the dial that is under way; begun if there is neither, or the
+    /// node is elsewhere by now.
+    fn made(&self, endpoint: EndpointId) -> Result<Result<Arc<dyn Link>, Dial>, NotAnswered> {
+        let Some(addresses) = self.places.addresses(endpoint) else {
+            let reason = "where the node is is not known".into();
+            return Err(NotAnswered::NotSent { reason });
+        };
+        let mut slots = self.slots();
+        match slots.get(&endpoint) {
+            Some(Slot::Made(link)) if link.closed().now_or_never().is_none() => {
+                return Ok(Ok(link.clone()));
+            }
+            Some(Slot::Dialling(to, dial)) if *to == addresses => return Ok(Err(dial.clone())),
+            Some(_) | None => {}
+        }
+        slots.retain(|endpoint, _| self.places.addresses(*endpoint).is_some());
+        let dial = self.dial(endpoint, addresses.clone());
+        slots.insert(endpoint, Slot::Dialling(addresses, dial.clone()));
+        Ok(Err(dial))
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<EndpointId, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dial(&self, endpoint: EndpointId, addresses: Vec<SocketAddr>) -> Dial {
+        let (network, places, tasks) =
+            (self.network.clone(), self.places.clone(), self.tasks.clone());
         let hello = Hello { ticket: self.ticket.clone() }.encode();
         let dial = async move {
             let link = network.connect(endpoint, &addresses, Protocol::Client).await;
             let link = link.map_err(not_sent)?;
             match introduce(&link, &hello).await {
-                Some(welcome) => Ok((link, Arc::new(welcome))),
+                Some((told, news)) => {
+                    places.take(&told);
+                    tasks.spawn(follow(news, places));
+                    Ok(link)
+                }
                 None => Err(not_sent(why(&link).await)),
             }
         };
         let dial = dial.boxed().shared();
-        self.dials.spawn(dial.clone().map(drop));
+        self.tasks.spawn(dial.clone().map(drop));
         dial
     }
 
@@ -187,21 +172,34 @@ impl Links {
     /// Closes every link; nothing is asked any more.
     pub(super) async fn close(&self) {
         self.closed.send_replace(true);
-        self.dials.abort();
+        self.tasks.abort();
+        self.slots().clear();
         self.network.close().await;
     }
 }
 
-/// Shows the ticket; `None` if it brought no welcome in time.
-async fn introduce(link: &Arc<dyn Link>, hello: &[u8]) -> Option<Welcome> {
+/// Shows the ticket: what it is answered with, and where more of that comes; `None` if nothing came
+/// in time.
+async fn introduce(link: &Arc<dyn Link>, hello: &[u8]) -> Option<(Whereabouts, StreamIn)> {
     let introduced = timeout(GUEST_ADMIT_MAX, async {
         let (mut out, mut input) = open_stream(&**link, StreamKind::Ticket).await.ok()?;
         write_message(&mut out, hello).await.ok()?;
         out.shutdown().await.ok()?;
-        let welcome = read_message(&mut input, CONTROL_BYTES_MAX).await.ok()?;
-        Welcome::decode(&welcome).ok()
+        Some((next_told(&mut input).await?, input))
     });
     introduced.await.ok().flatten()
+}
+
+/// Takes in where the members are for as long as a node tells it.
+async fn follow(mut news: StreamIn, places: Arc<Places>) {
+    while let Some(told) = next_told(&mut news).await {
+        places.take(&told);
+    }
+}
+
+async fn next_told(input: &mut StreamIn) -> Option<Whereabouts> {
+    let told = read_message(input, CONTROL_BYTES_MAX).await.ok()?;
+    Whereabouts::decode(&told).ok()
 }
 
 /// Why a link is of no use, as far as the node says so in time.
@@ -239,11 +237,11 @@ impl Nodes for Links {
     }
 
     fn known(&self) -> Arc<[EndpointId]> {
-        self.known.borrow().clone()
+        self.places.endpoints()
     }
 
     fn learn(&self, place: &Place) {
-        self.note(place);
+        self.places.hint(place);
     }
 
     fn ask(

@@ -7,13 +7,13 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::desk::Desk;
-use super::nodes::{Changes, Members, Nodes, NotAnswered};
+use super::nodes::{Changes, Nodes, NotAnswered};
 use super::request::{Asked, Failure, Place, Reply, Request, WatchAsked, decode_response};
 use super::shown::RemoteWatch;
 use crate::error::Error;
 use crate::net::{CallFailed, Peers, Refused, RefusedCode};
 use crate::raft::WatchRequest;
-use crate::types::{EndpointId, GroupId, NodeId};
+use crate::types::{EndpointId, GroupId};
 use crate::wire::StreamKind;
 
 /// The nodes of a cluster, asked from one of them.
@@ -146,31 +146,5 @@ impl Nodes for Member {
             let watch = self.desk.watch(group, request, start_by, deadline).await;
             watch.map(|watch| Box::new(watch) as _).map_err(NotAnswered::Failed)
         })
-    }
-}
-
-/// The one member of a cluster of one.
-#[derive(Clone, Debug)]
-pub struct Alone(Arc<[EndpointId]>);
-
-impl Alone {
-    /// A node without others.
-    pub fn new(id: EndpointId) -> Self {
-        Alone([id].into())
-    }
-}
-
-impl Members for Alone {
-    fn endpoints(&self) -> Arc<[EndpointId]> {
-        self.0.clone()
-    }
-
-    fn place(&self, _node: NodeId) -> Option<Place> {
-        self.places().pop()
-    }
-
-    fn places(&self) -> Vec<Place> {
-        let place = |endpoint: &EndpointId| Place { endpoint: *endpoint, addresses: Vec::new() };
-        self.0.iter().map(place).collect()
     }
 }

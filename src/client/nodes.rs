@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::request::{Failure, Place, Reply, Request};
+use super::request::{Failure, Place, Reply, Request, Whereabouts};
 use crate::error::{Error, Result};
 use crate::raft::{GroupWatch, WatchBatch, WatchRequest};
 use crate::types::{EndpointId, GroupId, NodeId, Revision};
@@ -49,8 +49,11 @@ pub trait Members: Debug + Send + Sync + 'static {
     fn endpoints(&self) -> Arc<[EndpointId]>;
     /// Where one of them is.
     fn place(&self, node: NodeId) -> Option<Place>;
-    /// Where they all are, for clients that come from elsewhere.
-    fn places(&self) -> Vec<Place>;
+    /// Where they are, for clients that come from elsewhere: at most
+    /// [`CLIENT_NODES_MAX`](crate::limits::CLIENT_NODES_MAX).
+    fn whereabouts(&self) -> Whereabouts;
+    /// The same, once they are elsewhere or others than was told.
+    fn moved(&self, told: &Whereabouts) -> BoxFuture<'static, Whereabouts>;
 }
 
 /// Why one try at one node has no answer.

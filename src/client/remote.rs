@@ -68,7 +68,7 @@ impl Client {
             endpoint: EndpointId(peer.endpoint),
             addresses: peer.addresses.clone(),
         });
-        let links = Arc::new(Links::new(network, ticket.to_string(), places.collect()));
+        let links = Arc::new(Links::new(network, ticket.to_string(), places));
         if let Err(error) = reach_any(&links, ticket).await {
             links.close().await;
             return Err(error);

@@ -406,10 +406,14 @@ pub struct Hello {
     pub ticket: String,
 }
 
-/// The answer to a ticket that is accepted; one that is not is answered by closing the link.
+/// Where the members are: the answer to a ticket that is accepted, and again whenever it changes. A
+/// ticket that is not is answered by closing the link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Welcome {
-    /// Members that the client may ask too.
+pub struct Whereabouts {
+    /// The revision of the roster that says so.
+    pub as_of: Revision,
+    /// Members that the client may ask too, at most
+    /// [`CLIENT_NODES_MAX`](crate::limits::CLIENT_NODES_MAX).
     pub members: Vec<Place>,
 }
 
@@ -425,7 +429,7 @@ impl Hello {
     }
 }
 
-impl Welcome {
+impl Whereabouts {
     /// As it is sent.
     pub fn encode(&self) -> Bytes {
         encode(self)

@@ -38,7 +38,7 @@ fn the_bytes_stay() {
         (hex(encode_response(Err(Refusal::KeyNotFound.into()))), "01010306"),
         (hex(Shown::Upto(300).encode()), "0101ac02"),
         (hex(Hello { ticket: "aspenclient".into() }.encode()), "010b617370656e636c69656e74"),
-        (hex(Welcome { members: Vec::new() }.encode()), "0100"),
+        (hex(Whereabouts { as_of: 7, members: Vec::new() }.encode()), "010700"),
     ];
     for (n, (found, right)) in fixed.into_iter().enumerate() {
         assert_eq!(found, right.replace(' ', ""), "message {n}");
@@ -113,6 +113,6 @@ proptest::proptest! {
     fn any_bytes_are_decoded_or_refused(bytes: Vec<u8>) {
         let bytes = [&[VERSION][..], &bytes].concat();
         let _ = (Asked::decode(&bytes), decode_response(&bytes), Shown::decode(&bytes));
-        let _ = (WatchAsked::decode(&bytes), Hello::decode(&bytes), Welcome::decode(&bytes));
+        let _ = (WatchAsked::decode(&bytes), Hello::decode(&bytes), Whereabouts::decode(&bytes));
     }
 }

@@ -4,9 +4,9 @@
 //! the addresses that the caller gives.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -14,7 +14,7 @@ use iroh::endpoint::presets::Minimal;
 use iroh::endpoint::{BindOpts, ConnectError, ConnectingError, PortmapperConfig};
 use iroh::{EndpointAddr, PublicKey, RelayMode, TransportAddr};
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::key::NodeKey;
 use super::link::{PROTOCOLS, QuicLink, alpn, lost, shared};
@@ -24,8 +24,12 @@ use crate::seams::Tasks;
 use crate::seams::network::{Gate, Link, LinkLost, Network, Protocol};
 use crate::types::EndpointId;
 
-/// How long closing may take: iroh waits for peers that may be gone.
+/// How long closing may take: peers are waited for that may be gone.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
+
+/// How long is waited for the port to be given back, and how often it is looked whether it was.
+const FREE_MAX: Duration = Duration::from_secs(1);
+const FREE_LOOK: Duration = Duration::from_millis(5);
 
 /// How far a node reaches out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,7 +81,10 @@ pub enum Listen {
 /// The node's place on the network. Whoever passes its [`Gate`] is let in.
 #[derive(Debug)]
 pub struct Endpoint {
-    inner: iroh::Endpoint,
+    id: EndpointId,
+    listen: Vec<SocketAddr>,
+    /// `None` once it was closed.
+    open: std::sync::Mutex<Option<iroh::Endpoint>>,
     /// Links that passed the door.
     ready: Mutex<mpsc::Receiver<Arc<dyn Link>>>,
     door: Tasks,
@@ -114,12 +121,22 @@ impl Endpoint {
         let (admitted, ready) = mpsc::channel(LINKS_WAITING_MAX);
         let door = Tasks::new();
         door.spawn(door::serve(inner.clone(), door.clone(), admitted));
-        Ok(Endpoint { inner, ready: Mutex::new(ready), door })
+        Ok(Endpoint {
+            id: EndpointId(*inner.id().as_bytes()),
+            listen: inner.bound_sockets(),
+            open: std::sync::Mutex::new(Some(inner)),
+            ready: Mutex::new(ready),
+            door,
+        })
     }
 
     /// The sockets it is bound to; the address may be that of all interfaces.
     pub fn listen(&self) -> Vec<SocketAddr> {
-        self.inner.bound_sockets()
+        self.listen.clone()
+    }
+
+    fn open(&self) -> MutexGuard<'_, Option<iroh::Endpoint>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn dial(
@@ -133,9 +150,12 @@ impl Endpoint {
         if addresses.is_empty() {
             return Err(LinkLost::silently(format!("no address of {peer} is known")));
         }
+        let Some(endpoint) = self.open().clone() else {
+            return Err(LinkLost::silently("this node's network is closed"));
+        };
         let addresses = addresses.iter().copied().map(TransportAddr::Ip);
         let dialled = EndpointAddr::from_parts(key, addresses);
-        match timeout(DIAL_MAX, self.inner.connect(dialled, alpn(protocol))).await {
+        match timeout(DIAL_MAX, endpoint.connect(dialled, alpn(protocol))).await {
             Ok(Ok(connection)) => Ok(shared(QuicLink::new(connection, protocol, None))),
             Ok(Err(error)) => Err(not_connected(error)),
             Err(_) => {
@@ -189,11 +209,13 @@ fn is_link_local(address: &SocketAddr) -> bool {
 
 impl Network for Endpoint {
     fn id(&self) -> EndpointId {
-        EndpointId(*self.inner.id().as_bytes())
+        self.id
     }
 
     fn addresses(&self) -> Vec<SocketAddr> {
-        let known = self.inner.addr();
+        let Some(known) = self.open().as_ref().map(iroh::Endpoint::addr) else {
+            return Vec::new();
+        };
         let mut addresses: Vec<_> =
             known.ip_addrs().copied().filter(|address| !is_link_local(address)).collect();
         // On most networks the shorter kind is the one that works.
@@ -216,12 +238,27 @@ impl Network for Endpoint {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            if timeout(CLOSE_MAX, self.inner.close()).await.is_err() {
+            let Some(endpoint) = self.open().take() else { return };
+            if timeout(CLOSE_MAX, endpoint.close()).await.is_err() {
                 tracing::debug!("the endpoint did not close in time and was dropped");
             }
             self.door.abort();
             self.door.ended().await;
-            self.ready.lock().await.close();
+            let mut ready = self.ready.lock().await;
+            ready.close();
+            while ready.try_recv().is_ok() {}
+            drop(endpoint);
+            if timeout(FREE_MAX, free(&self.listen)).await.is_err() {
+                tracing::debug!("the endpoint's port was not given back in time");
+            }
         })
+    }
+}
+
+/// Waits until others may listen here. A socket is given back with the last connection over it, and
+/// who held one may just be ending; a node that starts again at once wants its port.
+async fn free(listen: &[SocketAddr]) {
+    while !listen.iter().all(|address| UdpSocket::bind(address).is_ok()) {
+        sleep(FREE_LOOK).await;
     }
 }

@@ -3,15 +3,17 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, pending};
 
 use super::cluster::Cluster;
 use super::join;
 use crate::actors::Members;
-use crate::client::request::Place;
+use crate::client::request::{Place, Whereabouts};
 use crate::client::{self, Desk};
+use crate::limits::CLIENT_NODES_MAX;
 use crate::net::{Lane, Refused, RefusedCode, Serve};
 use crate::raft::{Directory, Inbound};
+use crate::roster::Roster;
 use crate::roster::records::Member;
 use crate::seams::network::{CloseCode, Link, Protocol, StreamIn, StreamOut};
 use crate::types::{EndpointId, GroupId, NodeId};
@@ -116,12 +118,30 @@ impl client::nodes::Members for Members {
         Some(Place { endpoint, addresses: addresses.unwrap_or_default() })
     }
 
-    fn places(&self) -> Vec<Place> {
-        let roster = self.roster();
-        let place = |member: &Member| Place {
-            endpoint: member.endpoint,
-            addresses: member.addresses.clone(),
-        };
-        roster.present().map(place).collect()
+    fn whereabouts(&self) -> Whereabouts {
+        whereabouts(&self.roster())
     }
+
+    fn moved(&self, told: &Whereabouts) -> BoxFuture<'static, Whereabouts> {
+        let (mut changes, told) = (self.changes(), told.members.clone());
+        Box::pin(async move {
+            loop {
+                let now = whereabouts(&changes.borrow_and_update());
+                if now.members != told {
+                    return now;
+                }
+                if changes.changed().await.is_err() {
+                    // The node ends, and everything that waits for this with it.
+                    return pending().await;
+                }
+            }
+        })
+    }
+}
+
+fn whereabouts(roster: &Roster) -> Whereabouts {
+    let place =
+        |member: &Member| Place { endpoint: member.endpoint, addresses: member.addresses.clone() };
+    let members = roster.present().map(place).take(CLIENT_NODES_MAX).collect();
+    Whereabouts { as_of: roster.revision(), members }
 }

@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io;
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -57,6 +57,12 @@ impl Tasks {
     /// Ends all tasks of the set at their next await.
     pub fn abort(&self) {
         self.aborted.cancel();
+    }
+
+    /// Aborts the tasks when it is dropped: for a set whose owner is a future, which may be dropped
+    /// at any await.
+    pub fn abort_on_drop(&self) -> DropGuard {
+        self.aborted.clone().drop_guard()
     }
 
     /// Counts as a task of the set until it is dropped: for what runs in tasks of others.

@@ -39,6 +39,7 @@ async fn every_acknowledged_write_outlives_a_kill_and_no_refused_one_does() {
         let url = node.url.clone();
         let writing = join_all(clients.iter_mut().map(|client| client.write_until_gone(&url)));
         let killing = async {
+            // When it is killed is what a round tries out.
             sleep(Duration::from_millis(20 + dice.below(400))).await;
             let running = matches!(node.child.try_wait(), Ok(None));
             assert!(running, "round {round}: it ended by itself: {node}; {repeat}");
@@ -48,6 +49,7 @@ async fn every_acknowledged_write_outlives_a_kill_and_no_refused_one_does() {
         drop(node);
 
         if dice.below(4) == 0 {
+            // The same, anywhere in a start.
             let mut starting = Node::spawn(data.path());
             sleep(Duration::from_millis(dice.below(150))).await;
             starting.kill();

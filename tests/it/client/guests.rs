@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aspen::client::Op;
-use aspen::client::request::{Asked, Failure, Hello, Reply, Request, Welcome, decode_response};
+use aspen::client::request::{Asked, Failure, Hello, Reply, Request, Whereabouts, decode_response};
 use aspen::error::{Denied, Error};
 use aspen::limits::{CALL_BYTES_MAX, GUEST_REQUESTS_MAX};
 use aspen::machine::ops::{Action, AnswerBody, Command, Put, SessionSeq};
@@ -419,7 +419,7 @@ async fn a_session_can_be_used_by_nobody_else() {
     let (owner_link, thief_link) = (dial(&owner, &ticket).await, dial(&thief, &ticket).await);
     for link in [&owner_link, &thief_link] {
         let welcome = say(link, StreamKind::Ticket, &hello).await.expect("a welcome");
-        assert_eq!(Welcome::decode(&welcome).expect("a welcome").members.len(), 1);
+        assert_eq!(Whereabouts::decode(&welcome).expect("a welcome").members.len(), 1);
     }
     let ask = async |link, message: Vec<u8>| {
         let response = say(link, StreamKind::Request, &message).await.expect("an answer");

@@ -65,6 +65,7 @@ async fn counters_end_exact(seed: u64, within: Duration) {
         let script = script.clone();
         let mut dice = Dice::new(!seed);
         async move {
+            // In virtual time; when leaders change is what a seed decides.
             loop {
                 tokio::time::sleep(Duration::from_millis(dice.below(2_000))).await;
                 script.lead(Some(dice.below(3) as usize));

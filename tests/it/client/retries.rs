@@ -78,6 +78,7 @@ async fn an_election_is_waited_for() {
         async move { kv.put("a", "2").await }
     });
     let begun = Instant::now();
+    // In virtual time: as long as nobody leads.
     tokio::time::sleep(Duration::from_secs(1)).await;
     script.lead(Some(2));
     write.await.expect("a task").expect("node 2 leads");

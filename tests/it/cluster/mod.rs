@@ -42,6 +42,12 @@ async fn until_voters(nodes: &[KvService], numbers: &[u64]) {
     until(&format!("{numbers:?} vote in both groups"), have).await;
 }
 
+async fn shutdown(nodes: Vec<KvService>) {
+    for node in nodes {
+        node.shutdown().await.expect("an orderly end");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_from_one_ticket_are_one_store() {
     let dir = tempfile::tempdir().unwrap();
@@ -54,9 +60,7 @@ async fn three_nodes_from_one_ticket_are_one_store() {
         let page = node.client().range(..).await.expect("a read");
         assert_eq!(page.records.len(), 3);
     }
-    for node in nodes {
-        node.shutdown().await.expect("an orderly end");
-    }
+    shutdown(nodes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,9 +91,7 @@ async fn a_member_that_slept_through_an_admission_follows_whom_it_has_never_hear
     })
     .await;
     nodes.push(third);
-    for node in nodes {
-        node.shutdown().await.expect("an orderly end");
-    }
+    shutdown(nodes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,7 +119,5 @@ async fn what_a_lagging_member_says_of_a_former_member_is_not_said_of_the_new_on
     // The second knows of the third that it was removed, and of the fourth nothing.
     nodes.push(builder(dir.path(), 2).start().await.expect("it was here before"));
     until_voters(&nodes, &[1, 2, 4]).await;
-    for node in nodes {
-        node.shutdown().await.expect("no node was stopped");
-    }
+    shutdown(nodes).await;
 }
