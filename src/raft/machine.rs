@@ -183,11 +183,10 @@ impl Machine {
     /// Sees to it that what is applied finds room in memory: mostly the state file is written
     /// beside, and only a slow disk is waited for.
     async fn make_room(&self, bytes: usize) -> io::Result<()> {
-        let recent = self.state.recent_bytes();
-        if recent + bytes >= RECENT_BYTES_MAX {
+        if self.state.held_bytes() + bytes >= RECENT_BYTES_MAX {
             let state = self.state.clone();
             seams::blocking(move || state.settle()).await.map_err(|error| self.error(error))?;
-        } else if recent >= RECENT_BYTES {
+        } else if self.state.recent_bytes() >= RECENT_BYTES {
             self.settling_due.notify_one();
         }
         Ok(())

@@ -111,11 +111,10 @@ struct Inner {
 /// What there is; replaced as a whole when a snapshot is installed.
 struct Open {
     stored: Arc<FileView>,
-    /// All that was written since the file was seen so.
+    /// What is being moved to the file.
+    moving: Recent,
+    /// What was written since.
     recent: Recent,
-    /// While that is moved to the file: what was written since the move began, which is all that
-    /// stays.
-    since: Option<Recent>,
     applied: AppliedMark,
     /// What the last checkpoint made durable.
     durable: Option<EntryId>,
@@ -127,8 +126,8 @@ struct Open {
 impl Open {
     fn new(file: StateFile, applied: AppliedMark) -> Result<Self, TableError> {
         let (stored, durable) = (Arc::new(FileView::new(Arc::new(file))?), applied.id);
-        let (recent, since) = (Recent::default(), None);
-        Ok(Open { stored, recent, since, applied, durable, broken: None })
+        let (moving, recent) = (Recent::default(), Recent::default());
+        Ok(Open { stored, moving, recent, applied, durable, broken: None })
     }
 
     fn may_write(&self) -> Result<(), TableError> {
@@ -138,14 +137,13 @@ impl Open {
         }
     }
 
-    fn take(&mut self, written: &Recent, applied: AppliedMark) {
-        for (table, slot) in written.rows() {
-            self.recent.put(table, slot.clone());
-            if let Some(since) = &mut self.since {
-                since.put(table, slot.clone());
-            }
-        }
+    fn take(&mut self, written: Recent, applied: AppliedMark) {
+        self.recent.take(written);
         self.applied = applied;
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.moving.bytes() + self.recent.bytes()
     }
 }
 
@@ -250,8 +248,8 @@ impl State {
         let result = apply(&mut writer)?;
         let (written, applied) = writer.finish();
         let mut open = self.opened();
-        open.take(&written, applied);
-        let is_full = open.recent.bytes() >= RECENT_BYTES_MAX;
+        open.take(written, applied);
+        let is_full = open.held_bytes() >= RECENT_BYTES_MAX;
         drop(open);
         if is_full {
             self.settle()?;
@@ -259,9 +257,14 @@ impl State {
         Ok(result)
     }
 
-    /// About how many bytes are in memory, to be settled.
+    /// About how many bytes are in memory and wait to be settled.
     pub fn recent_bytes(&self) -> usize {
         self.opened().recent.bytes()
+    }
+
+    /// The same, with those that are just being moved.
+    pub fn held_bytes(&self) -> usize {
+        self.opened().held_bytes()
     }
 
     /// Moves what is in memory to the file, not yet durable. Blocks while it does, but holds up
@@ -287,35 +290,36 @@ impl State {
         let (file, rows, applied) = {
             let mut open = self.opened();
             open.may_write()?;
-            open.since = Some(Recent::default());
-            (open.stored.file().clone(), open.recent.clone(), open.applied.clone())
+            // A move that panicked has left its rows, and they are moved again.
+            let recent = std::mem::take(&mut open.recent);
+            open.moving.take(recent);
+            (open.stored.file().clone(), open.moving.clone(), open.applied.clone())
         };
         let settle = || {
             let transaction = if is_durable { file.begin_durable()? } else { file.begin_write()? };
             write_to(transaction, &applied, |writer| {
-                rows.rows().try_for_each(|(table, slot)| writer.put(table, slot.key(), slot.row()))
+                rows.rows().try_for_each(|(table, slot)| writer.put(table, slot.key, slot.row))
             })?;
             FileView::new(file.clone()).map(Arc::new)
         };
         let settled = settle().map_err(|error| file.explain(error));
         let mut open = self.opened();
-        let since = open.since.take().unwrap_or_default();
         let stored = settled.inspect_err(|error| open.broken = Some(error.clone()))?;
-        open.recent = since;
         if is_durable {
             open.durable = applied.id;
         }
         let before = std::mem::replace(&mut open.stored, stored.clone());
+        let moved = std::mem::take(&mut open.moving);
         drop(open);
-        drop(before);
-        Ok(StateView::new(self.clone(), stored, Recent::default(), applied))
+        drop((before, moved, rows));
+        Ok(StateView::new(self.clone(), stored, Default::default(), applied))
     }
 
     /// A consistent view of everything applied so far; later writes don't change it.
     pub fn view(&self) -> StateView {
         let open = self.opened();
-        let (stored, recent) = (open.stored.clone(), open.recent.clone());
-        StateView::new(self.clone(), stored, recent, open.applied.clone())
+        let layers = [open.recent.clone(), open.moving.clone()];
+        StateView::new(self.clone(), open.stored.clone(), layers, open.applied.clone())
     }
 
     /// Opens an empty database under another name, to be filled and then put in this one's place.

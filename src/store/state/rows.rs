@@ -125,7 +125,7 @@ impl FileView {
         &self,
         table: Table,
         (start, end): (Bound<&[u8]>, Bound<&[u8]>),
-        newer: Laid<'_>,
+        newer: Laid<'_, 3>,
         reverse: bool,
         visit: &mut Visit<'_>,
     ) -> Result<(), TableError> {
@@ -158,7 +158,7 @@ impl Stored {
 }
 
 fn visit_laid(
-    newer: Laid<'_>,
+    newer: Laid<'_, 3>,
     mut older: Stored,
     reverse: bool,
     visit: &mut Visit<'_>,
@@ -171,16 +171,16 @@ fn visit_laid(
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
             (Some(slot), Some((key, _))) => {
-                let order = slot.key().cmp(key.value());
+                let order = slot.key.cmp(key.value());
                 if reverse { order.reverse() } else { order }
             }
         };
         let mut flow = ControlFlow::Continue(());
         if order.is_le()
             && let Some(slot) = newer.next()
-            && let Some(row) = slot.row()
+            && let Some(row) = slot.row
         {
-            flow = visit(slot.key(), row)?;
+            flow = visit(slot.key, row)?;
         }
         if order.is_gt()
             && let Some((key, row)) = &stored
@@ -196,8 +196,8 @@ fn visit_laid(
     }
 }
 
-fn row_of(slot: &Slot) -> Option<Bytes> {
-    slot.row().map(Bytes::copy_from_slice)
+fn row_of(slot: Slot<'_>) -> Option<Bytes> {
+    slot.row.map(Bytes::copy_from_slice)
 }
 
 /// The tables within one transaction: nothing is seen of it before it is done.
@@ -254,17 +254,17 @@ impl ReadTables for StateWriter {
 
 impl WriteTables for StateWriter {
     fn put(&mut self, table: Table, key: &[u8], row: &[u8]) -> Result<(), TableError> {
-        self.written.put(table, Slot::new(key, Some(row)));
+        self.written.put(table, Slot { key, row: Some(row) });
         Ok(())
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<bool, TableError> {
         let was_there = match self.written.get(table, key) {
-            Some(slot) => slot.row().is_some(),
+            Some(slot) => slot.row.is_some(),
             None => self.before.has(table, key)?,
         };
         if was_there {
-            self.written.put(table, Slot::new(key, None));
+            self.written.put(table, Slot { key, row: None });
         }
         Ok(was_there)
     }
@@ -273,7 +273,8 @@ impl WriteTables for StateWriter {
 /// The tables as of one moment. Keeps the state's files from being opened anew while it is read.
 pub struct StateView {
     stored: Arc<FileView>,
-    recent: Recent,
+    /// What is not in the file as seen here, the newest first.
+    layers: [Recent; 2],
     applied: AppliedMark,
     _state: State,
 }
@@ -288,10 +289,15 @@ impl StateView {
     pub(super) fn new(
         state: State,
         stored: Arc<FileView>,
-        recent: Recent,
+        layers: [Recent; 2],
         applied: AppliedMark,
     ) -> Self {
-        StateView { stored, recent, applied, _state: state }
+        StateView { stored, layers, applied, _state: state }
+    }
+
+    /// A row that is in memory.
+    fn recent(&self, table: Table, key: &[u8]) -> Option<Slot<'_>> {
+        self.layers.iter().find_map(|layer| layer.get(table, key))
     }
 
     /// How far the log was applied in this view.
@@ -300,16 +306,16 @@ impl StateView {
     }
 
     fn has(&self, table: Table, key: &[u8]) -> Result<bool, TableError> {
-        match self.recent.get(table, key) {
-            Some(slot) => Ok(slot.row().is_some()),
+        match self.recent(table, key) {
+            Some(slot) => Ok(slot.row.is_some()),
             None => self.stored.has(table, key),
         }
     }
 
     /// Visits the rows with those of a transaction laid over them.
-    fn scan_under(
-        &self,
-        written: Option<&Recent>,
+    fn scan_under<'a>(
+        &'a self,
+        written: Option<&'a Recent>,
         table: Table,
         (start, end): (Bound<&[u8]>, Bound<&[u8]>),
         reverse: bool,
@@ -318,16 +324,17 @@ impl StateView {
         if is_empty_range(start, end) {
             return Ok(());
         }
-        let recent = self.recent.range(table, start, end);
-        let written = written.map_or_else(Default::default, |rows| rows.range(table, start, end));
-        let newer = Laid::over(written, recent, reverse);
+        let range = |rows: &'a Recent| rows.range(table, start, end);
+        let [newer, older] = self.layers.each_ref().map(range);
+        let written = written.map(range).unwrap_or_default();
+        let newer = Laid::over([written, newer, older], reverse);
         self.stored.scan(table, (start, end), newer, reverse, visit)
     }
 }
 
 impl ReadTables for StateView {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, TableError> {
-        match self.recent.get(table, key) {
+        match self.recent(table, key) {
             Some(slot) => Ok(row_of(slot)),
             None => self.stored.get(table, key),
         }
