@@ -115,6 +115,9 @@ pub const APPEND_UNANSWERED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a leader waits for a follower's next answer while entries are out; past it they are
 /// sent again on a new lane. Longer than any healthy disk takes for one sync.
 pub const APPEND_SILENCE_MAX: Duration = Duration::from_secs(5);
+/// How long a follower may learn later what is committed when entries follow each other more closely
+/// than this: the next of them tell it.
+pub const COMMIT_WAIT_MAX: Duration = Duration::from_millis(5);
 /// The pause after the first failed try to reach a member with entries; it doubles up to
 /// [`MEMBER_BACKOFF_MAX`].
 pub const MEMBER_BACKOFF_MIN: Duration = Duration::from_millis(20);

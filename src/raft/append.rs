@@ -1,9 +1,15 @@
 //! Entries on their way to a follower: sent as fast as the lane takes them, answered in order.
 //!
+//! How far a leader has committed is told with the entries that follow. openraft has it told at
+//! once, in a request of its own, which under load comes a moment before those entries and costs
+//! as much as they do: it is held back for that moment where entries follow each other closely.
+//!
 //! One task does both directions by turns, and it is openraft's own, which polls the stream of
 //! answers: when it drops that, nothing is left running that would hold on to its requests. A
 //! follower that stays silent while entries are out ends the stream with an error, and openraft
 //! begins again from what it knows the follower to have.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -14,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::messages::{Appended, Garbled, Route, decode, encode, encode_append};
 use super::types::TypeConfig;
-use crate::limits::APPEND_SILENCE_MAX;
+use crate::limits::{APPEND_SILENCE_MAX, COMMIT_WAIT_MAX};
 use crate::net::Lane;
 
 type Request = AppendEntriesRequest<TypeConfig>;
@@ -28,6 +34,9 @@ pub(super) struct Pipeline<S> {
     requests: Option<S>,
     /// The message that waits for room on the lane.
     sending: Option<Bytes>,
+    /// A request without entries, and until when it waits for one that has some.
+    held: Option<(Instant, Request)>,
+    pace: Pace,
     unanswered: usize,
     /// When the follower was last heard, or owed its first answer.
     heard: Instant,
@@ -44,6 +53,8 @@ where
             lane,
             requests: Some(requests),
             sending: Some(encode(&route)),
+            held: None,
+            pace: Pace::default(),
             unanswered: 0,
             heard: Instant::now(),
             is_over: false,
@@ -81,9 +92,14 @@ where
     /// Sends until there is an answer; `None` when all requests are answered and no more come.
     async fn step(&mut self) -> Result<Option<Appended>, String> {
         loop {
-            if self.requests.is_none() && self.sending.is_none() && self.unanswered == 0 {
-                return Ok(None);
+            if self.sending.is_none() && self.requests.is_none() {
+                match self.held.take() {
+                    Some((_, request)) => self.begin(&request)?,
+                    None if self.unanswered == 0 => return Ok(None),
+                    None => {}
+                }
             }
+            let held_until = self.held.as_ref().map(|(until, _)| *until);
             tokio::select! {
                 biased;
                 sent = send(&self.lane, &self.sending), if self.sending.is_some() => {
@@ -96,9 +112,14 @@ where
                 }
                 request = next_of(&mut self.requests),
                     if self.requests.is_some() && self.sending.is_none() => match request {
-                    Some(request) => self.take(&request)?,
+                    Some(request) => self.take(request)?,
                     None => self.requests = None,
                 },
+                () = until(held_until), if self.sending.is_none() => {
+                    if let Some((_, request)) = self.held.take() {
+                        self.begin(&request)?;
+                    }
+                }
                 () = sleep_until(self.heard + APPEND_SILENCE_MAX), if self.unanswered > 0 => {
                     return Err(format!("no answer for {APPEND_SILENCE_MAX:?}"));
                 }
@@ -106,7 +127,23 @@ where
         }
     }
 
-    fn take(&mut self, request: &Request) -> Result<(), Garbled> {
+    /// Sends a request, or holds it back. One that is held has no answer of its own: openraft takes
+    /// that of a later one for both.
+    fn take(&mut self, request: Request) -> Result<(), Garbled> {
+        let now = Instant::now();
+        if request.entries.is_empty() && self.pace.is_close(now) {
+            let until = self.held.take().map_or(now + COMMIT_WAIT_MAX, |(until, _)| until);
+            self.held = Some((until, request));
+            return Ok(());
+        }
+        self.held = None;
+        if !request.entries.is_empty() {
+            self.pace.entries_at(now);
+        }
+        self.begin(&request)
+    }
+
+    fn begin(&mut self, request: &Request) -> Result<(), Garbled> {
         self.sending = Some(encode_append(request)?);
         if self.unanswered == 0 {
             self.heard = Instant::now();
@@ -120,6 +157,33 @@ where
         self.unanswered = left.ok_or("an answer that nothing was asked for")?;
         self.heard = Instant::now();
         decode(answer)
+    }
+}
+
+/// How closely requests with entries follow each other.
+#[derive(Debug, Default)]
+struct Pace {
+    last: Option<Instant>,
+    between: Option<Duration>,
+}
+
+impl Pace {
+    fn entries_at(&mut self, now: Instant) {
+        self.between = self.last.map(|last| now - last);
+        self.last = Some(now);
+    }
+
+    /// Whether the next entries are likely to come sooner than what is held back must go.
+    fn is_close(&self, now: Instant) -> bool {
+        self.between.is_some_and(|between| between <= COMMIT_WAIT_MAX)
+            && self.last.is_some_and(|last| now - last <= COMMIT_WAIT_MAX)
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
 
