@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Nothing is answered before the ticket is decided. Then the client is told where the members are,
-//! and again when that changes. Whether the ticket still holds is asked with each request: one that was revoked ends what its holder has under way. Requests are held against the
-//! ticket's scope (`scope`) and answered at the node's desk like any other. A guest is bounded in
-//! requests, bytes and time, and all guests together in bytes.
+//! and again when that changes. Whether the ticket still holds is asked with each request: one that
+//! was revoked ends what its holder has under way. Requests are held against the ticket's scope
+//! (`scope`) and answered at the node's desk like any other. A guest is bounded in requests, bytes
+//! and time, and all guests together in bytes.
 
 use std::fmt::Debug;
 use std::sync::Arc;
