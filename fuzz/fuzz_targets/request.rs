@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(hello) = Hello::decode(bytes) {
         assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
     }
-    if let Ok(welcome) = Whereabouts::decode(bytes) {
-        assert_eq!(Whereabouts::decode(&welcome.encode()), Ok(welcome));
+    if let Ok(whereabouts) = Whereabouts::decode(bytes) {
+        assert_eq!(Whereabouts::decode(&welcome.encode()), Ok(whereabouts));
     }
 });
