@@ -23,6 +23,6 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
     }
     if let Ok(whereabouts) = Whereabouts::decode(bytes) {
-        assert_eq!(Whereabouts::decode(&welcome.encode()), Ok(whereabouts));
+        assert_eq!(Whereabouts::decode(&whereabouts.encode()), Ok(whereabouts));
     }
 });
