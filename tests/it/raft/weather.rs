@@ -260,6 +260,14 @@ impl Out {
     }
 }
 
+/// What did not befall this stream befalls the next: on a busy machine a sending may be given up
+/// before it has begun.
+impl Drop for Out {
+    fn drop(&mut self) {
+        self.weather.mishaps.lock().unwrap().extend(self.mishap.take());
+    }
+}
+
 impl AsyncWrite for Out {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -270,6 +278,7 @@ impl AsyncWrite for Out {
         let here = self.at..self.at + bytes.len();
         let spoiled = match self.mishap {
             Some(Mishap::Cut(at)) if here.contains(&at) => {
+                self.mishap = None;
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
             }
             Some(Mishap::Flip(at)) if here.contains(&at) => {
@@ -281,6 +290,11 @@ impl AsyncWrite for Out {
         };
         let bytes = spoiled.as_deref().unwrap_or(bytes);
         let written = std::task::ready!(Pin::new(&mut self.out).poll_write(context, bytes))?;
+        if let Some(Mishap::Flip(at)) = self.mishap
+            && (here.start..here.start + written).contains(&at)
+        {
+            self.mishap = None;
+        }
         self.note(&bytes[..written]);
         Poll::Ready(Ok(written))
     }
