@@ -44,7 +44,7 @@ pub(super) struct Links {
 }
 
 /// The link to a node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Slot {
     /// To these addresses.
     Dialling(Vec<SocketAddr>, Dial),
@@ -77,9 +77,9 @@ impl Links {
         endpoint: EndpointId,
         deadline: Instant,
     ) -> Result<Arc<dyn Link>, NotAnswered> {
-        let dial = match self.made(endpoint)? {
-            Ok(link) => return Ok(link),
-            Err(dial) => dial,
+        let dial = match self.slot(endpoint)? {
+            Slot::Made(link) => return Ok(link),
+            Slot::Dialling(_, dial) => dial,
         };
         let dialled = match timeout_at(deadline, dial.clone()).await {
             Ok(dialled) => dialled,
@@ -103,23 +103,26 @@ impl Links {
 
     /// The link that is there, or the dial that is under way; begun if there is neither, or the
     /// node is elsewhere by now.
-    fn made(&self, endpoint: EndpointId) -> Result<Result<Arc<dyn Link>, Dial>, NotAnswered> {
+    fn slot(&self, endpoint: EndpointId) -> Result<Slot, NotAnswered> {
         let Some(addresses) = self.places.addresses(endpoint) else {
             let reason = "where the node is is not known".into();
             return Err(NotAnswered::NotSent { reason });
         };
         let mut slots = self.slots();
         match slots.get(&endpoint) {
-            Some(Slot::Made(link)) if link.closed().now_or_never().is_none() => {
-                return Ok(Ok(link.clone()));
+            Some(made @ Slot::Made(link)) if link.closed().now_or_never().is_none() => {
+                return Ok(made.clone());
             }
-            Some(Slot::Dialling(to, dial)) if *to == addresses => return Ok(Err(dial.clone())),
+            Some(dialling @ Slot::Dialling(to, _)) if *to == addresses => {
+                return Ok(dialling.clone());
+            }
             Some(_) | None => {}
         }
         slots.retain(|endpoint, _| self.places.addresses(*endpoint).is_some());
         let dial = self.dial(endpoint, addresses.clone());
-        slots.insert(endpoint, Slot::Dialling(addresses, dial.clone()));
-        Ok(Err(dial))
+        let dialling = Slot::Dialling(addresses, dial);
+        slots.insert(endpoint, dialling.clone());
+        Ok(dialling)
     }
 
     fn slots(&self) -> MutexGuard<'_, BTreeMap<EndpointId, Slot>> {

@@ -8,9 +8,9 @@
 //! Below them, an operation is a [`Request`], the same whoever answers it.
 //! `retry` repeats it inside one deadline, `route` says which node is next, and [`nodes::Nodes`]
 //! asks one node once: its own process's replicas or a member over the network ([`Member`]), or
-//! members over links that a ticket opens ([`Client`]). The other side of these is [`Desk`], which
-//! answers from its node's own replicas and never passes a request on; what comes over a client's
-//! link is held against its ticket first (`guests`, `scope`).
+//! members over links that a ticket opens ([`Client`]; `places` knows where they are). The other
+//! side of these is [`Desk`], which answers from its node's own replicas and never passes a request
+//! on; what comes over a client's link is held against its ticket first (`guests`, `scope`).
 
 mod desk;
 mod guests;

@@ -5,7 +5,7 @@
 //! takes the place of whatever was known, so that a member that is behind can't undo what another
 //! one said. A hint to a leader helps with a node that no member has told of yet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,11 +25,23 @@ pub(super) struct Places {
 
 #[derive(Debug, Default)]
 struct Known {
-    nodes: BTreeMap<EndpointId, Vec<SocketAddr>>,
-    /// Those of the nodes that a member told of; the others are hearsay.
-    told: BTreeSet<EndpointId>,
-    /// The roster's revision at which they were told.
+    nodes: BTreeMap<EndpointId, Node>,
+    /// The revision of the roster that a member told last.
     as_of: Revision,
+}
+
+#[derive(Debug)]
+struct Node {
+    addresses: Vec<SocketAddr>,
+    /// Whether a member told of it; otherwise it is hearsay.
+    is_told: bool,
+}
+
+impl Node {
+    fn at(place: &Place, is_told: bool) -> Self {
+        let addresses = place.addresses.iter().copied().take(CLIENT_PLACE_ADDRESSES_MAX);
+        Node { addresses: addresses.collect(), is_told }
+    }
 }
 
 impl Places {
@@ -48,18 +60,18 @@ impl Places {
 
     /// Where a node may be dialled, if it is known.
     pub(super) fn addresses(&self, endpoint: EndpointId) -> Option<Vec<SocketAddr>> {
-        self.lock().nodes.get(&endpoint).cloned()
+        self.lock().nodes.get(&endpoint).map(|node| node.addresses.clone())
     }
 
     /// A node was named as a leader.
     pub(super) fn hint(&self, place: &Place) {
         let mut known = self.lock();
-        let Known { nodes, told, .. } = &mut *known;
-        let is_new = !nodes.contains_key(&place.endpoint);
-        let is_news =
-            if is_new { nodes.len() < CLIENT_NODES_MAX } else { !place.addresses.is_empty() };
-        if is_news && !told.contains(&place.endpoint) {
-            nodes.insert(place.endpoint, bounded(&place.addresses));
+        let is_news = match known.nodes.get(&place.endpoint) {
+            None => known.nodes.len() < CLIENT_NODES_MAX,
+            Some(node) => !node.is_told && !place.addresses.is_empty(),
+        };
+        if is_news {
+            known.nodes.insert(place.endpoint, Node::at(place, false));
             self.publish(&known);
         }
     }
@@ -72,9 +84,8 @@ impl Places {
             return;
         }
         let members = told.members.iter().take(CLIENT_NODES_MAX);
-        let nodes: BTreeMap<_, _> =
-            members.map(|place| (place.endpoint, bounded(&place.addresses))).collect();
-        *known = Known { told: nodes.keys().copied().collect(), nodes, as_of: told.as_of };
+        let nodes = members.map(|place| (place.endpoint, Node::at(place, true))).collect();
+        *known = Known { nodes, as_of: told.as_of };
         self.publish(&known);
     }
 
@@ -87,10 +98,6 @@ impl Places {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn bounded(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
-    addresses.iter().copied().take(CLIENT_PLACE_ADDRESSES_MAX).collect()
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl Leaf {
         leaf
     }
 
-    fn slots(&self) -> impl DoubleEndedIterator<Item = Slot<'_>> {
+    fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
         self.spans.iter().map(|span| self.slot(*span))
     }
 

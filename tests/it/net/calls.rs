@@ -170,6 +170,7 @@ async fn what_a_call_says_of_itself_is_true_whatever_becomes_of_its_link() {
                 1 => one.peers.close(other.id, CloseCode::Replaced, "cut"),
                 _ => one.peers.suspect(other.id),
             }
+            // Anywhere among the calls, which come one a millisecond.
             tokio::time::sleep(Duration::from_micros(dice.next_u64() % 20_000)).await;
         }
     };
