@@ -22,6 +22,7 @@ mod signals;
 mod sse;
 mod start;
 
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use args::{Cli, ClientSettings, Cmd, JoinArgs, TicketCmd};
@@ -168,5 +169,6 @@ fn run_with(
         .enable_all()
         .build()
         .map_err(|error| Failure::refused(format!("the command can't run: {error}")))?;
-    runtime.block_on(command(&loaded.config))
+    let running: Pin<Box<dyn Future<Output = _>>> = Box::pin(command(&loaded.config));
+    runtime.block_on(running)
 }

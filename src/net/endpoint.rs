@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use iroh::endpoint::presets::Minimal;
-use iroh::endpoint::{BindOpts, ConnectError, ConnectingError, PortmapperConfig};
+use iroh::endpoint::{BindError, BindOpts, ConnectError, ConnectingError, PortmapperConfig};
 use iroh::{EndpointAddr, PublicKey, RelayMode, TransportAddr};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{sleep, timeout};
@@ -114,7 +114,7 @@ impl Endpoint {
                 .bind_addr_with_opts(*address, BindOpts::default().set_is_required(required))
                 .map_err(|error| format!("the address {address} can't be used: {error}"))?;
         }
-        let inner = builder.bind().await.map_err(|error| {
+        let inner = bind(builder).await.map_err(|error| {
             let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
             format!("can't listen on {}: {error}", addresses.join(" and "))
         })?;
@@ -164,6 +164,11 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// Not an `async fn`, so that it is compiled here and not in every crate that awaits it.
+fn bind(builder: iroh::endpoint::Builder) -> BoxFuture<'static, Result<iroh::Endpoint, BindError>> {
+    Box::pin(builder.bind())
 }
 
 /// Where a node of this reach listens.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aspen_tickets::JoinTicket;
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::builder::{KvServiceBuilder, StartError, StorageBackend};
@@ -36,7 +37,14 @@ const CLUSTER_NAME: &str = "aspen";
 /// The groups that every member holds.
 const GROUPS: [GroupId; 2] = [GroupId::META, GroupId::FIRST_SHARD];
 
-pub(super) async fn start(settings: KvServiceBuilder) -> Result<KvService, StartError> {
+/// Not an `async fn`: whoever awaits one compiles it, with all that it awaits, in his own crate.
+pub(super) fn start(
+    settings: KvServiceBuilder,
+) -> BoxFuture<'static, Result<KvService, StartError>> {
+    Box::pin(open(settings))
+}
+
+async fn open(settings: KvServiceBuilder) -> Result<KvService, StartError> {
     let seams = settings.seams.clone().unwrap_or_else(|| match settings.storage {
         StorageBackend::Redb => Seams::real(),
         StorageBackend::Memory => Seams::in_memory(),

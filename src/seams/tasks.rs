@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io;
 
+use futures_util::future::BoxFuture;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -43,11 +44,16 @@ impl Tasks {
     }
 
     /// Runs a future as a task of this set.
-    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
     pub fn spawn<F>(&self, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.spawn_boxed(Box::pin(future));
+    }
+
+    /// One kind of task for all futures: each kind is compiled anew, runtime and all.
+    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
+    fn spawn_boxed(&self, future: BoxFuture<'static, ()>) {
         let until_aborted = self.aborted.clone().run_until_cancelled_owned(future);
         tokio::spawn(self.tracker.track_future(async move {
             until_aborted.await;
