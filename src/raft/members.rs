@@ -12,6 +12,7 @@ use openraft::EmptyNode;
 use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::metrics::RaftServerMetrics;
 use openraft::raft::ClientWriteResponse;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -171,14 +172,32 @@ impl Replica {
         let (group, replica) = (self.group(), self.clone());
         let unknown = |reason: String| ChangeFailed::Unknown { group, reason };
         let changing = self.in_own_task(async move {
-            let changed = replica.raft().change_membership(change, retain);
-            timeout(MEMBERS_CHANGE_MAX, changed).await
+            let change = async {
+                let changed = replica.raft().change_membership(change, retain).await;
+                if let Ok(response) = &changed {
+                    replica.await_members_of(response.log_id.index).await;
+                }
+                changed
+            };
+            timeout(MEMBERS_CHANGE_MAX, change).await
         });
         match changing.await {
             Some(Ok(changed)) => sort_out(group, changed),
             Some(Err(_elapsed)) => Err(unknown(format!("no outcome in {MEMBERS_CHANGE_MAX:?}"))),
             None => Err(unknown("the replica stops".into())),
         }
+    }
+
+    /// Waits until [`Replica::members`] tells of a committed change: Raft answers who asked for it
+    /// before it shows it.
+    async fn await_members_of(&self, log_index: u64) {
+        let mut changes = self.raft().server_metrics();
+        let is_shown = |metrics: &RaftServerMetrics<TypeConfig>| {
+            let shown = metrics.committed_membership_config.log_id().as_ref();
+            shown.is_some_and(|id| id.index >= log_index)
+        };
+        // An error means that Raft has ended.
+        while !is_shown(&changes.borrow_watched()) && changes.changed().await.is_ok() {}
     }
 
     /// Hands the lead to another voter; done when that one leads. The group takes no writes from

@@ -8,8 +8,7 @@ use super::rig::{Cluster, get, has, put, until};
 #[tokio::test(flavor = "multi_thread")]
 async fn three_replicas_elect_a_leader_and_all_apply_what_it_commits() {
     let cluster = Cluster::founded(3).await;
-    let leader = cluster.leader().await;
-    put(&cluster.replica(leader), "greeting", "hello").await.unwrap();
+    cluster.put("greeting", "hello").await;
     for at in 0..3 {
         let replica = cluster.replica(at);
         until("the value is everywhere", || async {

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aspen::raft::{Origin, Replica};
-use aspen::types::{Consistency, NodeId};
+use aspen::raft::Replica;
+use aspen::types::Consistency;
 use tokio::time::Instant;
 
 use super::rig::{Cluster, GROUP, get, putting};
@@ -42,10 +42,7 @@ async fn write(replica: &Replica, writers: usize, writes: usize) {
 async fn the_pace_of_three_replicas() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Arc::new(Cluster::bare_on_disk(3, dir.path()).await);
-    let voters: Vec<NodeId> = (1..=3).map(NodeId).collect();
-    for at in 0..3 {
-        cluster.open(at, GROUP, Origin::Founds(voters.clone())).await;
-    }
+    cluster.found(GROUP).await;
     let leader = cluster.leader().await;
     let replica = cluster.replica(leader);
     for (writers, writes) in [(1, 2_000), (64, 30_000), (256, 60_000)] {

@@ -154,12 +154,26 @@ impl Cluster {
     /// One group with all nodes as voters, and a leader.
     pub async fn founded(nodes: u64) -> Cluster {
         let cluster = Cluster::bare(nodes).await;
-        let voters: Vec<NodeId> = cluster.nodes.iter().map(|node| node.number).collect();
-        for at in 0..cluster.nodes.len() {
-            cluster.open(at, GROUP, Origin::Founds(voters.clone())).await;
-        }
-        cluster.leader().await;
+        cluster.found(GROUP).await;
         cluster
+    }
+
+    /// Founds a group on the first node, with all as voters. As in the product one node founds:
+    /// several would all stand at once, and one may lead and lose its lead to another's late vote.
+    pub async fn found(&self, group: GroupId) {
+        for at in 1..self.nodes.len() {
+            self.open(at, group, Origin::Joins).await;
+        }
+        let voters: Vec<NodeId> = self.nodes.iter().map(|node| node.number).collect();
+        self.open(0, group, Origin::Founds(voters.clone())).await;
+        until("all follow the founder", || async {
+            let follows = |node: &Node| {
+                let status = node.find(group).expect("it was opened").status();
+                (status.leader, status.voters.len()) == (Some(voters[0]), voters.len())
+            };
+            self.nodes.iter().all(follows)
+        })
+        .await;
     }
 
     /// A first node that leads alone, and others that wait to be made members.

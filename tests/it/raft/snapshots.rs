@@ -98,9 +98,9 @@ async fn a_snapshot_with_a_damaged_byte_is_discarded_and_taken_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_whose_sender_dies_is_taken_anew_from_the_next_leader() {
     let mut cluster = Cluster::founded(3).await;
+    cluster.put("first", "of all").await;
     let leader = cluster.leader().await;
     let away = (leader + 1) % 3;
-    put(&cluster.replica(leader), "first", "of all").await.unwrap();
     let follower = cluster.replica(away);
     until("it is everywhere", || async { has(&follower, "first").await.is_some() }).await;
     drop(follower);

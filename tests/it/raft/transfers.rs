@@ -16,7 +16,6 @@ fn nodes(numbers: impl IntoIterator<Item = u64>) -> BTreeSet<NodeId> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planned_transfer_interrupts_writes_for_a_moment_only() {
-    const TRANSFERS: usize = 5;
     let cluster = Arc::new(Cluster::founded(3).await);
     let mut at = cluster.leader().await;
     let (over, written) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
@@ -35,9 +34,9 @@ async fn a_planned_transfer_interrupts_writes_for_a_moment_only() {
     let count = || written.lock().unwrap().len();
     let go_on = async |from: usize| until("writes go on", async || count() > from + 20).await;
     let mut interruptions = Vec::new();
-    for _ in 0..TRANSFERS {
+    go_on(0).await;
+    for _ in 0..4 {
         let (next, before) = ((at + 1) % 3, count());
-        go_on(before).await;
         cluster.replica(at).transfer_to(NodeId(next as u64 + 1)).await.unwrap();
         assert_eq!(cluster.leader().await, next);
         at = next;
@@ -46,11 +45,10 @@ async fn a_planned_transfer_interrupts_writes_for_a_moment_only() {
     }
     over.store(true, Ordering::SeqCst);
     writer.await.unwrap();
-    interruptions.sort();
     println!("{} writes, the slowest of each transfer: {interruptions:?}", count());
-    // An election without a plan takes at least as long as the shortest silence. The median,
-    // since a machine that is busy elsewhere can stop any one of them for as long.
-    assert!(interruptions[TRANSFERS / 2] < TIMES.election_min, "{interruptions:?}");
+    // An election without a plan takes at least as long as the shortest silence.
+    let longest = interruptions.iter().max().unwrap();
+    assert!(*longest < TIMES.election_min, "{interruptions:?}");
     let read = get(&cluster.replica(at), "counter", Consistency::Linearizable).await.unwrap();
     assert_eq!(read, Some((count() - 1).to_string()));
     Arc::into_inner(cluster).unwrap().end().await;
@@ -113,8 +111,8 @@ async fn a_group_of_one_becomes_one_of_three_and_shrinks_again() {
     let members = leader.members();
     assert_eq!((members.voters, members.learners), (nodes([1]), nodes([2, 3])));
     leader.set_voters(nodes(1..=3), Dropped::Leave).await.unwrap();
-    until("the change is over", || async { !leader.members().is_joint }).await;
-    assert_eq!(leader.members().voters, nodes(1..=3));
+    let members = leader.members();
+    assert_eq!((members.voters, members.is_joint), (nodes(1..=3), false));
     // Two of three are a majority: the founder is no longer needed.
     leader.transfer_to(NodeId(2)).await.unwrap();
     let second = cluster.replica(1);

@@ -128,13 +128,18 @@ struct ExposedLink {
 }
 
 impl ExposedLink {
-    fn streams(&self, (out, input): (StreamOut, StreamIn)) -> (StreamOut, StreamIn) {
+    /// Only who opens a stream says at its beginning what it is for.
+    fn streams(
+        &self,
+        (out, input): (StreamOut, StreamIn),
+        head: Option<Vec<u8>>,
+    ) -> (StreamOut, StreamIn) {
         let valve = || self.weather.valve(self.me, self.link.peer());
         let out = Out {
             out,
             valve: valve(),
             weather: self.weather.clone(),
-            head: Vec::new(),
+            head,
             at: 0,
             kind: None,
             mishap: None,
@@ -157,11 +162,11 @@ impl Link for ExposedLink {
     }
 
     fn open(&self, priority: Priority) -> BoxFuture<'_, Result<(StreamOut, StreamIn), LinkLost>> {
-        Box::pin(async move { Ok(self.streams(self.link.open(priority).await?)) })
+        Box::pin(async move { Ok(self.streams(self.link.open(priority).await?, Some(Vec::new()))) })
     }
 
     fn accept(&self) -> BoxFuture<'_, Result<(StreamOut, StreamIn), LinkLost>> {
-        Box::pin(async move { Ok(self.streams(self.link.accept().await?)) })
+        Box::pin(async move { Ok(self.streams(self.link.accept().await?, None)) })
     }
 
     fn close(&self, code: CloseCode, reason: &str) {
@@ -235,8 +240,8 @@ struct Out {
     out: StreamOut,
     valve: Valve,
     weather: Weather,
-    /// The first bytes, which say what the stream is for.
-    head: Vec<u8>,
+    /// The first bytes, if they say what the stream is for.
+    head: Option<Vec<u8>>,
     at: usize,
     kind: Option<StreamKind>,
     mishap: Option<Mishap>,
@@ -245,9 +250,11 @@ struct Out {
 impl Out {
     fn note(&mut self, bytes: &[u8]) {
         self.at += bytes.len();
-        if self.head.len() < PREFACE_BYTES {
-            self.head.extend(bytes.iter().take(PREFACE_BYTES - self.head.len()));
-            if let [_, kind] = self.head[..] {
+        if let Some(head) = &mut self.head
+            && head.len() < PREFACE_BYTES
+        {
+            head.extend(bytes.iter().take(PREFACE_BYTES - head.len()));
+            if let [_, kind] = head[..] {
                 self.kind = StreamKind::from_number(kind);
                 if self.kind == Some(StreamKind::Snapshot) {
                     self.mishap = self.weather.mishaps.lock().unwrap().pop();
@@ -260,8 +267,8 @@ impl Out {
     }
 }
 
-/// What did not befall this stream befalls the next: on a busy machine a sending may be given up
-/// before it has begun.
+/// What did not befall this stream befalls the next: a sending may be given up before it comes that
+/// far.
 impl Drop for Out {
     fn drop(&mut self) {
         self.weather.mishaps.lock().unwrap().extend(self.mishap.take());
