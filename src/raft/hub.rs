@@ -2,7 +2,8 @@
 //!
 //! A watcher pulls. It is told that there is something newer, reads recent changes from memory or
 //! older ones from history, and never makes the group wait: one that lags reads history, and one
-//! that lags beyond compaction is told so. Changes are published after they are committed.
+//! that lags beyond compaction is told so. Changes are published after they are committed, and kept
+//! in memory while somebody watches.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,9 +42,14 @@ impl Recent {
         self.last + 1 - self.changes.len() as Revision
     }
 
-    fn push(&mut self, events: Vec<Event>) {
+    fn push(&mut self, events: Vec<Event>, is_watched: bool) {
         debug_assert_eq!(events[0].revision, self.last + 1, "revisions have no gaps");
         self.last = events[0].revision;
+        if !is_watched {
+            self.changes.clear();
+            self.bytes = 0;
+            return;
+        }
         self.bytes += weight(&events);
         self.changes.push_back(events.into());
         while self.bytes > WATCH_RECENT_BYTES_MAX && self.changes.len() > 1 {
@@ -95,7 +101,7 @@ impl Hub {
     /// Takes what one command did; [`Hub::publish`] shows it.
     pub(super) fn applied(&self, outcome: &Outcome, events: Vec<Event>) {
         if !events.is_empty() {
-            self.recent().push(events);
+            self.recent().push(events, self.published.receiver_count() > 0);
         }
         if let Ok(answer) = outcome
             && let AnswerBody::Compacted { pending: true, .. } = answer.body

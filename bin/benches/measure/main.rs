@@ -265,9 +265,9 @@ fn key(number: u64) -> String {
 }
 
 fn value(number: u64) -> String {
-    let mut value = format!("{number}-");
-    value.extend(std::iter::repeat_n('v', VALUE_BYTES - value.len()));
-    value
+    let head = format!("{number}-");
+    let rest = "v".repeat(VALUE_BYTES - head.len());
+    head + &rest
 }
 
 /// Writes the keys 0 to `count` in transactions.

@@ -13,7 +13,7 @@ use crate::machine::tables::Table;
 const LEAF_ROWS_MAX: usize = 128;
 const LEAF_BYTES_MAX: usize = 16 * 1024;
 /// What a row takes beside its bytes.
-const ROW_BYTES: usize = 16;
+const ROW_BYTES: usize = size_of::<Span>();
 
 /// A row under its key, or that there is none any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,12 +33,34 @@ impl Slot<'_> {
     }
 }
 
+/// How many bytes two keys begin with in common.
+fn common_bytes(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// What stands for a key among others that begin with as many bytes in common: what comes next of
+/// it. A search compares these, side by side as they are, and seldom the keys, which are all over
+/// the memory.
+fn head(key: &[u8], common: usize) -> u32 {
+    let rest = key.get(common..).unwrap_or_default();
+    match rest.first_chunk() {
+        Some(head) => u32::from_be_bytes(*head),
+        None => {
+            let mut head = [0; 4];
+            head[..rest.len()].copy_from_slice(rest);
+            u32::from_be_bytes(head)
+        }
+    }
+}
+
 /// Neighbouring rows, in one piece of memory: to look for one touches little of it, and a row costs
 /// no allocation of its own.
 #[derive(Clone, Debug, Default)]
 struct Leaf {
     /// Where the rows are, in the order of their keys.
     spans: Vec<Span>,
+    /// How many bytes their keys have in common.
+    common: usize,
     /// The keys and rows, in the order they came in.
     bytes: Vec<u8>,
     /// How many of the bytes belong to rows that were replaced.
@@ -52,6 +74,8 @@ struct Span {
     key: u32,
     /// [`REMOVED`] if there is none.
     row: u32,
+    /// The key's, in its leaf.
+    head: u32,
 }
 
 const REMOVED: u32 = u32::MAX;
@@ -69,7 +93,16 @@ impl Leaf {
             let span = leaf.append(slot);
             leaf.spans.push(span);
         }
+        leaf.set_heads();
         leaf
+    }
+
+    fn set_heads(&mut self) {
+        let (Some(first), Some(last)) = (self.spans.first(), self.spans.last()) else { return };
+        self.common = common_bytes(self.slot(*first).key, self.slot(*last).key);
+        for place in 0..self.spans.len() {
+            self.spans[place].head = head(self.get(place).key, self.common);
+        }
     }
 
     fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
@@ -90,7 +123,13 @@ impl Leaf {
         // Most tables grow at their end.
         match self.spans.last() {
             Some(last) if self.slot(*last).key < key => Err(self.spans.len()),
-            _ => self.spans.binary_search_by(|span| self.slot(*span).key.cmp(key)),
+            Some(last) if !key.starts_with(&self.slot(*last).key[..self.common]) => Err(0),
+            _ => {
+                let head = head(key, self.common);
+                self.spans.binary_search_by(|span| {
+                    span.head.cmp(&head).then_with(|| self.slot(*span).key.cmp(key))
+                })
+            }
         }
     }
 
@@ -101,12 +140,17 @@ impl Leaf {
         }
         self.bytes.extend_from_slice(slot.key);
         self.bytes.extend_from_slice(slot.row.unwrap_or_default());
-        Span { at, key: slot.key.len() as u32, row }
+        Span { at, key: slot.key.len() as u32, row, head: head(slot.key, self.common) }
     }
 
     fn insert(&mut self, place: usize, slot: Slot<'_>) {
+        let is_alike =
+            self.spans.is_empty() || slot.key.starts_with(&self.get(0).key[..self.common]);
         let span = self.append(slot);
         self.spans.insert(place, span);
+        if !is_alike {
+            self.set_heads();
+        }
     }
 
     fn replace(&mut self, place: usize, slot: Slot<'_>) {
@@ -147,20 +191,66 @@ impl Leaf {
 struct Branch {
     /// No key in it is smaller, and none before it is as great.
     first: Arc<[u8]>,
+    /// The first key's.
+    head: u32,
     leaf: Arc<Leaf>,
 }
 
-impl Branch {
-    fn new(leaf: Leaf) -> Self {
-        Branch { first: leaf.get(0).key.into(), leaf: Arc::new(leaf) }
+/// Leaves in order, none of them empty.
+#[derive(Clone, Debug, Default)]
+struct Branches {
+    list: Vec<Branch>,
+    /// How many bytes their first keys have in common.
+    common: usize,
+}
+
+impl Branches {
+    /// The branch that has a key if any has.
+    fn find(&self, key: &[u8]) -> Option<usize> {
+        // Most tables grow at their end.
+        let last = self.list.last()?;
+        if *last.first <= *key {
+            return Some(self.list.len() - 1);
+        }
+        if !key.starts_with(&last.first[..self.common]) {
+            return None;
+        }
+        let head = head(key, self.common);
+        let is_before =
+            |branch: &Branch| branch.head.cmp(&head).then_with(|| (*branch.first).cmp(key)).is_le();
+        self.list.partition_point(is_before).checked_sub(1)
+    }
+
+    fn insert(&mut self, at: usize, leaf: Leaf) {
+        let first = leaf.get(0).key.into();
+        self.list.insert(at, Branch { first, head: 0, leaf: Arc::new(leaf) });
+        self.set_head(at);
+    }
+
+    /// A smaller key is the first of a branch.
+    fn set_first(&mut self, at: usize, first: &[u8]) {
+        self.list[at].first = first.into();
+        self.set_head(at);
+    }
+
+    fn set_head(&mut self, at: usize) {
+        let (Some(first), Some(last)) = (self.list.first(), self.list.last()) else { return };
+        let common = common_bytes(&first.first, &last.first);
+        if common == self.common {
+            self.list[at].head = head(&self.list[at].first, common);
+            return;
+        }
+        self.common = common;
+        for branch in &mut self.list {
+            branch.head = head(&branch.first, common);
+        }
     }
 }
 
 /// Rows of all tables.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Recent {
-    /// Of each table, leaves in order, none of them empty.
-    tables: [Arc<Vec<Branch>>; Table::ALL.len()],
+    tables: [Arc<Branches>; Table::ALL.len()],
     bytes: usize,
 }
 
@@ -173,12 +263,11 @@ impl Recent {
     pub(super) fn put(&mut self, table: Table, slot: Slot<'_>) {
         self.bytes += slot.weight();
         let branches = Arc::make_mut(&mut self.tables[table as usize]);
-        let at = branch_of(branches, slot.key).unwrap_or_default();
-        let Some(Branch { first, leaf }) = branches.get_mut(at) else {
-            branches.push(Branch::new(Leaf::of([slot].into_iter())));
-            return;
+        let at = branches.find(slot.key).unwrap_or_default();
+        let Some(branch) = branches.list.get_mut(at) else {
+            return branches.insert(at, Leaf::of([slot].into_iter()));
         };
-        let leaf = Arc::make_mut(leaf);
+        let leaf = Arc::make_mut(&mut branch.leaf);
         let second = match leaf.find(slot.key) {
             Ok(place) => {
                 self.bytes -= leaf.get(place).weight();
@@ -191,14 +280,15 @@ impl Recent {
             }
             Err(place) => {
                 leaf.insert(place, slot);
+                let second = leaf.split();
                 if place == 0 {
-                    *first = slot.key.into();
+                    branches.set_first(at, slot.key);
                 }
-                leaf.split()
+                second
             }
         };
         if let Some(second) = second {
-            branches.insert(at + 1, Branch::new(second));
+            branches.insert(at + 1, second);
         }
     }
 
@@ -215,13 +305,13 @@ impl Recent {
 
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Option<Slot<'_>> {
         let branches = &self.tables[table as usize];
-        let leaf = &branches[branch_of(branches, key)?].leaf;
+        let leaf = &branches.list[branches.find(key)?].leaf;
         leaf.find(key).ok().map(|place| leaf.get(place))
     }
 
     /// The rows between two bounds, in ascending order or from the end.
     pub(super) fn range(&self, table: Table, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Walk<'_> {
-        let branches = &self.tables[table as usize][..];
+        let branches = &self.tables[table as usize].list[..];
         let from = match start {
             Bound::Unbounded => Place { branch: 0, slot: 0 },
             Bound::Included(key) => place(branches, |held| held < key),
@@ -238,19 +328,10 @@ impl Recent {
     /// Everything, table by table.
     pub(super) fn rows(&self) -> impl Iterator<Item = (Table, Slot<'_>)> {
         Table::ALL.into_iter().flat_map(|table| {
-            let branches = self.tables[table as usize].iter();
+            let branches = self.tables[table as usize].list.iter();
             branches.flat_map(|branch| branch.leaf.slots()).map(move |slot| (table, slot))
         })
     }
-}
-
-/// The branch that has a key if any has.
-fn branch_of(branches: &[Branch], key: &[u8]) -> Option<usize> {
-    // Most tables grow at their end.
-    if branches.last().is_some_and(|branch| *branch.first <= *key) {
-        return Some(branches.len() - 1);
-    }
-    branches.partition_point(|branch| *branch.first <= *key).checked_sub(1)
 }
 
 /// The place before a row; the one after a leaf's last row is the next leaf's first.
