@@ -133,9 +133,9 @@ pub const TRANSFER_MAX: Duration = Duration::from_secs(2);
 pub const TRANSFER_STOP_MAX: Duration = Duration::from_secs(1);
 /// How often a leader that is to hand over looks how far the chosen one has come.
 pub const LAG_LOOK: Duration = Duration::from_millis(10);
-/// Most entries by which the log of a chosen leader may lag: the group takes no writes until it has
-/// caught up.
-pub const TRANSFER_LAG_ENTRIES_MAX: u64 = 10_000;
+/// How long ago a member may have been without an entry and still keep up: not longer than a
+/// follower waits for its leader, for so long a group may wait for it once it votes or is to lead.
+pub const LAG_MAX: Duration = Duration::from_millis(500);
 /// How long a change of a group's members may take before its outcome is called unknown.
 pub const MEMBERS_CHANGE_MAX: Duration = Duration::from_secs(10);
 
@@ -513,6 +513,8 @@ const _: () = {
     assert!(LANE_MESSAGE_BYTES_MAX + LANE_WINDOW_BYTES <= u32::MAX as usize);
     assert!(CALLS_PEER_BYTES_MAX <= u32::MAX as usize);
     assert!(HTTP_DRAIN_MAX.as_secs() < PART_STOP_MAX.as_secs());
+    assert!(LAG_LOOK.as_millis() < LAG_MAX.as_millis());
+    assert!(LAG_MAX.as_millis() < TRANSFER_MAX.as_millis());
     assert!(TRANSFER_STOP_MAX.as_secs() < PART_STOP_MAX.as_secs());
     assert!(PART_STOP_MAX.as_secs() < SHUTDOWN_MAX.as_secs());
 };
@@ -522,11 +524,6 @@ pub const ROSTER_WAIT: Duration = Duration::from_secs(5);
 
 /// How long the roster rests when its replica has ended: it is started again meanwhile.
 pub const ROSTER_RETRY: Duration = Duration::from_millis(100);
-
-/// How far behind its leader's last entry a replica may be and count as caught up. Under load a
-/// replica is always some entries behind; this many are sent and applied within a fraction of an
-/// election timeout.
-pub const CAUGHT_UP_ENTRIES: u64 = 4_096;
 
 /// How often placement looks while a group is not as wanted.
 pub const PLACEMENT_LOOK: Duration = Duration::from_millis(50);

@@ -4,7 +4,7 @@
 //! to be asked; what the next one is, `roster::placement` decides. A step that fails is decided
 //! anew from what is then the case.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -15,10 +15,10 @@ use super::groups::Groups;
 use super::roster::Members;
 use super::service::service_part;
 use super::supervisor::ChildSpec;
-use crate::limits::{CAUGHT_UP_ENTRIES, PLACEMENT_LOOK, PLACEMENT_REST, PLACEMENT_STEP_MAX};
+use crate::limits::{PLACEMENT_LOOK, PLACEMENT_REST, PLACEMENT_STEP_MAX};
 use crate::net::Peers;
-use crate::raft::{ChangeFailed, Dropped, Replica};
-use crate::roster::placement::{GroupFacts, Step, Wanted, next_step};
+use crate::raft::{ChangeFailed, Dropped, Pace, Replica};
+use crate::roster::placement::{GroupFacts, Step, next_step};
 use crate::status::Role;
 use crate::types::{GroupId, NodeId};
 
@@ -46,11 +46,18 @@ pub(super) fn placement_part(placement: Placement) -> ChildSpec {
 impl Placement {
     async fn run(self) {
         let mut roster = self.members.changes();
+        let mut paces = BTreeMap::new();
         loop {
             let wanted = roster.borrow_and_update().wanted();
-            let led = self.groups.running().into_iter().filter(|(_, replica)| leads(replica));
-            let steps = led.map(|(group, replica)| self.look(group, replica, &wanted));
-            let moved = join_all(steps).await.contains(&true);
+            let led: BTreeMap<GroupId, Replica> =
+                self.groups.running().into_iter().filter(|(_, replica)| leads(replica)).collect();
+            paces.retain(|group, _| led.contains_key(group));
+            let steps = led.into_iter().filter_map(|(group, replica)| {
+                let pace = paces.entry(group).or_insert_with(|| Pace::new(&replica));
+                let step = next_step(&wanted, &self.facts(&replica, pace))?;
+                Some(take(group, replica, step))
+            });
+            let moved = !join_all(steps).await.is_empty();
             // What was decided may make the next step possible; otherwise things change slowly,
             // but for the roster itself.
             tokio::select! {
@@ -61,28 +68,8 @@ impl Placement {
         }
     }
 
-    /// Takes the next step of one group, if there is one. True if the group is not yet as wanted.
-    async fn look(&self, group: GroupId, replica: Replica, wanted: &Wanted) -> bool {
-        let facts = self.facts(&replica);
-        let Some(step) = next_step(wanted, &facts) else { return false };
-        tracing::info!(%group, ?step, "the group's membership changes");
-        match timeout(PLACEMENT_STEP_MAX, carry_out(&replica, step)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%group, %error, "a change of membership failed"),
-            Err(_) => tracing::warn!(%group, "a change of membership takes long"),
-        }
-        true
-    }
-
-    fn facts(&self, replica: &Replica) -> GroupFacts {
+    fn facts(&self, replica: &Replica, pace: &mut Pace) -> GroupFacts {
         let members = replica.members();
-        let last = replica.last_log_index().unwrap_or(0);
-        let caught_up = replica
-            .progress()
-            .into_iter()
-            .filter(|(_, matched)| matched + CAUGHT_UP_ENTRIES >= last)
-            .map(|(node, _)| node)
-            .collect();
         let roster = self.members.roster();
         let connected: BTreeSet<_> = self
             .peers
@@ -98,7 +85,7 @@ impl Placement {
         GroupFacts {
             leader: self.me,
             alive: members.voters.union(&members.learners).copied().filter(is_alive).collect(),
-            caught_up,
+            caught_up: pace.keep_up(replica),
             is_joint: members.is_joint,
             voters: members.voters,
             learners: members.learners,
@@ -108,6 +95,16 @@ impl Placement {
 
 fn leads(replica: &Replica) -> bool {
     replica.status().role == Role::Leader
+}
+
+/// Takes a step of one group; whatever it comes to, the group is not yet as wanted.
+async fn take(group: GroupId, replica: Replica, step: Step) {
+    tracing::info!(%group, ?step, "the group's membership changes");
+    match timeout(PLACEMENT_STEP_MAX, carry_out(&replica, step)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%group, %error, "a change of membership failed"),
+        Err(_) => tracing::warn!(%group, "a change of membership takes long"),
+    }
 }
 
 async fn carry_out(replica: &Replica, step: Step) -> Result<(), ChangeFailed> {

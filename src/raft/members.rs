@@ -20,9 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::replica::Replica;
 use super::types::TypeConfig;
-use crate::limits::{
-    LAG_LOOK, MEMBERS_CHANGE_MAX, TRANSFER_LAG_ENTRIES_MAX, TRANSFER_MAX, TRANSFER_STOP_MAX,
-};
+use crate::limits::{LAG_LOOK, LAG_MAX, MEMBERS_CHANGE_MAX, TRANSFER_MAX, TRANSFER_STOP_MAX};
 use crate::types::{GroupId, NodeId};
 
 /// Who belongs to a group, as this replica knows it.
@@ -241,18 +239,19 @@ impl Replica {
         }
     }
 
-    /// Waits until a voter answers and has nearly all of the log.
+    /// Waits until a voter answers and keeps up with the log.
     async fn await_readiness(&self, node: NodeId) -> Result<(), ChangeFailed> {
         let group = self.group();
         let deadline = Instant::now() + TRANSFER_MAX;
+        let mut pace = Pace::new(self);
         loop {
-            let has = self.progress().get(&node).copied();
-            let entries = self.last_log_index().unwrap_or(0).saturating_sub(has.unwrap_or(0));
             let answers = self.hears(node);
-            if answers && entries <= TRANSFER_LAG_ENTRIES_MAX {
+            if answers && pace.keep_up(self).contains(&node) {
                 return Ok(());
             }
             if Instant::now() >= deadline {
+                let has = self.progress().get(&node).copied().unwrap_or(0);
+                let entries = self.last_log_index().unwrap_or(0).saturating_sub(has);
                 return Err(match answers {
                     true => ChangeFailed::Lags { group, node, entries },
                     false => ChangeFailed::Silent { group, node },
@@ -311,6 +310,33 @@ impl Replica {
         {
             tracing::info!(group = %self.group(), %error, "the lead was not handed over");
         }
+    }
+}
+
+/// Tells which members keep up with a log that may grow all the while: they have all of it that
+/// was there at some moment of the last [`LAG_MAX`]. Entries differ in size by far too much for a
+/// count of them to say so.
+#[derive(Debug)]
+pub struct Pace {
+    since: Instant,
+    /// The last entry then.
+    last: u64,
+}
+
+impl Pace {
+    /// Begins to look. Until the log grows, those keep up that have all of it.
+    pub fn new(replica: &Replica) -> Pace {
+        Pace { since: Instant::now(), last: replica.last_log_index().unwrap_or(0) }
+    }
+
+    /// The members that keep up; none unless the replica leads. To be asked more often than
+    /// [`LAG_MAX`], or who has not the very last entry is never among them.
+    pub fn keep_up(&mut self, replica: &Replica) -> BTreeSet<NodeId> {
+        if self.since.elapsed() > LAG_MAX {
+            *self = Pace::new(replica);
+        }
+        let progress = replica.progress().into_iter();
+        progress.filter(|(_, has)| *has >= self.last).map(|(node, _)| node).collect()
     }
 }
 

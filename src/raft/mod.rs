@@ -36,7 +36,7 @@ mod watch;
 pub use contacts::{Directory, Transport};
 pub use inbound::{FindReplica, Inbound};
 pub use machine::SnapshotData;
-pub use members::{ChangeFailed, Dropped, GroupMembers};
+pub use members::{ChangeFailed, Dropped, GroupMembers, Pace};
 pub use replica::{Failed, Leadership, LeaseTtl, Origin, Replica, ReplicaSpec};
 pub use settings::RaftTimes;
 pub use watch::{GroupWatch, WatchBatch, WatchEvent, WatchRequest};

@@ -64,6 +64,38 @@ async fn three_nodes_from_one_ticket_are_one_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_votes_without_the_data_however_few_entries_it_is_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = builder(dir.path(), 1).start().await.expect("the first node starts");
+    let mebibyte = vec![b'x'; 1024 * 1024];
+    for n in 0..48 {
+        first.client().put(format!("large {n}"), mebibyte.clone()).await.expect("a write");
+    }
+    let shard = |node: &KvService| {
+        let groups = node.groups();
+        groups.into_iter().find(|group| group.group == GroupId::FIRST_SHARD).expect("it is there")
+    };
+    let written = shard(&first).applied_index;
+    let ticket = ticket(&first).await;
+    let mut others = Vec::new();
+    for node in 2..=3 {
+        let joining = builder(dir.path(), node).join(ticket.clone()).start();
+        others.push(joining.await.expect("the ticket is good"));
+    }
+    until("three vote", async || {
+        let votes = shard(&first).voters;
+        for other in others.iter().filter(|other| votes.contains(&other.node().node_id)) {
+            // A vote is decided by the log; that is applied a moment later.
+            assert!(shard(other).last_log_index >= written, "{:?}", shard(other));
+        }
+        votes.len() == 3
+    })
+    .await;
+    others.push(first);
+    shutdown(others).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_slept_through_an_admission_follows_whom_it_has_never_heard_of() {
     let dir = tempfile::tempdir().unwrap();
     let mut nodes = three(dir.path()).await;
