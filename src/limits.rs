@@ -96,6 +96,9 @@ pub const PROPOSE_BATCH_MAX: usize = 512;
 /// Most steps of Raft that one group has under way at once: enough that the next is replicated
 /// while the one before is on its way to disk, few enough that proposals gather meanwhile.
 pub const PROPOSE_BATCHES_MAX: usize = 4;
+/// How often those who are about to propose or to read get their turn before the ones that came
+/// first go, while each turn brings more.
+pub const COMPANY_TURNS_MAX: usize = 8;
 /// Most linearizable reads of one group that wait for a confirmation. Past it: `Busy`.
 pub const READS_WAITING_MAX: usize = 65_536;
 /// Most entries applied in one state transaction: bounds how long a read transaction waits to

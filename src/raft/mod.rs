@@ -8,10 +8,11 @@
 //! - `log`, `machine`, `types`: openraft's storage on ours.
 //! - `network`, `append`, `sending`, `contacts`: to other replicas. `inbound`, `receiving`: from
 //!   them. `messages`: what they say, as bytes.
-//! - `proposals`, `reads`, `watch`, `hub`, `leases`, `keeper`, `vital`: what a replica does for
-//!   its callers and by itself.
+//! - `proposals`, `reads`, `company`, `watch`, `hub`, `leases`, `keeper`, `vital`: what a replica
+//!   does for its callers and by itself.
 
 mod append;
+mod company;
 mod contacts;
 mod hub;
 mod inbound;

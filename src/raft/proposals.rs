@@ -14,6 +14,7 @@ use openraft::raft::WriteResult;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::company::take_together;
 use super::machine::Machine;
 use super::types::{Proposal, TypeConfig};
 use super::vital::Vital;
@@ -104,13 +105,14 @@ fn unknown(reason: &str) -> NoAnswer {
     NoAnswer::Unknown { reason: reason.into() }
 }
 
-/// Takes all that wait, hands them to Raft in one step, and goes on; a few steps may be under way
-/// at once.
+/// Takes all that come together, hands them to Raft in one step, and goes on; a few steps may be
+/// under way at once.
 async fn gather(raft: Raft, mut waiting: mpsc::Receiver<Waiting>, tasks: Tasks) {
     let steps = Arc::new(Semaphore::new(PROPOSE_BATCHES_MAX));
     let mut batch = Vec::new();
     while let Ok(step) = steps.clone().acquire_owned().await {
-        if waiting.recv_many(&mut batch, PROPOSE_BATCH_MAX).await == 0 {
+        take_together(&mut waiting, &mut batch, PROPOSE_BATCH_MAX).await;
+        if batch.is_empty() {
             return;
         }
         let (proposals, answers): (Vec<_>, VecDeque<_>) =
