@@ -466,6 +466,47 @@ pub const HTTP_LEAVE_MAX: Duration = Duration::from_secs(5);
 /// is lowered to this.
 pub const HTTP_LEASES_PAGE_MAX: u64 = 1_000;
 
+// --- the roster, placement, and acts on the cluster ---
+
+/// How long the roster waits for the meta group's replica before it looks again.
+pub const ROSTER_WAIT: Duration = Duration::from_secs(5);
+/// How long the roster rests when its replica has ended: it is started again meanwhile.
+pub const ROSTER_RETRY: Duration = Duration::from_millis(100);
+/// How often placement looks while a group is not as wanted.
+pub const PLACEMENT_LOOK: Duration = Duration::from_millis(50);
+/// How often placement looks when all is as wanted: whether a member has caught up or died is told
+/// by nobody.
+pub const PLACEMENT_REST: Duration = Duration::from_millis(250);
+/// How long placement waits for one change of membership before it looks anew.
+pub const PLACEMENT_STEP_MAX: Duration = Duration::from_secs(10);
+/// How long an act on the cluster waits for this node's own replica to see what the others have
+/// decided, before it asks them: several times what that takes.
+pub const CLUSTER_FOLLOW_MAX: Duration = Duration::from_millis(500);
+/// How long the hand-over of a group's lead may take in all; past it the caller asks again.
+pub const HANDOVER_MAX: Duration = Duration::from_secs(8);
+/// How long to wait before looking again for a leader that has just changed.
+pub const HANDOVER_RETRY: Duration = Duration::from_millis(50);
+/// How often an act on the cluster is decided anew because the records changed in between. Past it
+/// the caller is told that many act at once.
+pub const CLUSTER_DECIDE_TRIES_MAX: usize = 16;
+/// How often the leader of the meta group looks whether members that leave have left.
+pub const DEPARTURES_LOOK: Duration = Duration::from_millis(100);
+/// How often it looks whether any leave; it is told of changes anyway.
+pub const DEPARTURES_REST: Duration = Duration::from_secs(10);
+/// Longest question or answer of a join, in bytes: a ticket and a description, or the members with
+/// their addresses. Past it the link is closed.
+pub const JOIN_BYTES_MAX: usize = 1024 * 1024;
+/// How long one node may take to answer who wants to join: it may have to find a leader first.
+pub const JOIN_ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long a node asks in all before it tells the person who waits.
+pub const JOIN_ASK_MAX: Duration = Duration::from_secs(60);
+/// How long a node that was told to ask again waits.
+pub const JOIN_RETRY: Duration = Duration::from_millis(500);
+/// How long a node rests after it has asked the others whether whom it turned away is a member,
+/// or has told them in vain where it is: strangers that knock often cost a read of the roster a
+/// second, and no more.
+pub const NEWS_PAUSE: Duration = Duration::from_secs(1);
+
 const _: () = {
     assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX <= TXN_BYTES_MAX);
     assert!(2 * FRAME_BYTES_MAX as u64 <= SEGMENT_BYTES);
@@ -521,57 +562,3 @@ const _: () = {
     assert!(TRANSFER_STOP_MAX.as_secs() < PART_STOP_MAX.as_secs());
     assert!(PART_STOP_MAX.as_secs() < SHUTDOWN_MAX.as_secs());
 };
-
-/// How long the roster waits for the meta group's replica before it looks again.
-pub const ROSTER_WAIT: Duration = Duration::from_secs(5);
-
-/// How long the roster rests when its replica has ended: it is started again meanwhile.
-pub const ROSTER_RETRY: Duration = Duration::from_millis(100);
-
-/// How often placement looks while a group is not as wanted.
-pub const PLACEMENT_LOOK: Duration = Duration::from_millis(50);
-
-/// How often placement looks when all is as wanted: whether a member has caught up or died is told
-/// by nobody.
-pub const PLACEMENT_REST: Duration = Duration::from_millis(250);
-
-/// How long placement waits for one change of membership before it looks anew.
-pub const PLACEMENT_STEP_MAX: Duration = Duration::from_secs(10);
-
-/// How long an act on the cluster waits for this node's own replica to see what the others have
-/// decided, before it asks them: several times what that takes.
-pub const CLUSTER_FOLLOW_MAX: Duration = Duration::from_millis(500);
-
-/// How long the hand-over of a group's lead may take in all; past it the caller asks again.
-pub const HANDOVER_MAX: Duration = Duration::from_secs(8);
-
-/// How long to wait before looking again for a leader that has just changed.
-pub const HANDOVER_RETRY: Duration = Duration::from_millis(50);
-
-/// How often an act on the cluster is decided anew because the records changed in between. Past it
-/// the caller is told that many act at once.
-pub const CLUSTER_DECIDE_TRIES_MAX: usize = 16;
-
-/// How often the leader of the meta group looks whether members that leave have left.
-pub const DEPARTURES_LOOK: Duration = Duration::from_millis(100);
-
-/// How often it looks whether any leave; it is told of changes anyway.
-pub const DEPARTURES_REST: Duration = Duration::from_secs(10);
-
-/// Longest question or answer of a join, in bytes: a ticket and a description, or the members with
-/// their addresses. Past it the link is closed.
-pub const JOIN_BYTES_MAX: usize = 1024 * 1024;
-
-/// How long one node may take to answer who wants to join: it may have to find a leader first.
-pub const JOIN_ANSWER_MAX: Duration = Duration::from_secs(10);
-
-/// How long a node asks in all before it tells the person who waits.
-pub const JOIN_ASK_MAX: Duration = Duration::from_secs(60);
-
-/// How long a node that was told to ask again waits.
-pub const JOIN_RETRY: Duration = Duration::from_millis(500);
-
-/// How long a node rests after it has asked the others whether whom it turned away is a member,
-/// or has told them in vain where it is: strangers that knock often cost a read of the roster a
-/// second, and no more.
-pub const NEWS_PAUSE: Duration = Duration::from_secs(1);
