@@ -11,6 +11,7 @@ use super::AtNode;
 use super::decode::Params;
 use super::json;
 use super::problem::Problem;
+use crate::net::KnownAddress;
 use crate::node::{GroupFacts, MemberFacts};
 use crate::roster::records::State as Standing;
 use crate::types::{NodeId, Revision};
@@ -21,6 +22,7 @@ struct ClusterForm<'a> {
     name: &'a str,
     /// The revision of the members and tickets that this node has seen.
     revision: Revision,
+    now_s: u64,
     node: NodeForm<'a>,
     members: Vec<MemberForm>,
     groups: Vec<GroupForm>,
@@ -46,11 +48,27 @@ struct MemberForm {
     connected: bool,
     heard_ms: Option<u64>,
     reached_at: Option<String>,
+    known: Vec<KnownForm>,
+}
+
+/// Where a node would look for a member.
+#[derive(Serialize)]
+struct KnownForm {
+    address: String,
+    source: &'static str,
+    noted_s: u64,
+}
+
+impl KnownForm {
+    fn of(known: KnownAddress) -> Self {
+        let KnownAddress { address, source, noted_s } = known;
+        KnownForm { address: address.to_string(), source: source.as_str(), noted_s }
+    }
 }
 
 impl MemberForm {
     fn of(facts: MemberFacts) -> Self {
-        let MemberFacts { member, is_connected, heard, reached_at } = facts;
+        let MemberFacts { member, is_connected, heard, reached_at, known } = facts;
         MemberForm {
             node: member.node,
             name: member.name,
@@ -66,6 +84,7 @@ impl MemberForm {
             connected: is_connected,
             heard_ms: heard.map(|heard| u64::try_from(heard.as_millis()).unwrap_or(u64::MAX)),
             reached_at: reached_at.map(|address| address.to_string()),
+            known: known.into_iter().map(KnownForm::of).collect(),
         }
     }
 }
@@ -120,6 +139,7 @@ pub(super) async fn show(
         id: identity.cluster_id.to_string(),
         name: &identity.cluster_name,
         revision: cluster.roster().revision(),
+        now_s: cluster.now_s(),
         node: NodeForm {
             id: identity.node_id,
             endpoint_id: &identity.endpoint_id.to_string(),

@@ -67,6 +67,17 @@ pub struct AddressBook {
     file: Option<(Arc<dyn Disk>, PathBuf)>,
 }
 
+impl AddressSource {
+    /// As it is printed and sent.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AddressSource::Ticket => "ticket",
+            AddressSource::Roster => "roster",
+            AddressSource::Live => "live",
+        }
+    }
+}
+
 impl fmt::Debug for AddressBook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "AddressBook({} peers)", self.entries.len())

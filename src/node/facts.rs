@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::cluster::Cluster;
+use crate::net::KnownAddress;
 use crate::raft::Replica;
 use crate::roster::records::Member;
 use crate::status::GroupStatus;
@@ -24,6 +25,8 @@ pub struct MemberFacts {
     pub heard: Option<Duration>,
     /// Where it is reached.
     pub reached_at: Option<SocketAddr>,
+    /// Where this node would look for it, the newest first.
+    pub known: Vec<KnownAddress>,
 }
 
 /// A group that this node holds.
@@ -52,6 +55,7 @@ impl Cluster {
                     is_connected: true,
                     heard: Some(Duration::ZERO),
                     reached_at: None,
+                    known: Vec::new(),
                 };
             }
             let peer = peers.iter().find(|peer| peer.peer == member.endpoint);
@@ -60,6 +64,7 @@ impl Cluster {
                 is_connected: peer.is_some_and(|peer| peer.connected_since.is_some()),
                 heard: peer.and_then(|peer| peer.heard).map(|at| now.duration_since(at)),
                 reached_at: peer.and_then(|peer| peer.address),
+                known: self.inner.peers.known_addresses(member.endpoint),
             }
         };
         self.roster().present().map(facts).collect()

@@ -105,8 +105,12 @@ pub(crate) enum Cmd {
         aspen ticket list")]
     Ticket(TicketArgs),
     /// List the members of the cluster.
-    #[command(after_help = "Example:\n  aspen members")]
-    Members,
+    #[command(after_help = "Examples:\n  aspen members\n  aspen members --addresses")]
+    Members {
+        /// Where the node would look for each: who said so, and when.
+        #[arg(long)]
+        addresses: bool,
+    },
     /// Take a node out of its cluster: what it leads and holds is handed over first.
     #[command(after_help = "Example:\n  aspen leave --node http://127.0.0.1:4680")]
     Leave,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::client::{self, Node, Request};
@@ -28,6 +28,28 @@ struct Member {
     version: String,
     connected: bool,
     heard_ms: Option<u64>,
+}
+
+/// Where the node would look for a member.
+#[derive(Debug, Deserialize, Serialize)]
+struct Known {
+    address: String,
+    source: String,
+    noted_s: u64,
+}
+
+/// The same, of all members.
+#[derive(Debug, Deserialize)]
+struct Whereabouts {
+    now_s: u64,
+    members: Vec<Found>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Found {
+    node: u64,
+    name: String,
+    known: Vec<Known>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,6 +86,28 @@ pub(crate) async fn list(node: Node, json: bool) -> Result<(), Failure> {
     output::line(&output::table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>()))
 }
 
+/// Prints where the node would look for the other members.
+pub(crate) async fn addresses(node: Node, json: bool) -> Result<(), Failure> {
+    let answer = node.ask(Request::read(Method::GET, "/v1/cluster")).await?;
+    let Whereabouts { now_s, members } = answer.json()?;
+    if json {
+        return members.iter().try_for_each(output::json_line);
+    }
+    let heading = ["NODE", "NAME", "ADDRESS", "FROM", "WHEN"].map(str::to_owned).to_vec();
+    let rows = members.iter().flat_map(|member| {
+        member.known.iter().map(|known| {
+            vec![
+                member.node.to_string(),
+                some_or(&member.name, "-"),
+                known.address.clone(),
+                known.source.clone(),
+                ago(Duration::from_secs(now_s.saturating_sub(known.noted_s))),
+            ]
+        })
+    });
+    output::line(&output::table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>()))
+}
+
 /// Enough of a key to tell members apart; `--json` has all of it.
 const ENDPOINT_CHARS: usize = 10;
 
@@ -89,12 +133,15 @@ fn link_of(member: &Member) -> String {
     match (member.connected, member.heard_ms) {
         (true, _) => "up".to_owned(),
         (false, Some(ms)) => {
-            // No time is shown shorter than a second, and none in more detail.
-            let whole_seconds = Duration::from_secs((ms / 1_000).max(1));
-            format!("heard {} ago", duration_text(whole_seconds))
+            format!("heard {}", ago(Duration::from_millis(ms)))
         }
         (false, None) => "never heard".to_owned(),
     }
+}
+
+/// No time is shown shorter than a second, and none in more detail.
+fn ago(time: Duration) -> String {
+    format!("{} ago", duration_text(Duration::from_secs(time.as_secs().max(1))))
 }
 
 /// Takes the node out of its cluster and waits until it has left.

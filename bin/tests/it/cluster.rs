@@ -103,6 +103,15 @@ fn three_processes_from_one_ticket_are_a_cluster_that_outlives_its_leader() {
     assert!(rows[0].starts_with("NODE  NAME  ROLE   STATE   GROUPS"), "{listed}");
     assert!(rows[1].starts_with("1     one   voter  active  "), "{listed}");
     assert_eq!(rows.len(), 4, "{listed}");
+    let known = three.nodes[1].printed(&["members", "--addresses"]);
+    let rows: Vec<&str> = known.lines().collect();
+    assert!(rows[0].starts_with("NODE  NAME  ADDRESS"), "{known}");
+    let of = |number: &str| rows.iter().find(|row| row.starts_with(number)).copied();
+    assert!(
+        of("1  ").is_some_and(|row| row.contains("127.0.0.1:") && row.ends_with(" ago")),
+        "{known}"
+    );
+    assert!(of("2  ").is_none() && of("3  ").is_some(), "{known}");
 
     let leader = leader_of(&three.nodes[0], 1).expect("a leader");
     let (its_dir, its_node) = three.take(leader);

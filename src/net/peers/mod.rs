@@ -35,7 +35,7 @@ pub use lanes::{Lane, LaneEnded};
 pub use peer::PeerFacts;
 pub use serve::{Refused, RefusedCode, Serve};
 
-use super::book::{AddressBook, AddressSource};
+use super::book::{AddressBook, AddressSource, KnownAddress};
 use crate::limits::{BOOK_SAVE_PAUSE, PEERS_MAX, SUSPECT_AGE_MIN};
 use crate::seams::network::{CloseCode, Link, LinkLost, Network, Protocol, StreamIn, StreamOut};
 use crate::seams::{self, Random, Tasks};
@@ -251,9 +251,9 @@ impl Peers {
         self.inner.changes.subscribe()
     }
 
-    /// Where peers were last known to be, the newest first.
-    pub fn known_addresses(&self, peer: EndpointId) -> Vec<SocketAddr> {
-        self.inner.addresses(peer)
+    /// Where a peer was last known to be, who said so and when, the newest first.
+    pub fn known_addresses(&self, peer: EndpointId) -> Vec<KnownAddress> {
+        self.inner.book().addresses(peer).to_vec()
     }
 }
 
