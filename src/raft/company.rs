@@ -41,16 +41,18 @@ mod tests {
     use tokio::sync::Barrier;
 
     use super::*;
+    use crate::seams::Tasks;
 
     const WRITERS: usize = 64;
 
     #[tokio::test]
     async fn those_woken_together_are_taken_together() {
+        let tasks = Tasks::new();
         let (queue, mut waiting) = mpsc::channel(WRITERS);
         let answered = Arc::new(Barrier::new(WRITERS));
         for writer in 0..WRITERS {
             let (queue, answered) = (queue.clone(), answered.clone());
-            tokio::spawn(async move {
+            tasks.spawn(async move {
                 answered.wait().await;
                 // Some have more to do before they ask again.
                 for _ in 0..writer % 4 {
