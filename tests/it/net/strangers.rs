@@ -34,8 +34,9 @@ async fn a_strangers_key_gets_a_close_code_and_no_data_on_every_protocol() {
 async fn a_protocol_that_is_not_ours_ends_in_the_handshake() {
     let node = Node::start().await;
     let raw = Raw::start().await;
-    assert!(raw.try_connect(&node, "aspen/raft/2").await.is_err());
-    assert!(raw.try_connect(&node, "h3").await.is_err());
+    for alpn in ["aspen/raft/2", "/iroh-gossip/1", "h3"] {
+        assert!(raw.try_connect(&node, alpn).await.is_err(), "{alpn}");
+    }
     assert_eq!(node.server.touched(), 0);
 }
 
