@@ -99,11 +99,8 @@ fn run() -> Result<(), Failure> {
                 at_node(&client, async |node| commands::ticket::revoke(node, id, json).await)
             }
         },
-        Cmd::Members { addresses: false } => {
-            at_node(&client, async |node| commands::members::list(node, json).await)
-        }
-        Cmd::Members { addresses: true } => {
-            at_node(&client, async |node| commands::members::addresses(node, json).await)
+        Cmd::Members { addresses } => {
+            at_node(&client, async |node| commands::members::list(node, addresses, json).await)
         }
         Cmd::Leave => at_node(&client, async |node| commands::members::leave(node, json).await),
         Cmd::Remove { member } => {

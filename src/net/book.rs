@@ -39,6 +39,17 @@ pub enum AddressSource {
     Live,
 }
 
+impl AddressSource {
+    /// As it is printed and sent.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AddressSource::Ticket => "ticket",
+            AddressSource::Roster => "roster",
+            AddressSource::Live => "live",
+        }
+    }
+}
+
 /// One address of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownAddress {
@@ -65,17 +76,6 @@ pub struct AddressBook {
     notes: u64,
     wall: Arc<dyn WallClock>,
     file: Option<(Arc<dyn Disk>, PathBuf)>,
-}
-
-impl AddressSource {
-    /// As it is printed and sent.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            AddressSource::Ticket => "ticket",
-            AddressSource::Roster => "roster",
-            AddressSource::Live => "live",
-        }
-    }
 }
 
 impl fmt::Debug for AddressBook {

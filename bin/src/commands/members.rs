@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::client::{self, Node, Request};
@@ -14,6 +14,7 @@ use crate::output;
 /// What a node says of its cluster, as far as it is shown here.
 #[derive(Debug, Deserialize)]
 struct Cluster {
+    now_s: u64,
     members: Vec<Member>,
     groups: Vec<Group>,
 }
@@ -28,28 +29,15 @@ struct Member {
     version: String,
     connected: bool,
     heard_ms: Option<u64>,
+    known: Vec<Known>,
 }
 
 /// Where the node would look for a member.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize)]
 struct Known {
     address: String,
     source: String,
     noted_s: u64,
-}
-
-/// The same, of all members.
-#[derive(Debug, Deserialize)]
-struct Whereabouts {
-    now_s: u64,
-    members: Vec<Found>,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-struct Found {
-    node: u64,
-    name: String,
-    known: Vec<Known>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,8 +48,8 @@ struct Group {
     learners: Vec<u64>,
 }
 
-/// Prints the members, each with what it is to the groups.
-pub(crate) async fn list(node: Node, json: bool) -> Result<(), Failure> {
+/// Prints the members, each with what it is to the groups or with where it would be looked for.
+pub(crate) async fn list(node: Node, addresses: bool, json: bool) -> Result<(), Failure> {
     let answer = node.ask(Request::read(Method::GET, "/v1/cluster")).await?;
     let document: Value = answer.json()?;
     let cluster = Cluster::deserialize(&document).map_err(client::not_understood)?;
@@ -69,6 +57,11 @@ pub(crate) async fn list(node: Node, json: bool) -> Result<(), Failure> {
         let members = document["members"].as_array().into_iter().flatten();
         return members.into_iter().try_for_each(output::json_line);
     }
+    let rows = if addresses { whereabouts(&cluster) } else { standing(&cluster) };
+    output::line(&output::table(&rows))
+}
+
+fn standing(cluster: &Cluster) -> Vec<Vec<String>> {
     let heading = ["NODE", "NAME", "ROLE", "STATE", "GROUPS", "LINK", "VERSION", "ENDPOINT"];
     let rows = cluster.members.iter().map(|member| {
         vec![
@@ -82,30 +75,23 @@ pub(crate) async fn list(node: Node, json: bool) -> Result<(), Failure> {
             member.endpoint_id.chars().take(ENDPOINT_CHARS).collect(),
         ]
     });
-    let heading = heading.map(str::to_owned).to_vec();
-    output::line(&output::table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>()))
+    std::iter::once(heading.map(str::to_owned).to_vec()).chain(rows).collect()
 }
 
-/// Prints where the node would look for the other members.
-pub(crate) async fn addresses(node: Node, json: bool) -> Result<(), Failure> {
-    let answer = node.ask(Request::read(Method::GET, "/v1/cluster")).await?;
-    let Whereabouts { now_s, members } = answer.json()?;
-    if json {
-        return members.iter().try_for_each(output::json_line);
-    }
-    let heading = ["NODE", "NAME", "ADDRESS", "FROM", "WHEN"].map(str::to_owned).to_vec();
-    let rows = members.iter().flat_map(|member| {
+fn whereabouts(cluster: &Cluster) -> Vec<Vec<String>> {
+    let heading = ["NODE", "NAME", "ADDRESS", "FROM", "WHEN"];
+    let rows = cluster.members.iter().flat_map(|member| {
         member.known.iter().map(|known| {
             vec![
                 member.node.to_string(),
                 some_or(&member.name, "-"),
                 known.address.clone(),
                 known.source.clone(),
-                ago(Duration::from_secs(now_s.saturating_sub(known.noted_s))),
+                ago(Duration::from_secs(cluster.now_s.saturating_sub(known.noted_s))),
             ]
         })
     });
-    output::line(&output::table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>()))
+    std::iter::once(heading.map(str::to_owned).to_vec()).chain(rows).collect()
 }
 
 /// Enough of a key to tell members apart; `--json` has all of it.
