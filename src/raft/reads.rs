@@ -13,7 +13,6 @@ use openraft::errors::{LinearizableReadError, RaftError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::company::take_together;
 use super::contacts::Contacts;
 use super::machine::Machine;
 use super::messages::{Answer, Question};
@@ -98,11 +97,7 @@ async fn confirm_for_all(
     mut waiting: mpsc::Receiver<Reader>,
 ) {
     let mut readers = Vec::new();
-    loop {
-        take_together(&mut waiting, &mut readers, READS_WAITING_MAX).await;
-        if readers.is_empty() {
-            return;
-        }
+    while waiting.recv_many(&mut readers, READS_WAITING_MAX).await > 0 {
         let here = confirm(&raft, policy.clone()).await;
         let asks = readers.iter().any(|reader| reader.by == By::Leader);
         let there = match &here {
