@@ -6,6 +6,7 @@ mod config;
 mod http;
 mod journey;
 mod kill;
+mod netns;
 mod node;
 mod readme;
 mod running;

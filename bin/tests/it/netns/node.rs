@@ -1,0 +1,123 @@
+//! The real command as a node on a host: started, asked, read and ended.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+
+use serde_json::Value;
+
+use super::lan::Host;
+use crate::support::{Run, run, until};
+
+/// A node that runs; killed when dropped. It shows itself as its log.
+#[derive(Debug)]
+pub(super) struct Node<'a> {
+    host: &'a Host,
+    child: Child,
+    output: PathBuf,
+    log: PathBuf,
+    ready: Value,
+}
+
+impl Host {
+    /// Starts the node of this host's disk and waits until it is ready.
+    #[track_caller]
+    pub(super) fn start(&self, flags: &[&str]) -> Node<'_> {
+        Node::spawn(self, &["start"], flags).until_ready()
+    }
+
+    /// Joins by a ticket and waits until the node is ready.
+    #[track_caller]
+    pub(super) fn join(&self, ticket: &str, flags: &[&str]) -> Node<'_> {
+        Node::spawn(self, &["join", ticket], flags).until_ready()
+    }
+}
+
+impl<'a> Node<'a> {
+    #[track_caller]
+    fn spawn(host: &'a Host, words: &[&str], flags: &[&str]) -> Self {
+        let disk = host.disk().path();
+        let (output, log) = (disk.join("output"), disk.join("log"));
+        let data = disk.join("data").display().to_string();
+        let mut arguments = words.to_vec();
+        arguments.extend(["--json", "--data-dir", &data]);
+        for (flag, value) in [("--http", "127.0.0.1:0"), ("--log", "info")] {
+            if !flags.contains(&flag) {
+                arguments.extend([flag, value]);
+            }
+        }
+        arguments.extend(flags);
+        let mut command = host.aspen(&arguments);
+        command.stdin(Stdio::null());
+        command.stdout(File::create(&output).expect("a file"));
+        command.stderr(File::create(&log).expect("a file"));
+        let child = command.spawn().expect("the command runs");
+        Node { host, child, output, log, ready: Value::Null }
+    }
+
+    #[track_caller]
+    fn until_ready(mut self) -> Self {
+        let in_time = until(|| {
+            self.ready = self.event("ready").unwrap_or_default();
+            !self.ready.is_null() || self.has_ended()
+        });
+        assert!(in_time && !self.ready.is_null(), "the node does not serve; its log:\n{self}");
+        self
+    }
+
+    /// The event of this name, once it has told it.
+    fn event(&self, name: &str) -> Option<Value> {
+        let output = fs::read_to_string(&self.output).unwrap_or_default();
+        let lines = output.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let mut events = lines.map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        events.find(|event| event["event"] == name)
+    }
+
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
+    }
+
+    /// The ticket by which others join.
+    #[track_caller]
+    pub(super) fn ticket(&self) -> &str {
+        self.ready["ticket"].as_str().expect("a ticket")
+    }
+
+    /// Where it serves HTTP, as seen from its host.
+    #[track_caller]
+    pub(super) fn url(&self) -> &str {
+        self.ready["http"].as_str().expect("a URL")
+    }
+
+    /// Runs a client command for it on its host.
+    pub(super) fn run(&self, arguments: &[&str]) -> Run {
+        run(self.host.aspen(arguments).env("ASPEN_NODE", self.url()))
+    }
+
+    /// The same, which must go well, and gives what it printed.
+    #[track_caller]
+    pub(super) fn printed(&self, arguments: &[&str]) -> String {
+        let done = self.run(arguments);
+        assert_eq!(done.code, 0, "{arguments:?}: {done:?}; the node's log:\n{self}");
+        done.printed()
+    }
+
+    pub(super) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Node<'_> {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl fmt::Display for Node<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.log())
+    }
+}
