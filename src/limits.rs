@@ -306,6 +306,10 @@ pub const PEERS_MAX: usize = 1_024;
 pub const PEER_ADDRESSES_MAX: usize = 8;
 /// How long changes of the address book gather before it is written.
 pub const BOOK_SAVE_PAUSE: Duration = Duration::from_secs(1);
+/// Most nodes that are heard on the link at a time; others are not noticed until one is gone.
+pub const NEIGHBOURS_MAX: usize = 256;
+/// Longest word that a node says of itself on the link: it must fit in one DNS record.
+pub const NEIGHBOUR_WORD_BYTES_MAX: usize = 128;
 /// Longest message on a lane: a few entries of the log, or one of the largest.
 pub const LANE_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Longest piece of a message that one lane sends before it is the next one's turn.
@@ -506,6 +510,42 @@ pub const JOIN_RETRY: Duration = Duration::from_millis(500);
 /// or has told them in vain where it is: strangers that knock often cost a read of the roster a
 /// second, and no more.
 pub const NEWS_PAUSE: Duration = Duration::from_secs(1);
+
+// --- the mesh ---
+
+/// Longest name of a mesh; as long as a cluster's, which it becomes.
+pub const MESH_NAME_BYTES_MAX: usize = 63;
+/// Shortest secret of a mesh: whoever meets a node can try secrets against its proof, as fast as it
+/// likes. Past it: a `MeshError` that says how to make a good one.
+pub const MESH_SECRET_BYTES_MIN: usize = 16;
+/// Longest secret of a mesh; a longer one is a file of something else.
+pub const MESH_SECRET_BYTES_MAX: usize = 4 * 1024;
+/// How many nodes found a mesh's cluster unless the user says otherwise: the least that survive the
+/// loss of one.
+pub const MESH_EXPECTED: usize = 3;
+/// How long a node of a mesh listens before a cluster may be founded: neighbours say that they are
+/// there every 0.7 s, so that it would have heard of a cluster three times over.
+pub const MESH_LISTEN_MIN: Duration = Duration::from_millis(2_000);
+/// How often a node of a mesh looks whom to dial.
+pub const MESH_LOOK: Duration = Duration::from_millis(250);
+/// How long one that was not met is left alone.
+pub const MESH_DIAL_PAUSE: Duration = Duration::from_secs(1);
+/// How long one with another secret is: each try is a line in both logs.
+pub const MESH_REFUSED_PAUSE: Duration = Duration::from_secs(30);
+/// How long until the next member is asked for a ticket.
+pub const MESH_ASK_PAUSE: Duration = Duration::from_secs(2);
+/// How often a node tells of another cluster of its mesh.
+pub const MESH_DIVIDED_PAUSE: Duration = Duration::from_secs(300);
+/// Most nodes that one which looks for its cluster has met; others are met once one is gone.
+pub const MESH_SESSIONS_MAX: usize = 256;
+/// How long two nodes may take to prove that they know the mesh's secret.
+pub const MESH_INTRODUCTION_MAX: Duration = Duration::from_secs(5);
+/// How long a newcomer may stay with the member that shows it the way in.
+pub const MESH_ACQUAINTANCE_MAX: Duration = Duration::from_secs(120);
+/// How long the ticket of a newcomer is good, and long enough to join across a slow election.
+pub const MESH_INVITATION_LIFE: Duration = Duration::from_secs(600);
+/// Longest message between nodes of a mesh: a ticket is the longest.
+pub const MESH_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
 const _: () = {
     assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX <= TXN_BYTES_MAX);

@@ -10,10 +10,10 @@ use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
-use aspen::limits::VOTERS_MAX;
+use aspen::limits::{MESH_SECRET_BYTES_MAX, VOTERS_MAX};
 use aspen::node::{ClusterError, DoorContext, GroupFacts, StartError};
 use aspen::status::GroupStatus;
-use aspen::{KvService, KvServiceBuilder, StorageBackend};
+use aspen::{KvService, KvServiceBuilder, Mesh, StorageBackend};
 use aspen_tickets::{JoinTicket, Role};
 use serde::Serialize;
 use tokio::sync::{oneshot, watch};
@@ -21,6 +21,7 @@ use tokio::time::timeout;
 
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure};
+use crate::input;
 use crate::logs;
 use crate::output;
 use crate::progress::{News, Progress, Telling};
@@ -61,7 +62,7 @@ async fn live(config: &Config, ticket: Option<JoinTicket>, json: bool) -> Result
             tracing::info!(signal = asked.name(), "stopping before the node has started");
             return Ok(());
         }
-        started = begin(builder(config), joining.as_mut()) => started.map_err(not_started)?,
+        started = begin(builder(config)?, joining.as_mut()) => started.map_err(not_started)?,
     };
     if announce(&service, config, json).await.is_err() {
         tracing::warn!("nobody reads what the node prints; it serves all the same");
@@ -129,25 +130,36 @@ impl Joining {
 
     /// Tells what the groups do until the node is a voter, or for ever.
     async fn follow(&mut self) {
+        self.follow_while(|_| true).await;
+        if !self.progress.is_voter() {
+            std::future::pending().await
+        }
+    }
+
+    /// Tells what the groups do until the node is a voter, or will not be one soon.
+    async fn follow_to_vote(&mut self, service: &KvService) {
+        self.follow_while(|joining| joining.is_wanted_as_voter(service)).await;
+    }
+
+    async fn follow_while(&mut self, goes_on: impl Fn(&Self) -> bool) {
         while let Some(groups) = &mut self.groups {
             let news = self.progress.see(&groups.borrow_and_update());
             news.iter().for_each(|news| self.tell(news));
-            if self.progress.is_voter() {
+            if self.progress.is_voter() || !goes_on(self) {
                 return;
             }
-            let ended = match &mut self.groups {
-                Some(groups) => groups.changed().await.is_err(),
-                None => true,
+            let changed = match &mut self.groups {
+                Some(groups) => groups.changed().await,
+                None => return,
             };
-            if ended {
-                break;
+            if changed.is_err() {
+                return;
             }
         }
-        std::future::pending().await
     }
 
     /// Whether the node will soon be a voter, if all goes well: the ticket lets it, and there are
-    /// more members to vote than do.
+    /// more members to vote than do. As long as it has not heard who votes, it may.
     fn is_wanted_as_voter(&self, service: &KvService) -> bool {
         let cluster = service.cluster();
         let members = cluster.members();
@@ -177,10 +189,8 @@ async fn begin(
         started = &mut starting => started?,
         () = joining.follow() => starting.await?,
     };
-    if joining.is_wanted_as_voter(&service) {
-        // Past that time the node goes on as what it is, and tells when it becomes more.
-        let _ = timeout(VOTER_MAX, joining.follow()).await;
-    }
+    // Past that time the node goes on as what it is, and tells when it becomes more.
+    let _ = timeout(VOTER_MAX, joining.follow_to_vote(&service)).await;
     let _ = joining.telling.end();
     Ok(service)
 }
@@ -195,7 +205,7 @@ async fn go_on(joining: Option<&mut Joining>) -> std::convert::Infallible {
     std::future::pending().await
 }
 
-fn builder(config: &Config) -> KvServiceBuilder {
+fn builder(config: &Config) -> Result<KvServiceBuilder, Failure> {
     let dir = &config.data_dir;
     let mut builder = match config.node_id {
         Some(id) => KvServiceBuilder::new(id, dir),
@@ -215,7 +225,26 @@ fn builder(config: &Config) -> KvServiceBuilder {
     if let Some(address) = config.http {
         builder = builder.with_http(address);
     }
-    builder
+    if let Some(name) = &config.lan {
+        builder = builder.with_mesh(mesh(name, config)?);
+    }
+    Ok(builder)
+}
+
+/// The mesh of the configuration; its secret is read here, without the line end behind it.
+fn mesh(name: &str, config: &Config) -> Result<Mesh, Failure> {
+    let mesh = match &config.lan_secret_file {
+        None => Mesh::open(name),
+        Some(path) => {
+            let read = input::read_file(path, MESH_SECRET_BYTES_MAX).map_err(Failure::refused)?;
+            Mesh::with_secret(name, read.trim_ascii_end())
+        }
+    };
+    let mesh = mesh.and_then(|mesh| mesh.expecting(config.expect));
+    mesh.map_err(|error| match &config.lan_secret_file {
+        Some(path) => Failure::refused(format!("{}: {error}", path.display())),
+        None => Failure::refused(error),
+    })
 }
 
 /// The one line of a node that serves, in the order in which people read it.

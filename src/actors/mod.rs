@@ -7,6 +7,7 @@
 //! │  ├─ group 0       the meta group
 //! │  └─ group 1 …
 //! ├─ roster           follows the meta group: who the members are
+//! ├─ discovery        where they are: all who say so feed one address book
 //! ├─ placement        changes the membership of the groups led here
 //! ├─ health           samples what nobody reports
 //! └─ http …           the doors
@@ -16,6 +17,7 @@
 //! to them. A part that fails is started again after 1, 2, 4 … 16 s; after three restarts in ten
 //! minutes it is reported unhealthy and left alone for five. Handles keep working across that.
 
+mod discovery;
 mod groups;
 mod health;
 mod mailbox;
@@ -32,6 +34,7 @@ use ractor::{Actor, ActorRef};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use discovery::Sources;
 pub use groups::{Groups, OpenReplica};
 pub use health::HealthBoard;
 pub use roster::{Members, read_roster};
@@ -62,6 +65,8 @@ pub struct TreeSpec {
     pub members: Members,
     /// The links to them.
     pub peers: Peers,
+    /// Who says where they are.
+    pub sources: Sources,
 }
 
 /// The running tree. Dropped, it stops as by [`Tree::stop`], with nobody to wait for it.
@@ -78,7 +83,7 @@ impl Tree {
         spec: TreeSpec,
         doors: impl FnOnce(&HealthBoard) -> Vec<(String, RunService)>,
     ) -> Result<Tree> {
-        let TreeSpec { log, space, groups, open, me, members, peers } = spec;
+        let TreeSpec { log, space, groups, open, me, members, peers, sources } = spec;
         let board = HealthBoard::default();
         let placement = Placement {
             me,
@@ -89,7 +94,8 @@ impl Tree {
         let mut children = vec![
             store::store_part(log),
             groups::groups_part(&groups, open, &board),
-            roster::roster_part(members, groups.clone(), peers),
+            roster::roster_part(members.clone(), groups.clone(), peers.clone()),
+            discovery::discovery_part(members, peers, sources),
             placement::placement_part(placement),
             health::health_part(board.clone(), space, groups),
         ];

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Notify, watch};
@@ -36,6 +37,8 @@ pub struct Members {
     endpoints: watch::Sender<Arc<[EndpointId]>>,
     /// Told when a key was turned away.
     turned_away: Arc<Notify>,
+    /// Whether nodes that say the same mesh may introduce themselves.
+    has_mesh: Arc<AtomicBool>,
 }
 
 impl Default for Members {
@@ -45,6 +48,7 @@ impl Default for Members {
             told_of: Arc::default(),
             endpoints: watch::Sender::new(Arc::default()),
             turned_away: Arc::default(),
+            has_mesh: Arc::default(),
         }
     }
 }
@@ -54,6 +58,11 @@ impl Members {
     pub fn told_of(&self, members: impl IntoIterator<Item = (NodeId, EndpointId)>) {
         let told_of = self.told_of.get_or_init(|| members.into_iter().collect());
         self.endpoints.send_replace(told_of.values().copied().collect());
+    }
+
+    /// From here on nodes of a mesh may introduce themselves.
+    pub fn receive_mesh(&self) {
+        self.has_mesh.store(true, Ordering::Relaxed);
     }
 
     /// Takes over a roster that is committed. One that is older than what is known is no news.
@@ -128,6 +137,8 @@ impl Gate for Members {
         match (protocol, self.standing(peer)) {
             // These show their tickets.
             (Protocol::Join | Protocol::Client, _) => Ok(()),
+            (Protocol::Lan, _) if self.has_mesh.load(Ordering::Relaxed) => Ok(()),
+            (Protocol::Lan, _) => Err((CloseCode::OtherMesh, "this node is of no mesh".into())),
             (Protocol::Raft, Standing::Member(_)) => Ok(()),
             (Protocol::Raft, Standing::Removed(node)) => {
                 self.turned_away.notify_one();

@@ -37,6 +37,8 @@ pub enum AddressSource {
     Roster,
     /// A link to it that lived.
     Live,
+    /// The peer itself, on this node's link of the network.
+    Mdns,
 }
 
 impl AddressSource {
@@ -46,6 +48,7 @@ impl AddressSource {
             AddressSource::Ticket => "ticket",
             AddressSource::Roster => "roster",
             AddressSource::Live => "live",
+            AddressSource::Mdns => "mdns",
         }
     }
 }

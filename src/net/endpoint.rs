@@ -1,7 +1,8 @@
 //! The iroh endpoint: one UDP socket, or one a protocol family, for everything between nodes.
 //!
 //! It sends nothing by itself: no relay, no address lookup, no port mapping. A peer is dialled at
-//! the addresses that the caller gives.
+//! the addresses that the caller gives. Where it can be dialled itself changes while it runs, with
+//! the interfaces of the machine; [`Endpoint::places`] tells.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -12,8 +13,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use iroh::endpoint::presets::Minimal;
 use iroh::endpoint::{BindError, BindOpts, ConnectError, ConnectingError, PortmapperConfig};
-use iroh::{EndpointAddr, PublicKey, RelayMode, TransportAddr};
-use tokio::sync::{Mutex, mpsc};
+use iroh::{EndpointAddr, PublicKey, RelayMode, TransportAddr, Watcher};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::key::NodeKey;
@@ -81,13 +82,15 @@ pub enum Listen {
 /// The node's place on the network. Whoever passes its [`Gate`] is let in.
 #[derive(Debug)]
 pub struct Endpoint {
-    id: EndpointId,
+    pub(super) id: EndpointId,
     listen: Vec<SocketAddr>,
     /// `None` once it was closed.
     open: std::sync::Mutex<Option<iroh::Endpoint>>,
     /// Links that passed the door.
     ready: Mutex<mpsc::Receiver<Arc<dyn Link>>>,
-    door: Tasks,
+    /// Where it can be dialled.
+    places: watch::Receiver<Vec<SocketAddr>>,
+    tasks: Tasks,
 }
 
 impl Endpoint {
@@ -119,20 +122,28 @@ impl Endpoint {
             format!("can't listen on {}: {error}", addresses.join(" and "))
         })?;
         let (admitted, ready) = mpsc::channel(LINKS_WAITING_MAX);
-        let door = Tasks::new();
-        door.spawn(door::serve(inner.clone(), door.clone(), admitted));
+        let tasks = Tasks::new();
+        tasks.spawn(door::serve(inner.clone(), tasks.clone(), admitted));
+        let (told, places) = watch::channel(dialable(&inner.addr()));
+        tasks.spawn(follow_places(inner.clone(), told));
         Ok(Endpoint {
             id: EndpointId(*inner.id().as_bytes()),
             listen: inner.bound_sockets(),
             open: std::sync::Mutex::new(Some(inner)),
             ready: Mutex::new(ready),
-            door,
+            places,
+            tasks,
         })
     }
 
     /// The sockets it is bound to; the address may be that of all interfaces.
     pub fn listen(&self) -> Vec<SocketAddr> {
         self.listen.clone()
+    }
+
+    /// Where it can be dialled, and each change: interfaces come and go.
+    pub fn places(&self) -> watch::Receiver<Vec<SocketAddr>> {
+        self.places.clone()
     }
 
     fn open(&self) -> MutexGuard<'_, Option<iroh::Endpoint>> {
@@ -212,20 +223,37 @@ fn is_link_local(address: &SocketAddr) -> bool {
     }
 }
 
+/// The addresses that others may dial, the likeliest first.
+fn dialable(known: &EndpointAddr) -> Vec<SocketAddr> {
+    let mut addresses: Vec<_> =
+        known.ip_addrs().copied().filter(|address| !is_link_local(address)).collect();
+    // On most networks the shorter kind is the one that works.
+    addresses.sort_by_key(|address| (address.is_ipv6(), *address));
+    addresses
+}
+
+/// Tells where the endpoint can be dialled until it closes.
+async fn follow_places(endpoint: iroh::Endpoint, told: watch::Sender<Vec<SocketAddr>>) {
+    let mut known = endpoint.watch_addr();
+    // The task's own handle would keep the socket.
+    drop(endpoint);
+    while let Ok(now) = known.updated().await {
+        let now = dialable(&now);
+        told.send_if_modified(|places| {
+            let is_news = *places != now;
+            *places = now;
+            is_news
+        });
+    }
+}
+
 impl Network for Endpoint {
     fn id(&self) -> EndpointId {
         self.id
     }
 
     fn addresses(&self) -> Vec<SocketAddr> {
-        let Some(known) = self.open().as_ref().map(iroh::Endpoint::addr) else {
-            return Vec::new();
-        };
-        let mut addresses: Vec<_> =
-            known.ip_addrs().copied().filter(|address| !is_link_local(address)).collect();
-        // On most networks the shorter kind is the one that works.
-        addresses.sort_by_key(|address| (address.is_ipv6(), *address));
-        addresses
+        self.places.borrow().clone()
     }
 
     fn connect<'a>(
@@ -247,8 +275,8 @@ impl Network for Endpoint {
             if timeout(CLOSE_MAX, endpoint.close()).await.is_err() {
                 tracing::debug!("the endpoint did not close in time and was dropped");
             }
-            self.door.abort();
-            self.door.ended().await;
+            self.tasks.abort();
+            self.tasks.ended().await;
             let mut ready = self.ready.lock().await;
             ready.close();
             while ready.try_recv().is_ok() {}

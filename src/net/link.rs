@@ -22,11 +22,13 @@ pub(super) fn alpn(protocol: Protocol) -> &'static [u8] {
         Protocol::Raft => b"aspen/raft/1",
         Protocol::Join => b"aspen/join/1",
         Protocol::Client => b"aspen/client/1",
+        Protocol::Lan => b"aspen/lan/1",
     }
 }
 
 /// All protocols.
-pub(super) const PROTOCOLS: [Protocol; 3] = [Protocol::Raft, Protocol::Join, Protocol::Client];
+pub(super) const PROTOCOLS: [Protocol; 4] =
+    [Protocol::Raft, Protocol::Join, Protocol::Client, Protocol::Lan];
 
 /// The protocol of a name, if it is one of ours.
 pub(super) fn protocol(name: &[u8]) -> Option<Protocol> {

@@ -15,6 +15,7 @@ mod endpoint;
 mod key;
 mod link;
 mod message;
+mod neighbours;
 mod peers;
 mod quic;
 
@@ -25,4 +26,5 @@ pub use key::{NodeKey, verify};
 pub use message::{
     MessageError, open_stream, read_body, read_length, read_message, read_preface, write_message,
 };
+pub use neighbours::{Neighbour, Neighbourhood, Neighbours};
 pub use peers::{CallFailed, Lane, LaneEnded, PeerFacts, Peers, Refused, RefusedCode, Serve};

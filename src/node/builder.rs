@@ -9,6 +9,7 @@ use aspen_tickets::JoinTicket;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use super::mesh::Mesh;
 use super::service::KvService;
 use super::{Door, DoorContext, start};
 use crate::net::Reach;
@@ -130,6 +131,7 @@ pub struct KvServiceBuilder {
     pub(super) listen: Option<SocketAddr>,
     pub(super) times: RaftTimes,
     pub(super) ticket: Option<JoinTicket>,
+    pub(super) mesh: Option<Mesh>,
     pub(super) doors: Vec<Arc<dyn Door>>,
     pub(super) told: Option<oneshot::Sender<DoorContext>>,
     pub(super) seams: Option<Seams>,
@@ -154,6 +156,7 @@ impl KvServiceBuilder {
             listen: None,
             times: RaftTimes::default(),
             ticket: None,
+            mesh: None,
             doors: Vec::new(),
             told: None,
             seams: None,
@@ -178,6 +181,14 @@ impl KvServiceBuilder {
     /// ticket.
     pub fn join(mut self, ticket: JoinTicket) -> Self {
         self.ticket = Some(ticket);
+        self
+    }
+
+    /// Finds the other nodes of a mesh on the LAN, and with them the cluster: founds it or joins it,
+    /// if the data directory's node is a member of none yet. [`KvServiceBuilder::start`] then takes
+    /// as long as the others do to come.
+    pub fn with_mesh(mut self, mesh: Mesh) -> Self {
+        self.mesh = Some(mesh);
         self
     }
 

@@ -8,6 +8,7 @@ mod guests;
 mod handover;
 mod identity;
 mod join;
+mod mesh;
 mod news;
 mod places;
 mod serve;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub use builder::{KvServiceBuilder, StartError, StorageBackend};
 pub use cluster::{Cluster, ClusterError};
 pub use facts::{GroupFacts, MemberFacts};
+pub use mesh::{Mesh, MeshError};
 pub use service::KvService;
 
 use crate::client::KvClient;

@@ -1,15 +1,19 @@
 //! News: what this node and the others have to tell each other of members.
 //!
-//! Where this node is may be news to the others, and without it whoever leads can't reach it. And
+//! Where this node is may be news to the others, when it starts and whenever it moves, and without it
+//! whoever leads can't reach it. And
 //! whom this node turns away may be a member whose admission it has slept through, and may even
 //! lead the group that would tell it: then it asks the other members.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::{Cluster, ClusterError};
+use super::start::told_of;
 use crate::actors::RunService;
 use crate::limits::NEWS_PAUSE;
 use crate::roster::admit::Description;
@@ -17,19 +21,41 @@ use crate::roster::refused::Refused;
 
 /// The part that tells the others what this node says of itself, and asks them who is a member
 /// when somebody was turned away.
-pub(super) fn news(cluster: Cluster, description: Description) -> RunService {
+pub(super) fn news(
+    cluster: Cluster,
+    description: Description,
+    places: watch::Receiver<Vec<SocketAddr>>,
+) -> RunService {
     Arc::new(move |stop: CancellationToken| {
         let (cluster, description) = (cluster.clone(), description.clone());
+        let places = places.clone();
         Box::pin(async move {
-            let both = async { tokio::join!(tell(&cluster, &description), ask(&cluster)) };
+            let telling = tell(&cluster, description, places);
+            let both = async { tokio::join!(telling, ask(&cluster)) };
             stop.run_until_cancelled_owned(both).await;
             Ok(())
         })
     })
 }
 
-/// Until they know.
-async fn tell(cluster: &Cluster, description: &Description) {
+/// Until they know, and again when it has moved.
+async fn tell(
+    cluster: &Cluster,
+    mut description: Description,
+    mut places: watch::Receiver<Vec<SocketAddr>>,
+) {
+    loop {
+        description.addresses = told_of(&places.borrow_and_update());
+        let telling = tell_once(cluster, &description);
+        tokio::select! {
+            biased;
+            changed = places.changed() => if changed.is_err() { return },
+            () = telling => if places.changed().await.is_err() { return },
+        }
+    }
+}
+
+async fn tell_once(cluster: &Cluster, description: &Description) {
     loop {
         match cluster.describe(description).await {
             Ok(()) => return,

@@ -7,6 +7,7 @@ use futures_util::future::{BoxFuture, pending};
 
 use super::cluster::Cluster;
 use super::join;
+use super::mesh::Host;
 use crate::actors::Members;
 use crate::client::request::{Place, Whereabouts};
 use crate::client::{self, Desk};
@@ -24,13 +25,15 @@ use crate::wire::StreamKind;
 pub(super) struct NodeServe {
     raft: Inbound,
     desk: Desk,
+    /// Where newcomers of its mesh are shown the way in; `None` for a node of none.
+    host: Option<Host>,
     /// Set once the node is whole; who comes before is asked to come again.
     cluster: OnceLock<Cluster>,
 }
 
 impl NodeServe {
-    pub(super) fn new(raft: Inbound, desk: Desk) -> Self {
-        NodeServe { raft, desk, cluster: OnceLock::new() }
+    pub(super) fn new(raft: Inbound, desk: Desk, host: Option<Host>) -> Self {
+        NodeServe { raft, desk, host, cluster: OnceLock::new() }
     }
 
     /// From here on the node admits others.
@@ -95,11 +98,15 @@ impl Serve for NodeServe {
             link.close(CloseCode::Busy, "the node is still starting; try again in a moment");
             return Box::pin(async {});
         };
-        let desk = self.desk.clone();
+        let (desk, host) = (self.desk.clone(), self.host.clone());
         Box::pin(async move {
             match link.protocol() {
                 Protocol::Join => join::answer(cluster, link).await,
                 Protocol::Client => desk.serve_link(link, Arc::new(cluster)).await,
+                Protocol::Lan => match host {
+                    Some(host) => host.serve(cluster, link).await,
+                    None => link.close(CloseCode::OtherMesh, "this node is of no mesh"),
+                },
                 // Links between members are the peers'.
                 Protocol::Raft => {}
             }

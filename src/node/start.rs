@@ -16,15 +16,16 @@ use super::cluster::{Cluster, Parts};
 use super::departures::departures;
 use super::identity::{KnownMember, Membership};
 use super::join::{self, JoinError, Question};
+use super::mesh::{Host, HostParts, Searching, search};
 use super::news::news;
 use super::places::{Home, Opened, Places};
 use super::serve::NodeServe;
 use super::service::KvService;
 use super::{Door, DoorContext};
-use crate::actors::{Groups, Members, RunService, Tree, TreeSpec};
+use crate::actors::{Groups, Members, RunService, Sources, Tree, TreeSpec};
 use crate::client::{Desk, KvClient, Member};
 use crate::limits::MEMBER_ADDRESSES_MAX;
-use crate::net::{AddressBook, AddressSource, Endpoint, Listen, NodeKey, Peers};
+use crate::net::{AddressBook, AddressSource, Endpoint, Listen, Neighbours, NodeKey, Peers, Reach};
 use crate::raft::{Inbound, Transport};
 use crate::roster::admit::Description;
 use crate::seams::network::Network;
@@ -53,6 +54,11 @@ async fn open(settings: KvServiceBuilder) -> Result<KvService, StartError> {
         return Err(StartError::Setting("a node's number is 1 or greater".into()));
     }
     settings.times.check().map_err(StartError::Setting)?;
+    if settings.mesh.is_some() && settings.reach == Reach::Loopback {
+        let sentence = "a mesh is of nodes on one LAN, and the reach is this machine only; use \
+                        --reach lan";
+        return Err(StartError::Setting(sentence.into()));
+    }
     for door in &settings.doors {
         door.open().map_err(StartError::Listen)?;
     }
@@ -76,13 +82,18 @@ impl Starting {
         let Opened { home, key, log, space } = opened;
         check_identity(&settings, &home).await?;
         let members = Members::default();
+        if settings.mesh.is_some() {
+            members.receive_mesh();
+        }
         let endpoint = Arc::new(listen(&settings, &key, &home, &members).await?);
         let network: Arc<dyn Network> = endpoint.clone();
+        // A node of this machine only has no neighbours.
+        let neighbours = (settings.reach != Reach::Loopback).then(|| Neighbours::listen(&endpoint));
         let mut book = {
             let (seams, path) = (seams.clone(), home.dir.join("peers"));
             seams::blocking(move || AddressBook::open(&seams, &path)).await
         };
-        let member = settle(&settings, &seams, &home, network.as_ref()).await?;
+        let member = settle(&settings, &seams, &home, &network, neighbours.as_ref()).await?;
         let me = member.node_id;
         for known in &member.told_of {
             if book.addresses(known.endpoint).is_empty() {
@@ -99,7 +110,12 @@ impl Starting {
         let inbound =
             Inbound::new(Arc::new(move |group| running.get(group)), Arc::new(members.clone()));
         let desk = Desk::new(groups.clone(), Arc::new(members.clone()));
-        let serve = Arc::new(NodeServe::new(inbound, desk.clone()));
+        let host = settings.mesh.clone().zip(neighbours.clone()).map(|(mesh, neighbours)| {
+            let (network, random) = (network.clone(), seams.random.clone());
+            let cluster_id = member.cluster_id;
+            Host::new(HostParts { mesh, cluster_id, network, neighbours, random })
+        });
+        let serve = Arc::new(NodeServe::new(inbound, desk.clone(), host.clone()));
         let peers = Peers::start(network.clone(), book, serve.clone(), seams.random.clone());
         let transport = Transport { peers: peers.clone(), directory: Arc::new(members.clone()) };
         let places = Places {
@@ -142,6 +158,7 @@ impl Starting {
             me,
             members,
             peers: peers.clone(),
+            sources: Sources { neighbours, places: endpoint.places() },
         };
         let (doors, told) = (settings.doors.clone(), settings.told);
         let tree = Tree::grow(spec, |board| {
@@ -158,8 +175,10 @@ impl Starting {
             }
             let door = |door: Arc<dyn Door>| (door.name().to_owned(), run_door(door, &context));
             let seeing_off = departures(cluster.clone(), home.clone(), going);
-            let telling = news(cluster.clone(), description.clone());
-            let parts = [("departures".to_owned(), seeing_off), ("news".to_owned(), telling)];
+            let telling = news(cluster.clone(), description.clone(), endpoint.places());
+            let mut parts =
+                vec![("departures".to_owned(), seeing_off), ("news".to_owned(), telling)];
+            parts.extend(host.map(|host| ("mesh".to_owned(), host.part())));
             parts.into_iter().chain(doors.into_iter().map(door)).collect()
         })
         .await
@@ -217,10 +236,14 @@ async fn listen(
     Ok(endpoint)
 }
 
+/// Of a node's addresses those that others are told, the likeliest first.
+pub(super) fn told_of(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    addresses.iter().copied().take(MEMBER_ADDRESSES_MAX).collect()
+}
+
 /// What the node says of itself to the others.
 fn describe(settings: &KvServiceBuilder, incarnation: u128, network: &dyn Network) -> Description {
-    let mut addresses = network.addresses();
-    addresses.truncate(MEMBER_ADDRESSES_MAX);
+    let addresses = told_of(&network.addresses());
     Description {
         incarnation,
         name: settings.node_name.clone().unwrap_or_default(),
@@ -235,21 +258,30 @@ async fn settle(
     settings: &KvServiceBuilder,
     seams: &Seams,
     home: &Home,
-    network: &dyn Network,
+    network: &Arc<dyn Network>,
+    neighbours: Option<&Neighbours>,
 ) -> Result<Membership, StartError> {
     let unusable = |error| StartError::Directory { dir: home.dir.clone(), error };
     let identity = home.identity().await;
     if let Some(member) = identity.member {
         return Ok(member);
     }
-    let given = settings.ticket.as_ref().map(JoinTicket::to_string);
-    let member = match given.or(identity.joining) {
+    let given = settings.ticket.as_ref().map(JoinTicket::to_string).or(identity.joining);
+    let ticket = match (given, settings.mesh.as_ref().zip(neighbours)) {
+        (None, Some((mesh, neighbours))) => {
+            let random = &seams.random;
+            let found = search(Searching { mesh, network, neighbours, random }).await;
+            found.map(|ticket| ticket.to_string())
+        }
+        (given, _) => given,
+    };
+    let member = match ticket {
         Some(ticket) => {
             // Kept first: from here on a start without the ticket goes on joining.
             let kept = home.change(|identity| identity.joining = Some(ticket.clone())).await;
             kept.map_err(unusable)?;
-            let description = describe(settings, identity.incarnation, network);
-            let joined = join_with(settings, ticket, description, network).await;
+            let description = describe(settings, identity.incarnation, network.as_ref());
+            let joined = join_with(settings, ticket, description, network.as_ref()).await;
             if let Err(StartError::NotAdmitted(_)) = &joined {
                 // A ticket that is no good is not asked with again.
                 home.change(|identity| identity.joining = None).await.map_err(unusable)?;
@@ -259,7 +291,10 @@ async fn settle(
         None => Membership {
             node_id: settings.node_id.map_or(FIRST_NODE, NodeId),
             cluster_id: ClusterId(seams.random.next_u128()),
-            cluster_name: settings.name.clone().unwrap_or_else(|| CLUSTER_NAME.to_owned()),
+            cluster_name: settings.name.clone().unwrap_or_else(|| match &settings.mesh {
+                Some(mesh) => mesh.name().to_owned(),
+                None => CLUSTER_NAME.to_owned(),
+            }),
             is_founder: true,
             is_removed: false,
             opened: Vec::new(),

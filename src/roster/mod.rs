@@ -16,6 +16,7 @@
 //! | [`tickets`] | tickets are made, listed by whoever asks, revoked |
 //! | [`clients`] | a client's ticket is held against the records, a request against its scope |
 //! | [`leave`] | members change what they say of themselves, leave and are removed |
+//! | [`mesh`] | how nodes on a LAN that share a name become one cluster |
 //! | [`placement`] | the next change of a group's membership |
 //! | [`refused`] | every reason for which a decision is not made |
 //!
@@ -36,6 +37,7 @@ pub mod change;
 pub mod clients;
 pub mod found;
 pub mod leave;
+pub mod mesh;
 pub mod placement;
 pub mod records;
 pub mod refused;

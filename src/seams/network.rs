@@ -25,6 +25,8 @@ pub enum Protocol {
     Join,
     /// From a program that uses the store.
     Client,
+    /// Between nodes of one mesh that do not know each other yet.
+    Lan,
 }
 
 /// What goes first when a link is busy; the greater first.
@@ -58,6 +60,8 @@ pub enum CloseCode {
     Malformed,
     /// Another link to the same peer took this one's place.
     Replaced,
+    /// The peer has not shown that it belongs to the mesh.
+    OtherMesh,
 }
 
 impl CloseCode {
@@ -71,6 +75,7 @@ impl CloseCode {
             CloseCode::Busy => 4,
             CloseCode::Malformed => 5,
             CloseCode::Replaced => 6,
+            CloseCode::OtherMesh => 7,
         }
     }
 
@@ -84,6 +89,7 @@ impl CloseCode {
             4 => CloseCode::Busy,
             5 => CloseCode::Malformed,
             6 => CloseCode::Replaced,
+            7 => CloseCode::OtherMesh,
             _ => return None,
         };
         (code.number() == number).then_some(code)
@@ -166,12 +172,13 @@ mod tests {
     fn codes_are_the_numbers_they_were() {
         use CloseCode::*;
         let removed = Removed(NodeId(0xffff_ffff));
+        let three = Removed(NodeId(3));
         let codes =
-            [Done, NotMember, Removed(NodeId(3)), BadTicket, Busy, Malformed, Replaced, removed];
-        let numbers = [0, 1, 0x302, 3, 4, 5, 6, 0xff_ffff_ff02];
+            [Done, NotMember, three, BadTicket, Busy, Malformed, Replaced, OtherMesh, removed];
+        let numbers = [0, 1, 0x302, 3, 4, 5, 6, 7, 0xff_ffff_ff02];
         assert_eq!(codes.map(CloseCode::number), numbers);
         assert_eq!(numbers.map(CloseCode::from_number), codes.map(Some));
-        for other in [7, 0xff, 0x100, 0x303, u64::MAX] {
+        for other in [8, 0xff, 0x100, 0x303, u64::MAX] {
             assert_eq!(CloseCode::from_number(other), None, "{other}");
         }
     }

@@ -387,11 +387,15 @@ fn settings_of(scope: Scope) -> impl Iterator<Item = &'static Setting> {
 fn setting_arg(setting: &'static Setting) -> Arg {
     let variable = setting.variable();
     let default = setting.default.map_or_else(String::new, |text| format!(" [default: {text}]"));
-    Arg::new(setting.name)
+    let arg = Arg::new(setting.name)
         .long(setting.name)
         .value_name(setting.value_name)
         .action(ArgAction::Set)
-        .help(format!("{} [env: {variable}]{default}", setting.help))
+        .help(format!("{} [env: {variable}]{default}", setting.help));
+    match setting.is_switch() {
+        true => arg.num_args(0..=1).require_equals(true).default_missing_value("yes"),
+        false => arg,
+    }
 }
 
 fn given(scope: Scope, matches: &ArgMatches) -> Vec<(&'static Setting, String)> {

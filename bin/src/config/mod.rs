@@ -171,7 +171,26 @@ pub(crate) fn load_node(
     problems.extend(apply_environment(&mut loaded, environment, |_| true));
     problems.extend(apply_flags(&mut loaded, flags));
     problems.extend(loaded.config.times.check().err().map(Problem));
+    problems.extend(mesh_problem(&loaded.config).map(|what| Problem(what.to_owned())));
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
+}
+
+/// What is wrong with the settings of a mesh together.
+fn mesh_problem(config: &Config) -> Option<&'static str> {
+    match (&config.lan, &config.lan_secret_file, config.open) {
+        (None, None, false) => None,
+        (None, _, _) => Some("lan-secret-file and open are for a mesh: name it with --lan NAME"),
+        (Some(_), None, false) => Some(
+            "a mesh has a secret, so that nobody else on the LAN gets in: give all its nodes the \
+             same file with --lan-secret-file FILE, or say --open to let in everybody on the LAN",
+        ),
+        (Some(_), Some(_), true) => Some("a mesh has a secret or is open: drop one of the two"),
+        (Some(_), _, _) if config.reach == aspen::Reach::Loopback => Some(
+            "a mesh is of nodes on one LAN, and reach is loopback, this machine only: drop one of \
+             the two",
+        ),
+        (Some(_), _, _) => None,
+    }
 }
 
 /// Reads flags, environment and defaults for a client of a node. Variables that concern only

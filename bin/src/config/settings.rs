@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aspen::limits::MEMBERS_MAX;
 use aspen::raft::RaftTimes;
 use aspen::{Reach, StorageBackend};
 
@@ -46,6 +47,11 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
+    /// Whether the flag alone says yes.
+    pub(crate) fn is_switch(&self) -> bool {
+        self.value_name == SWITCH
+    }
+
     /// The environment variable.
     pub(crate) fn variable(&self) -> String {
         format!("ASPEN_{}", self.name.replace('-', "_").to_ascii_uppercase())
@@ -75,6 +81,14 @@ pub(crate) struct Config {
     pub(crate) node_name: Option<String>,
     /// How far it reaches.
     pub(crate) reach: Reach,
+    /// The mesh that it finds its cluster by.
+    pub(crate) lan: Option<String>,
+    /// Where the mesh's secret is.
+    pub(crate) lan_secret_file: Option<PathBuf>,
+    /// Whether the mesh is for everybody on the LAN.
+    pub(crate) open: bool,
+    /// How many nodes found the mesh's cluster.
+    pub(crate) expect: usize,
     /// Where it listens for peers.
     pub(crate) listen: Option<SocketAddr>,
     /// Where it serves HTTP; `None` is off.
@@ -98,6 +112,10 @@ pub(crate) struct Config {
 /// Longest name of a cluster or a node, in bytes: it fits into one DNS label and one line of
 /// output.
 const NAME_BYTES_MAX: usize = 63;
+
+/// The values of a setting that is on or off.
+const SWITCH: &str = "yes|no";
+const SWITCHED: &[(&str, bool)] = &[("yes", true), ("no", false)];
 
 /// Every setting there is.
 pub(crate) const SETTINGS: &[Setting] = &[
@@ -168,6 +186,58 @@ pub(crate) const SETTINGS: &[Setting] = &[
             Some(())
         },
         show: |config| Some(word_of(&config.reach, REACHES)),
+    },
+    Setting {
+        name: "lan",
+        value_name: "NAME",
+        scope: Scope::Node,
+        default: None,
+        allowed: "1 to 63 letters, digits, dots, dashes or underscores",
+        help: "Find the other nodes of this name on the LAN and be one cluster with them",
+        apply: |config, text| {
+            config.lan = Some(is_name(text).then(|| text.to_owned())?);
+            Some(())
+        },
+        show: |config| config.lan.clone(),
+    },
+    Setting {
+        name: "lan-secret-file",
+        value_name: "FILE",
+        scope: Scope::Node,
+        default: None,
+        allowed: "a path to a file",
+        help: "The file with the secret that the nodes of the LAN's cluster share",
+        apply: |config, text| {
+            config.lan_secret_file = Some((!text.is_empty()).then(|| PathBuf::from(text))?);
+            Some(())
+        },
+        show: |config| config.lan_secret_file.as_ref().map(|path| path.display().to_string()),
+    },
+    Setting {
+        name: "open",
+        value_name: SWITCH,
+        scope: Scope::Node,
+        default: Some("no"),
+        allowed: "yes or no",
+        help: "Let everybody on the LAN into the cluster, without a secret",
+        apply: |config, text| {
+            config.open = one_of(text, SWITCHED)?;
+            Some(())
+        },
+        show: |config| Some(word_of(&config.open, SWITCHED)),
+    },
+    Setting {
+        name: "expect",
+        value_name: "N",
+        scope: Scope::Node,
+        default: Some("3"),
+        allowed: "a whole number from 1 to 256",
+        help: "How many nodes must have met on the LAN before they make a cluster",
+        apply: |config, text| {
+            config.expect = text.parse().ok().filter(|nodes| (1..=MEMBERS_MAX).contains(nodes))?;
+            Some(())
+        },
+        show: |config| Some(config.expect.to_string()),
     },
     Setting {
         name: "listen",

@@ -241,6 +241,25 @@ impl Peers {
         }
     }
 
+    /// Gives up the link to a peer that is no longer where the link leads.
+    pub fn doubt(&self, peer: EndpointId, addresses: &[SocketAddr]) {
+        let leads = self.inner.known(peer).and_then(|known| known.facts().address);
+        if leads.is_some_and(|leads| !addresses.contains(&leads)) {
+            self.suspect(peer);
+        }
+    }
+
+    /// Gives up every link, so that the next calls make new ones.
+    pub fn give_up_links(&self, reason: &str) {
+        let peers: Vec<Arc<Peer>> = self.inner.table().values().cloned().collect();
+        for peer in peers {
+            peer.hope();
+            let Some(connected) = peer.connected() else { continue };
+            connected.link.close(CloseCode::Replaced, reason);
+            self.inner.link_lost(peer.id, &connected, LinkLost::silently(reason));
+        }
+    }
+
     /// What is known of every peer that was linked, dialled or waited for, by key.
     pub fn facts(&self) -> Vec<PeerFacts> {
         self.inner.table().values().map(|peer| peer.facts()).collect()

@@ -3,6 +3,7 @@
 mod decisions;
 mod formats;
 mod history;
+mod mesh;
 mod placement;
 mod scope;
 

@@ -1,0 +1,111 @@
+//! Where the members are, as far as anybody says: whoever says so feeds the one address book.
+//!
+//! And what follows when a node moves: its links may hang on a path that leads nowhere any more,
+//! which QUIC alone notices late or never. A node that has lost an address therefore gives its links
+//! up and dials every member at once, so that those that don't know where it is now learn it; and
+//! a link to a neighbour that no longer listens where the link leads is given up, too.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::roster::Members;
+use super::service::service_part;
+use super::supervisor::ChildSpec;
+use crate::limits::DIAL_MAX;
+use crate::net::{AddressSource, Neighbourhood, Neighbours, Peers};
+use crate::roster::Standing;
+use crate::types::EndpointId;
+
+/// Who says where members are, and where this node is.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The nodes on the link; `None` if this node does not listen for them.
+    pub neighbours: Option<Neighbours>,
+    /// Where this node can be dialled.
+    pub places: watch::Receiver<Vec<SocketAddr>>,
+}
+
+/// The supervised part that feeds the address book.
+pub(super) fn discovery_part(members: Members, peers: Peers, sources: Sources) -> ChildSpec {
+    let run = move |stop: CancellationToken| {
+        let discovery = Discovery { members: members.clone(), peers: peers.clone() };
+        let sources = sources.clone();
+        Box::pin(async move {
+            let all = async {
+                tokio::join!(
+                    discovery.hear_neighbours(sources.neighbours),
+                    discovery.follow_places(sources.places)
+                )
+            };
+            // There is nothing to finish.
+            stop.run_until_cancelled(all).await;
+            Ok(())
+        }) as _
+    };
+    service_part("discovery", Arc::new(run))
+}
+
+struct Discovery {
+    members: Members,
+    peers: Peers,
+}
+
+impl Discovery {
+    async fn hear_neighbours(&self, neighbours: Option<Neighbours>) {
+        let Some(neighbours) = neighbours else { return };
+        let mut heard = neighbours.heard();
+        let mut members = self.members.changes();
+        let mut before = Neighbourhood::default();
+        loop {
+            // Anybody may call himself a neighbour: only members have a place in the book.
+            let now = heard.borrow_and_update().clone();
+            members.mark_unchanged();
+            for (&peer, neighbour) in now.iter() {
+                if self.is_member(peer) {
+                    self.peers.note(peer, &neighbour.addresses, AddressSource::Mdns);
+                    if before.get(&peer).is_some_and(|was| was.addresses != neighbour.addresses) {
+                        self.peers.doubt(peer, &neighbour.addresses);
+                    }
+                }
+            }
+            before = now;
+            let changed = tokio::select! {
+                changed = heard.changed() => changed,
+                changed = members.changed() => changed,
+            };
+            if changed.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn follow_places(&self, mut places: watch::Receiver<Vec<SocketAddr>>) {
+        let mut before = places.borrow_and_update().clone();
+        while places.changed().await.is_ok() {
+            let now = places.borrow_and_update().clone();
+            tracing::info!(?now, ?before, "this node's addresses have changed");
+            if before.iter().any(|place| !now.contains(place)) {
+                self.peers.give_up_links("this node has moved");
+                self.dial_all().await;
+            }
+            before = now;
+        }
+    }
+
+    /// So that all learn where this node is; who is not reached now is when somebody wants it.
+    async fn dial_all(&self) {
+        let deadline = Instant::now() + DIAL_MAX;
+        let members = self.members.endpoints();
+        let others = members.iter().filter(|member| **member != self.peers.id());
+        join_all(others.map(|member| self.peers.link(*member, deadline))).await;
+    }
+
+    fn is_member(&self, peer: EndpointId) -> bool {
+        matches!(self.members.standing(peer), Standing::Member(_))
+    }
+}

@@ -1,0 +1,180 @@
+//! A member of a cluster shows newcomers of its mesh the way in, and tells of other clusters of the
+//! same mesh.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aspen_tickets::Role;
+use tokio::time::{Instant, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::introduction::{Acquaintance, introduce, receive};
+use super::{Mesh, Said};
+use crate::actors::RunService;
+use crate::limits::{
+    MESH_ACQUAINTANCE_MAX, MESH_DIVIDED_PAUSE, MESH_INVITATION_LIFE, MESH_LOOK, NEIGHBOURS_MAX,
+};
+use crate::net::Neighbours;
+use crate::node::cluster::Cluster;
+use crate::roster::mesh::Stand;
+use crate::seams::Random;
+use crate::seams::network::{CloseCode, Link, LinkLost, Network, Protocol};
+use crate::types::{ClusterId, EndpointId};
+
+/// What a host is made of.
+pub(in crate::node) struct HostParts {
+    pub(in crate::node) mesh: Mesh,
+    pub(in crate::node) cluster_id: ClusterId,
+    pub(in crate::node) network: Arc<dyn Network>,
+    pub(in crate::node) neighbours: Neighbours,
+    pub(in crate::node) random: Random,
+}
+
+/// A member that knows its mesh; clones are the same.
+#[derive(Clone)]
+pub(in crate::node) struct Host {
+    parts: Arc<HostParts>,
+    /// The nodes of other clusters of the mesh that the log tells of, and since when.
+    told: Arc<Mutex<BTreeMap<EndpointId, Instant>>>,
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Host({:?})", self.parts.mesh)
+    }
+}
+
+impl Host {
+    pub(in crate::node) fn new(parts: HostParts) -> Self {
+        Host { parts: Arc::new(parts), told: Arc::default() }
+    }
+
+    /// Serves a newcomer's link until it goes.
+    pub(in crate::node) async fn serve(self, cluster: Cluster, link: Arc<dyn Link>) {
+        let HostParts { mesh, network, random, .. } = &*self.parts;
+        let peer = link.peer();
+        match receive(link, mesh, network.id(), random).await {
+            Ok(acquaintance) => self.accompany(Some(cluster), acquaintance).await,
+            Err(lost) => tell_stranger(mesh, peer, &lost),
+        }
+    }
+
+    /// The part that says on the link that this node is here, and looks for other clusters.
+    pub(in crate::node) fn part(&self) -> RunService {
+        let host = self.clone();
+        Arc::new(move |stop: CancellationToken| {
+            let host = host.clone();
+            Box::pin(async move {
+                stop.run_until_cancelled_owned(host.look_around()).await;
+                Ok(())
+            })
+        })
+    }
+
+    async fn look_around(&self) {
+        let HostParts { mesh, cluster_id, neighbours, .. } = &*self.parts;
+        neighbours.say(mesh.word(Some(*cluster_id)));
+        let heard = neighbours.heard();
+        let mut look = interval(MESH_LOOK);
+        let mut visited = BTreeMap::new();
+        loop {
+            look.tick().await;
+            let near = heard.borrow().clone();
+            for (&peer, neighbour) in near.iter() {
+                let other = mesh.hint(neighbour).flatten().filter(|other| other != cluster_id);
+                if other.is_some() && is_news(&mut visited, peer) {
+                    self.visit(peer, &neighbour.addresses).await;
+                }
+            }
+        }
+    }
+
+    /// Makes sure that a neighbour which says that it is of another cluster is, and tells it of
+    /// this one.
+    async fn visit(&self, peer: EndpointId, addresses: &[std::net::SocketAddr]) {
+        let HostParts { mesh, network, random, .. } = &*self.parts;
+        let met = async {
+            let link = network.connect(peer, addresses, Protocol::Lan).await?;
+            introduce(link, mesh, network.id(), random).await
+        };
+        match met.await {
+            Ok(acquaintance) => self.accompany(None, acquaintance).await,
+            Err(lost) => tell_stranger(mesh, peer, &lost),
+        }
+    }
+
+    /// Tells an acquaintance where this node stands, and lets it in if it asks. It goes by itself.
+    async fn accompany(&self, cluster: Option<Cluster>, mut with: Acquaintance) {
+        let cluster_id = self.parts.cluster_id;
+        let talking = async {
+            with.out.say(&Said::Stand(Stand::Settled(cluster_id))).await.ok()?;
+            loop {
+                let answer = match with.input.hear().await.ok()? {
+                    Said::Ask => match &cluster {
+                        Some(cluster) => self.let_in(cluster, with.peer).await,
+                        None => Said::NotNow("ask when you have dialled".into()),
+                    },
+                    Said::Stand(Stand::Settled(other)) if other != cluster_id => {
+                        self.tell_of(with.peer, other);
+                        return Some(());
+                    }
+                    Said::Stand(_) => continue,
+                    Said::Ticket(_) | Said::NotNow(_) => return None,
+                };
+                with.out.say(&answer).await.ok()?;
+            }
+        };
+        let _ = tokio::time::timeout(MESH_ACQUAINTANCE_MAX, talking).await;
+        if cluster.is_none() {
+            // The other side hears this node's word before the link ends.
+            let _ = tokio::time::timeout(MESH_LOOK, with.link.closed()).await;
+        }
+        with.link.close(CloseCode::Done, "all is said");
+    }
+
+    async fn let_in(&self, cluster: &Cluster, peer: EndpointId) -> Said {
+        match cluster.invite(Role::Voter, MESH_INVITATION_LIFE, Some(1)).await {
+            Ok(ticket) => {
+                tracing::info!(%peer, mesh = self.parts.mesh.name(), "let a node of the mesh in");
+                Said::Ticket(ticket.to_string())
+            }
+            Err(error) => Said::NotNow(error.to_string()),
+        }
+    }
+
+    fn tell_of(&self, peer: EndpointId, other: ClusterId) {
+        let HostParts { mesh, cluster_id, .. } = &*self.parts;
+        if !is_news(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner), peer) {
+            return;
+        }
+        tracing::warn!(
+            mesh = mesh.name(), %peer, this = %cluster_id, %other,
+            "the mesh has another cluster, begun apart from this one; they stay apart: to have \
+             one, let the nodes of one leave it and start anew without their data"
+        );
+    }
+}
+
+/// Whether a peer was not noted for a while; it is noted now.
+fn is_news(noted: &mut BTreeMap<EndpointId, Instant>, peer: EndpointId) -> bool {
+    let now = Instant::now();
+    noted.retain(|_, at| now < *at + MESH_DIVIDED_PAUSE);
+    let is_news = noted.len() < NEIGHBOURS_MAX && !noted.contains_key(&peer);
+    if is_news {
+        noted.insert(peer, now);
+    }
+    is_news
+}
+
+/// Says in the log why a node of the mesh's name was not met.
+pub(super) fn tell_stranger(mesh: &Mesh, peer: EndpointId, lost: &LinkLost) {
+    match lost.code {
+        Some(CloseCode::OtherMesh) => tracing::warn!(
+            mesh = mesh.name(), %peer,
+            "a node says that it is of this mesh, and has another secret, or one of the two is \
+             open: give all the same --lan-secret-file"
+        ),
+        _ => tracing::debug!(mesh = mesh.name(), %peer, %lost, "a node of the mesh was not met"),
+    }
+}
