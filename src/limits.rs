@@ -382,6 +382,61 @@ pub const ROSTER_DROPS_MAX: usize = 256;
 /// Most voters of a group: two may fail, and each further one makes every write wait for more.
 pub const VOTERS_MAX: usize = 5;
 
+// --- what members announce and hear ---
+
+/// Largest announcement, in bytes: gossip carries messages of 4,096, and its envelope and later
+/// fields want room. What a member announces is cut to it; a larger message is ignored unread.
+pub const ANNOUNCEMENT_BYTES_MAX: usize = 3_584;
+/// Most groups in an announcement; the rest is left out, and the announcement says so.
+pub const ANNOUNCEMENT_GROUPS_MAX: usize = 256;
+/// How often a member announces itself while others need it fresh: a member that was missed once
+/// is heard of long before anybody asks.
+pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(10);
+/// The longest pause of a member between two announcements, which a large cluster without changes
+/// comes to: everybody hears everybody, so the sum grows with the members.
+pub const ANNOUNCE_EVERY_MAX: Duration = Duration::from_secs(60);
+/// Up to so many members none of them lengthens its pauses.
+pub const ANNOUNCE_MANY: usize = 16;
+/// The shortest pause between two announcements of a member, whatever changes: an election moves
+/// the leads of many groups at once, and one announcement tells of all.
+pub const ANNOUNCE_GAP_MIN: Duration = Duration::from_millis(500);
+/// By which part of itself chance shortens a pause, so that members that started together do not
+/// stay together.
+pub const ANNOUNCE_JITTER: f64 = 0.25;
+/// Most members of whom the newest announcement is kept. Past it the one that was heard of longest
+/// ago is forgotten.
+pub const HEARD_MAX: usize = MEMBERS_MAX;
+/// How long an announcement says where its author is: two of the next may be lost. An address in
+/// an older one may be announced by somebody else.
+pub const HEARD_LIVE: Duration = Duration::from_secs(180);
+/// Most announcements looked at in one second, all who deliver them together: most cost a check of
+/// a signature, and so many take a small part of one core. Past it they are ignored.
+pub const HEARD_ALL_PER_SECOND_MAX: u32 = 512;
+/// How many of them may come at once; as above.
+pub const HEARD_ALL_BURST_MAX: u32 = 2_048;
+/// Most announcements looked at in one second of those that one neighbour delivers, its own and
+/// what it passes on. Past it they are ignored.
+pub const HEARD_DELIVERER_PER_SECOND_MAX: u32 = 64;
+/// How many of them may come at once: a neighbour may pass on two of every member. As above.
+pub const HEARD_DELIVERER_BURST_MAX: u32 = 512;
+/// Most announcements of one author that are taken in one second. Past it they are ignored.
+pub const HEARD_AUTHOR_PER_SECOND_MAX: u32 = 4;
+/// How many of them may come at once, held up on the way; as above.
+pub const HEARD_AUTHOR_BURST_MAX: u32 = 16;
+/// How many old announcements a neighbour may deliver in one second before it is named for it:
+/// gossip repeats itself, and takes other ways when a link is lost. They are ignored in any case.
+pub const HEARD_REPLAYS_PER_SECOND_MAX: u32 = 16;
+/// How many of them may come at once; as above.
+pub const HEARD_REPLAYS_BURST_MAX: u32 = 512;
+/// Most keys whose rate is kept, of each kind of rate. Past it the one that is nearest to its full
+/// allowance gets it at once.
+pub const RATES_MAX: usize = MEMBERS_MAX;
+/// Most keys whose offences are counted, and so most lines about them in one
+/// [`OFFENCE_LOG_GAP`]. Past it further keys are not named until one has been quiet for that long.
+pub const OFFENDERS_MAX: usize = MEMBERS_MAX;
+/// How long after an offence of a key was logged further ones are only counted.
+pub const OFFENCE_LOG_GAP: Duration = Duration::from_secs(60);
+
 // --- the client ---
 
 /// How long a client works on one operation, retries included, unless told otherwise.
@@ -584,6 +639,17 @@ const _: () = {
     assert!(GRANT_USES_MAX as usize <= ROSTER_DROPS_MAX);
     assert!(2 * (ROSTER_DROPS_MAX + 8) <= TXN_OPS_MAX);
     assert!(VOTERS_MAX % 2 == 1);
+    assert!(ANNOUNCE_EVERY.as_millis() < ANNOUNCE_EVERY_MAX.as_millis());
+    assert!(ANNOUNCE_JITTER > 0.0 && ANNOUNCE_JITTER < 0.5);
+    assert!(2 * ANNOUNCE_GAP_MIN.as_millis() < ANNOUNCE_EVERY.as_millis());
+    assert!(3 * ANNOUNCE_EVERY_MAX.as_millis() <= HEARD_LIVE.as_millis());
+    assert!(HEARD_MAX >= MEMBERS_MAX && RATES_MAX >= MEMBERS_MAX);
+    assert!(HEARD_AUTHOR_PER_SECOND_MAX as u128 * ANNOUNCE_GAP_MIN.as_millis() >= 2 * 1_000);
+    assert!(HEARD_DELIVERER_PER_SECOND_MAX as u64 * ANNOUNCE_EVERY.as_secs() > MEMBERS_MAX as u64);
+    assert!(HEARD_DELIVERER_BURST_MAX as usize >= 2 * MEMBERS_MAX);
+    assert!(HEARD_REPLAYS_BURST_MAX <= HEARD_DELIVERER_BURST_MAX);
+    assert!(8 * HEARD_DELIVERER_PER_SECOND_MAX <= HEARD_ALL_PER_SECOND_MAX);
+    assert!(4 * HEARD_DELIVERER_BURST_MAX <= HEARD_ALL_BURST_MAX);
     assert!(LINK_KEEP_ALIVE.as_millis() * 3 < LINK_SILENCE_MAX.as_millis());
     assert!(LINKS_PEER_MAX < LINKS_MAX);
     assert!(STREAM_WINDOW_BYTES < LINK_WINDOW_BYTES && STREAM_WINDOW_BYTES < GUEST_WINDOW_BYTES);

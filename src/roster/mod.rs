@@ -18,6 +18,9 @@
 //! | [`leave`] | members change what they say of themselves, leave and are removed |
 //! | [`mesh`] | how nodes on a LAN that share a name become one cluster |
 //! | [`placement`] | the next change of a group's membership |
+//! | [`announcement`] | what a member says of itself to all others, signed |
+//! | [`hearsay`] | what is believed of it, and from whom |
+//! | [`pace`] | when a member announces itself next |
 //! | [`refused`] | every reason for which a decision is not made |
 //!
 //! Invariants, each kept by every decision:
@@ -29,15 +32,22 @@
 //! - Decisions that depend on more than the records they rewrite also rewrite the cluster's record,
 //!   and so follow each other one by one.
 //!
+//! What members announce to each other is no record: it is signed by its author and held against
+//! the roster, but nobody has agreed on it. It says where to dial and what to show; no decision
+//! above rests on it.
+//!
 //! What this module refuses to know: how a transaction is committed, who leads, what a signature
 //! is made of, what time it is.
 
 pub mod admit;
+pub mod announcement;
 pub mod change;
 pub mod clients;
 pub mod found;
+pub mod hearsay;
 pub mod leave;
 pub mod mesh;
+pub mod pace;
 pub mod placement;
 pub mod records;
 pub mod refused;

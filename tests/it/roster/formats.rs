@@ -1,11 +1,12 @@
 //! The records' bytes, which every later version must read.
 
 use aspen::roster::admit::{Admitted, Application};
+use aspen::roster::announcement::{self, Announcement, BadAnnouncement, Part, PartRole, topic};
 use aspen::roster::clients::Presented;
 use aspen::roster::records::*;
 use aspen::roster::refused::Refused;
 use aspen::roster::{Roster, Standing};
-use aspen::types::{ClusterId, EndpointId, NodeId};
+use aspen::types::{ClusterId, EndpointId, GroupId, NodeId};
 use aspen_tickets::{Role, Scope, USES_ANY, Verb, Verbs};
 use proptest::prelude::*;
 
@@ -146,6 +147,81 @@ fn what_travels_keeps_its_bytes() {
     assert_eq!(bytes(&|| postcard::to_stdvec(&Refused::Tampered)), "04");
     assert_eq!(bytes(&|| postcard::to_stdvec(&Refused::Removed { node: NodeId(2) })), "0d02");
     assert_eq!(bytes(&|| postcard::to_stdvec(&Refused::TooManyClients)), "17");
+}
+
+fn announcement() -> Announcement {
+    let part = |group, role, applied| Part { group: GroupId(group), role, applied };
+    Announcement {
+        cluster: ClusterId(1),
+        endpoint: key(7),
+        node: NodeId(3),
+        start: 2,
+        number: 300,
+        addresses: vec!["127.0.0.1:4681".parse().unwrap()],
+        requests_per_second: 500,
+        free_permille: 750,
+        version: "0.1".into(),
+        groups_cut: false,
+        groups: vec![
+            part(1, PartRole::Leader, 9),
+            part(0, PartRole::Voter, 8),
+            part(2, PartRole::Learner, 7),
+        ],
+    }
+}
+
+#[test]
+fn announcements_keep_their_bytes_what_is_signed_of_them_and_their_topic() {
+    let said = format!(
+        "01 01 {} 03 02 ac02 01 00 7f000001 c924 f403 ee05 03302e31 00 03 010009 000108 020207",
+        "07".repeat(32)
+    )
+    .replace(' ', "");
+    let prefix = "617370656e20616e6e6f756e63656d656e74203100";
+    let bytes = announcement().seal(|message| {
+        assert_eq!(hex(message), format!("{prefix}{said}"));
+        [3; 64]
+    });
+    assert_eq!(hex(&bytes), said + &"03".repeat(64));
+    assert_eq!(Announcement::read(&bytes), Ok(announcement()));
+    assert!(announcement::is_signed(&bytes, key(7), &|signer, message, signature| {
+        (signer, hex(&message[..21]), signature) == (key(7), prefix.to_owned(), &[3; 64])
+    }));
+    assert_eq!(
+        hex(&topic(&[5; 32])),
+        "dce93a22603d06fd8e0125c3ca9f5d1a8d8cd4d11b049218a8af6df0438c77b2"
+    );
+}
+
+#[test]
+fn announcements_out_of_bounds_or_form_are_refused() {
+    let whole = announcement().seal(|_| [3; 64]);
+    assert!(matches!(Announcement::read(&[]), Err(BadAnnouncement::Malformed(_))));
+    assert_eq!(Announcement::read(&[2]), Err(BadAnnouncement::Version(2)));
+    assert!(matches!(
+        Announcement::read(&[1; 3_585]),
+        Err(BadAnnouncement::TooLong { bytes: 3_585 })
+    ));
+    for end in 1..whole.len() {
+        assert!(Announcement::read(&whole[..end]).is_err(), "{end}");
+    }
+    let order = |parts: [usize; 3]| parts.map(|at| announcement().groups[at]).to_vec();
+    let twice = Part { role: PartRole::Learner, ..announcement().groups[0] };
+    let broken = [
+        Announcement { node: NodeId(0), ..announcement() },
+        Announcement { free_permille: 1_001, ..announcement() },
+        Announcement { version: "v".repeat(33), ..announcement() },
+        Announcement { version: "\u{1b}[2J".into(), ..announcement() },
+        Announcement { addresses: announcement().addresses.repeat(9), ..announcement() },
+        Announcement { groups: order([1, 0, 2]), ..announcement() },
+        Announcement { groups: order([0, 0, 2]), ..announcement() },
+        Announcement { groups: vec![announcement().groups[0], twice], ..announcement() },
+    ];
+    for broken in broken {
+        let mut bytes = postcard::to_extend(&broken, vec![1]).unwrap();
+        bytes.extend([3; 64]);
+        assert!(Announcement::read(&bytes).is_err(), "{broken:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! The roster: what its records are, what it decides, what it never lets happen.
 
+mod announcements;
 mod decisions;
+mod floods;
 mod formats;
+mod hearsay;
 mod history;
 mod mesh;
 mod placement;
