@@ -306,6 +306,14 @@ pub const PEERS_MAX: usize = 1_024;
 pub const PEER_ADDRESSES_MAX: usize = 8;
 /// How long changes of the address book gather before it is written.
 pub const BOOK_SAVE_PAUSE: Duration = Duration::from_secs(1);
+/// Longest message of gossip; iroh's own default, beyond which it loses one in silence.
+pub const GOSSIP_MESSAGE_BYTES_MAX: usize = 4_096;
+/// Most messages of gossip that wait to be read. Past it the topic is entered anew.
+pub const GOSSIP_WAITING_MAX: usize = 256;
+/// Most streams that a neighbour in gossip may have open: one a topic, and its end.
+pub const GOSSIP_STREAMS_MAX: u32 = 16;
+/// How long leaving the topics may take: neighbours are told that may be gone.
+pub const GOSSIP_STOP_MAX: Duration = Duration::from_millis(200);
 /// Most nodes that are heard on the link at a time; others are not noticed until one is gone.
 pub const NEIGHBOURS_MAX: usize = 256;
 /// Longest word that a node says of itself on the link: it must fit in one DNS record.
@@ -565,6 +573,12 @@ pub const JOIN_RETRY: Duration = Duration::from_millis(500);
 /// or has told them in vain where it is: strangers that knock often cost a read of the roster a
 /// second, and no more.
 pub const NEWS_PAUSE: Duration = Duration::from_secs(1);
+/// How long until a topic of gossip that failed is entered anew.
+pub const GOSSIP_RETRY: Duration = Duration::from_secs(1);
+/// How often a node without neighbours in gossip looks for some among the members.
+pub const GOSSIP_MEET_EVERY: Duration = Duration::from_secs(2);
+/// How often a node looks at its own roles and load, to tell of them.
+pub const LOAD_LOOK: Duration = Duration::from_secs(1);
 
 // --- the mesh ---
 
@@ -638,6 +652,7 @@ const _: () = {
     assert!(GRANT_USES_MAX as usize <= GRANT_CLIENTS_MAX);
     assert!(GRANT_USES_MAX as usize <= ROSTER_DROPS_MAX);
     assert!(2 * (ROSTER_DROPS_MAX + 8) <= TXN_OPS_MAX);
+    assert!(ANNOUNCEMENT_BYTES_MAX < GOSSIP_MESSAGE_BYTES_MAX);
     assert!(VOTERS_MAX % 2 == 1);
     assert!(ANNOUNCE_EVERY.as_millis() < ANNOUNCE_EVERY_MAX.as_millis());
     assert!(ANNOUNCE_JITTER > 0.0 && ANNOUNCE_JITTER < 0.5);

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::gossip::{Speaker, gossip};
 use super::roster::Members;
 use super::service::service_part;
 use super::supervisor::ChildSpec;
@@ -24,6 +25,8 @@ use crate::types::EndpointId;
 /// Who says where members are, and where this node is.
 #[derive(Clone, Debug)]
 pub struct Sources {
+    /// The members themselves, all of them; `None` if the network is closed.
+    pub speaker: Option<Speaker>,
     /// The nodes on the link; `None` if this node does not listen for them.
     pub neighbours: Option<Neighbours>,
     /// Where this node can be dialled.
@@ -38,6 +41,7 @@ pub(super) fn discovery_part(members: Members, peers: Peers, sources: Sources) -
         Box::pin(async move {
             let all = async {
                 tokio::join!(
+                    discovery.gossip(sources.speaker, sources.places.clone()),
                     discovery.hear_neighbours(sources.neighbours),
                     discovery.follow_places(sources.places)
                 )
@@ -56,6 +60,11 @@ struct Discovery {
 }
 
 impl Discovery {
+    async fn gossip(&self, speaker: Option<Speaker>, places: watch::Receiver<Vec<SocketAddr>>) {
+        let Some(speaker) = speaker else { return };
+        gossip(speaker, self.members.clone(), self.peers.clone(), places).await;
+    }
+
     async fn hear_neighbours(&self, neighbours: Option<Neighbours>) {
         let Some(neighbours) = neighbours else { return };
         let mut heard = neighbours.heard();

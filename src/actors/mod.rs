@@ -18,6 +18,7 @@
 //! minutes it is reported unhealthy and left alone for five. Handles keep working across that.
 
 mod discovery;
+mod gossip;
 mod groups;
 mod health;
 mod mailbox;
@@ -35,6 +36,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use discovery::Sources;
+pub use gossip::{Rumours, Speaker, Told};
 pub use groups::{Groups, OpenReplica};
 pub use health::HealthBoard;
 pub use roster::{Members, read_roster};

@@ -139,13 +139,13 @@ impl Gate for Members {
             (Protocol::Join | Protocol::Client, _) => Ok(()),
             (Protocol::Lan, _) if self.has_mesh.load(Ordering::Relaxed) => Ok(()),
             (Protocol::Lan, _) => Err((CloseCode::OtherMesh, "this node is of no mesh".into())),
-            (Protocol::Raft, Standing::Member(_)) => Ok(()),
-            (Protocol::Raft, Standing::Removed(node)) => {
+            (Protocol::Raft | Protocol::Gossip, Standing::Member(_)) => Ok(()),
+            (Protocol::Raft | Protocol::Gossip, Standing::Removed(node)) => {
                 self.turned_away.notify_one();
                 let reason = format!("node {node} was removed from the cluster");
                 Err((CloseCode::Removed(node), reason))
             }
-            (Protocol::Raft, Standing::Stranger) => {
+            (Protocol::Raft | Protocol::Gossip, Standing::Stranger) => {
                 self.turned_away.notify_one();
                 Err((CloseCode::NotMember, "this key is not a member's".into()))
             }

@@ -2,6 +2,8 @@
 //!
 //! It is answered from what the node has at hand, so it is there when no majority is.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
@@ -11,8 +13,10 @@ use super::AtNode;
 use super::decode::Params;
 use super::json;
 use super::problem::Problem;
+use crate::actors::Told;
 use crate::net::KnownAddress;
 use crate::node::{GroupFacts, MemberFacts};
+use crate::roster::announcement::Part;
 use crate::roster::records::State as Standing;
 use crate::types::{NodeId, Revision};
 
@@ -49,6 +53,7 @@ struct MemberForm {
     heard_ms: Option<u64>,
     reached_at: Option<String>,
     known: Vec<KnownForm>,
+    told: Option<ToldForm>,
 }
 
 /// Where a node would look for a member.
@@ -66,9 +71,48 @@ impl KnownForm {
     }
 }
 
+/// What a member says of itself to all others.
+#[derive(Serialize)]
+struct ToldForm {
+    age_ms: u64,
+    version: String,
+    writes_per_second: u32,
+    free_percent: u8,
+    groups: Vec<PartForm>,
+}
+
+/// What it is to a group.
+#[derive(Serialize)]
+struct PartForm {
+    id: u64,
+    role: &'static str,
+    applied_index: u64,
+}
+
+impl ToldForm {
+    fn of(Told { announcement, age }: Told) -> Self {
+        let part = |part: Part| PartForm {
+            id: part.group.0,
+            role: part.role.as_str(),
+            applied_index: part.applied,
+        };
+        ToldForm {
+            age_ms: millis(age),
+            version: announcement.version,
+            writes_per_second: announcement.writes_per_second,
+            free_percent: announcement.free_percent,
+            groups: announcement.groups.into_iter().map(part).collect(),
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl MemberForm {
     fn of(facts: MemberFacts) -> Self {
-        let MemberFacts { member, is_connected, heard, reached_at, known } = facts;
+        let MemberFacts { member, is_connected, heard, reached_at, known, told } = facts;
         MemberForm {
             node: member.node,
             name: member.name,
@@ -82,9 +126,10 @@ impl MemberForm {
             addresses: member.addresses.iter().map(ToString::to_string).collect(),
             version: member.version,
             connected: is_connected,
-            heard_ms: heard.map(|heard| u64::try_from(heard.as_millis()).unwrap_or(u64::MAX)),
+            heard_ms: heard.map(millis),
             reached_at: reached_at.map(|address| address.to_string()),
             known: known.into_iter().map(KnownForm::of).collect(),
+            told: told.map(ToldForm::of),
         }
     }
 }

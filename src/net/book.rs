@@ -39,6 +39,8 @@ pub enum AddressSource {
     Live,
     /// The peer itself, on this node's link of the network.
     Mdns,
+    /// The peer itself, to all members.
+    Gossip,
 }
 
 impl AddressSource {
@@ -49,6 +51,7 @@ impl AddressSource {
             AddressSource::Roster => "roster",
             AddressSource::Live => "live",
             AddressSource::Mdns => "mdns",
+            AddressSource::Gossip => "gossip",
         }
     }
 }

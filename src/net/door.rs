@@ -14,23 +14,28 @@ use iroh::endpoint::{AfterHandshakeOutcome, Connection, EndpointHooks, Incoming,
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 
+use super::gossip::Gossip;
 use super::link::{QuicLink, close_number, close_reason, protocol, shared};
 use crate::limits::{
-    GUEST_WINDOW_BYTES, HANDSHAKE_MAX, HANDSHAKES_MAX, HANDSHAKES_PER_SECOND_MAX, LINKS_MAX,
-    LINKS_PEER_MAX,
+    GOSSIP_STREAMS_MAX, GUEST_WINDOW_BYTES, HANDSHAKE_MAX, HANDSHAKES_MAX,
+    HANDSHAKES_PER_SECOND_MAX, LINKS_MAX, LINKS_PEER_MAX,
 };
 use crate::seams::Tasks;
 use crate::seams::network::{CloseCode, Gate, Link, Protocol};
 use crate::types::EndpointId;
 
 /// Asks the gate as soon as a handshake has shown who the peer is, before anything of what it sends
-/// is handed on. Dialled connections pass: their peer was chosen here.
+/// is handed on. Dialled connections pass, for their peer was chosen here, but those of gossip, whose
+/// swarm chooses among those that it hears of.
 #[derive(Debug)]
 pub(super) struct GateHook(pub(super) Arc<dyn Gate>);
 
 impl EndpointHooks for GateHook {
     async fn after_handshake<'a>(&'a self, connection: &'a Connection) -> AfterHandshakeOutcome {
-        if connection.side() == Side::Client {
+        let gossips = protocol(connection.alpn()) == Some(Protocol::Gossip);
+        if gossips {
+            connection.set_max_concurrent_uni_streams(VarInt::from_u32(GOSSIP_STREAMS_MAX));
+        } else if connection.side() == Side::Client {
             return AfterHandshakeOutcome::Accept;
         }
         let peer = EndpointId(*connection.remote_id().as_bytes());
@@ -134,16 +139,22 @@ pub(super) async fn serve(
     endpoint: iroh::Endpoint,
     tasks: Tasks,
     ready: mpsc::Sender<Arc<dyn Link>>,
+    gossip: Gossip,
 ) {
     let counts = Arc::new(Mutex::new(Counts::default()));
     let mut pace = Pace::new();
     while let Some(incoming) = endpoint.accept().await {
         let Some((incoming, permit)) = pace.screen(incoming) else { continue };
-        let (counts, ready) = (counts.clone(), ready.clone());
+        let (counts, ready, gossip) = (counts.clone(), ready.clone(), gossip.clone());
         tasks.spawn(async move {
-            let _permit = permit;
-            match timeout(HANDSHAKE_MAX, incoming).await {
-                Ok(Ok(connection)) => admit(connection, &counts, &ready),
+            let made = timeout(HANDSHAKE_MAX, incoming).await;
+            drop(permit);
+            match made {
+                Ok(Ok(connection)) => {
+                    if let Some((connection, _place)) = admit(connection, &counts, &ready) {
+                        gossip.take(connection).await;
+                    }
+                }
                 Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
                 Err(_) => tracing::debug!("a handshake took too long"),
             }
@@ -151,23 +162,34 @@ pub(super) async fn serve(
     }
 }
 
-/// Gives an admitted connection its place and hands it on.
-fn admit(connection: Connection, counts: &Arc<Mutex<Counts>>, ready: &mpsc::Sender<Arc<dyn Link>>) {
+/// Gives an admitted connection its place and hands it on; one of gossip is given back with it.
+fn admit(
+    connection: Connection,
+    counts: &Arc<Mutex<Counts>>,
+    ready: &mpsc::Sender<Arc<dyn Link>>,
+) -> Option<(Connection, Place)> {
     let busy = |connection: &Connection| {
         let reason = b"this node has as many links as it may; try again later";
         connection.close(close_number(CloseCode::Busy), reason);
     };
     let peer = EndpointId(*connection.remote_id().as_bytes());
-    let Some(protocol) = protocol(connection.alpn()) else { return };
-    let Some(place) = Place::take(counts, peer) else { return busy(&connection) };
+    let protocol = protocol(connection.alpn())?;
+    let Some(place) = Place::take(counts, peer) else {
+        busy(&connection);
+        return None;
+    };
     if protocol != Protocol::Raft {
         connection.set_receive_window(VarInt::from_u32(GUEST_WINDOW_BYTES));
+    }
+    if protocol == Protocol::Gossip {
+        return Some((connection, place));
     }
     let link = shared(QuicLink::new(connection, protocol, Some(place)));
     if let Err(refused) = ready.try_send(link) {
         let reason = "this node has too many links to take up; try again later";
         refused.into_inner().close(CloseCode::Busy, reason);
     }
+    None
 }
 
 /// A gate for a node without peers: nobody passes.

@@ -11,14 +11,18 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use iroh::address_lookup::{AddressLookup, EndpointData, EndpointInfo, Error as LookupError, Item};
 use iroh::endpoint::presets::Minimal;
 use iroh::endpoint::{BindError, BindOpts, ConnectError, ConnectingError, PortmapperConfig};
 use iroh::{EndpointAddr, PublicKey, RelayMode, TransportAddr, Watcher};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+use super::gossip::Gossip;
 use super::key::NodeKey;
 use super::link::{PROTOCOLS, QuicLink, alpn, lost, shared};
+use super::peers::Peers;
 use super::{door, quic};
 use crate::limits::{DIAL_MAX, LINKS_WAITING_MAX};
 use crate::seams::Tasks;
@@ -79,13 +83,19 @@ pub enum Listen {
     At(SocketAddr),
 }
 
+#[derive(Clone, Debug)]
+struct Open {
+    endpoint: iroh::Endpoint,
+    gossip: Gossip,
+}
+
 /// The node's place on the network. Whoever passes its [`Gate`] is let in.
 #[derive(Debug)]
 pub struct Endpoint {
     pub(super) id: EndpointId,
     listen: Vec<SocketAddr>,
     /// `None` once it was closed.
-    open: std::sync::Mutex<Option<iroh::Endpoint>>,
+    open: std::sync::Mutex<Option<Open>>,
     /// Links that passed the door.
     ready: Mutex<mpsc::Receiver<Arc<dyn Link>>>,
     /// Where it can be dialled.
@@ -123,13 +133,14 @@ impl Endpoint {
         })?;
         let (admitted, ready) = mpsc::channel(LINKS_WAITING_MAX);
         let tasks = Tasks::new();
-        tasks.spawn(door::serve(inner.clone(), tasks.clone(), admitted));
+        let gossip = Gossip::start(inner.clone());
+        tasks.spawn(door::serve(inner.clone(), tasks.clone(), admitted, gossip.clone()));
         let (told, places) = watch::channel(dialable(&inner.addr()));
         tasks.spawn(follow_places(inner.clone(), told));
         Ok(Endpoint {
             id: EndpointId(*inner.id().as_bytes()),
             listen: inner.bound_sockets(),
-            open: std::sync::Mutex::new(Some(inner)),
+            open: std::sync::Mutex::new(Some(Open { endpoint: inner, gossip })),
             ready: Mutex::new(ready),
             places,
             tasks,
@@ -146,7 +157,20 @@ impl Endpoint {
         self.places.clone()
     }
 
-    fn open(&self) -> MutexGuard<'_, Option<iroh::Endpoint>> {
+    /// The end of the members' gossip here; nothing once the endpoint is closed.
+    pub fn gossip(&self) -> Option<Gossip> {
+        self.open().as_ref().map(|open| open.gossip.clone())
+    }
+
+    /// Gossip names its neighbours by their keys only: this is where they are looked up.
+    pub fn look_up_in(&self, peers: &Peers) {
+        let Some(open) = self.open().clone() else { return };
+        if let Ok(services) = open.endpoint.address_lookup() {
+            services.add(Book(peers.clone()));
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Option<Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -161,7 +185,7 @@ impl Endpoint {
         if addresses.is_empty() {
             return Err(LinkLost::silently(format!("no address of {peer} is known")));
         }
-        let Some(endpoint) = self.open().clone() else {
+        let Some(Open { endpoint, .. }) = self.open().clone() else {
             return Err(LinkLost::silently("this node's network is closed"));
         };
         let addresses = addresses.iter().copied().map(TransportAddr::Ip);
@@ -223,6 +247,19 @@ fn is_link_local(address: &SocketAddr) -> bool {
     }
 }
 
+/// The address book, as iroh looks things up.
+#[derive(Debug)]
+struct Book(Peers);
+
+impl AddressLookup for Book {
+    fn resolve(&self, id: PublicKey) -> Option<BoxStream<'static, Result<Item, LookupError>>> {
+        let known = self.0.known_addresses(EndpointId(*id.as_bytes()));
+        let addresses = known.iter().map(|known| TransportAddr::Ip(known.address)).collect();
+        let info = EndpointInfo::from_parts(id, EndpointData::new(addresses));
+        Some(stream::iter([Ok(Item::new(info, "book", None))]).boxed())
+    }
+}
+
 /// The addresses that others may dial, the likeliest first.
 fn dialable(known: &EndpointAddr) -> Vec<SocketAddr> {
     let mut addresses: Vec<_> =
@@ -271,7 +308,9 @@ impl Network for Endpoint {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let Some(endpoint) = self.open().take() else { return };
+            let Some(Open { endpoint, gossip }) = self.open().take() else { return };
+            gossip.stop().await;
+            drop(gossip);
             if timeout(CLOSE_MAX, endpoint.close()).await.is_err() {
                 tracing::debug!("the endpoint did not close in time and was dropped");
             }

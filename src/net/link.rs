@@ -23,12 +23,13 @@ pub(super) fn alpn(protocol: Protocol) -> &'static [u8] {
         Protocol::Join => b"aspen/join/1",
         Protocol::Client => b"aspen/client/1",
         Protocol::Lan => b"aspen/lan/1",
+        Protocol::Gossip => iroh_gossip::net::GOSSIP_ALPN,
     }
 }
 
 /// All protocols.
-pub(super) const PROTOCOLS: [Protocol; 4] =
-    [Protocol::Raft, Protocol::Join, Protocol::Client, Protocol::Lan];
+pub(super) const PROTOCOLS: [Protocol; 5] =
+    [Protocol::Raft, Protocol::Join, Protocol::Client, Protocol::Lan, Protocol::Gossip];
 
 /// The protocol of a name, if it is one of ours.
 pub(super) fn protocol(name: &[u8]) -> Option<Protocol> {

@@ -12,6 +12,7 @@
 mod book;
 mod door;
 mod endpoint;
+mod gossip;
 mod key;
 mod link;
 mod message;
@@ -22,6 +23,7 @@ mod quic;
 pub use book::{AddressBook, AddressSource, KnownAddress};
 pub use door::Shut;
 pub use endpoint::{Endpoint, Listen, Reach};
+pub use gossip::{Gossip, Topic, Whisper};
 pub use key::{NodeKey, verify};
 pub use message::{
     MessageError, open_stream, read_body, read_length, read_message, read_preface, write_message,

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::join::{Acquaintance, Admitted, Question};
-use crate::actors::{Groups, Members, read_roster};
+use crate::actors::{Groups, Members, Rumours, read_roster};
 use crate::client::KvClient;
 use crate::error::Error;
 use crate::limits::{CLUSTER_DECIDE_TRIES_MAX, CLUSTER_FOLLOW_MAX};
@@ -75,6 +75,8 @@ pub(super) struct Parts {
     pub(super) groups: Groups,
     pub(super) network: Arc<dyn Network>,
     pub(super) peers: Peers,
+    /// What the others say of themselves.
+    pub(super) rumours: Rumours,
     pub(super) seams: Seams,
     /// Told why, when the node is a member no longer.
     pub(super) gone: watch::Receiver<Option<String>>,

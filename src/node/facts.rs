@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::cluster::Cluster;
+use crate::actors::Told;
 use crate::net::KnownAddress;
 use crate::raft::Replica;
 use crate::roster::records::Member;
@@ -27,6 +28,8 @@ pub struct MemberFacts {
     pub reached_at: Option<SocketAddr>,
     /// Where this node would look for it, the newest first.
     pub known: Vec<KnownAddress>,
+    /// What it said of itself last, if it was heard.
+    pub told: Option<Told>,
 }
 
 /// A group that this node holds.
@@ -56,6 +59,7 @@ impl Cluster {
                     heard: Some(Duration::ZERO),
                     reached_at: None,
                     known: Vec::new(),
+                    told: self.inner.rumours.of(member.endpoint),
                 };
             }
             let peer = peers.iter().find(|peer| peer.peer == member.endpoint);
@@ -65,6 +69,7 @@ impl Cluster {
                 heard: peer.and_then(|peer| peer.heard).map(|at| now.duration_since(at)),
                 reached_at: peer.and_then(|peer| peer.address),
                 known: self.inner.peers.known_addresses(member.endpoint),
+                told: self.inner.rumours.of(member.endpoint),
             }
         };
         self.roster().present().map(facts).collect()

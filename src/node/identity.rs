@@ -31,6 +31,9 @@ pub(super) struct Identity {
     /// Where it listened last; tried again, so that others find it where it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) port: Option<u16>,
+    /// How often the node has started: what it says of itself to the others counts from here.
+    #[serde(default)]
+    pub(super) starts: u64,
     /// The ticket of a join that is not finished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) joining: Option<String>,
@@ -127,7 +130,7 @@ impl Identity {
     /// A new data directory, of no cluster yet.
     pub(super) fn new(seams: &Seams) -> Self {
         let incarnation = seams.random.next_u128();
-        Identity { format: FORMAT, incarnation, port: None, joining: None, member: None }
+        Identity { format: FORMAT, incarnation, port: None, starts: 0, joining: None, member: None }
     }
 
     /// Reads the directory's identity; `None` if nobody lives there yet.

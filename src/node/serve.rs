@@ -107,8 +107,8 @@ impl Serve for NodeServe {
                     Some(host) => host.serve(cluster, link).await,
                     None => link.close(CloseCode::OtherMesh, "this node is of no mesh"),
                 },
-                // Links between members are the peers'.
-                Protocol::Raft => {}
+                // Links between members are the peers' and the endpoint's.
+                Protocol::Raft | Protocol::Gossip => {}
             }
         })
     }

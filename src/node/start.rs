@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::builder::{KvServiceBuilder, StartError, StorageBackend};
 use super::cluster::{Cluster, Parts};
 use super::departures::departures;
-use super::identity::{KnownMember, Membership};
+use super::identity::{Identity, KnownMember, Membership};
 use super::join::{self, JoinError, Question};
 use super::mesh::{Host, HostParts, Searching, search};
 use super::news::news;
@@ -22,7 +22,7 @@ use super::places::{Home, Opened, Places};
 use super::serve::NodeServe;
 use super::service::KvService;
 use super::{Door, DoorContext};
-use crate::actors::{Groups, Members, RunService, Sources, Tree, TreeSpec};
+use crate::actors::{Groups, Members, Rumours, RunService, Sources, Speaker, Tree, TreeSpec};
 use crate::client::{Desk, KvClient, Member};
 use crate::limits::MEMBER_ADDRESSES_MAX;
 use crate::net::{AddressBook, AddressSource, Endpoint, Listen, Neighbours, NodeKey, Peers, Reach};
@@ -103,7 +103,7 @@ impl Starting {
         let others = member.told_of.iter().map(|known| (known.node, known.endpoint));
         members.told_of(others.chain([(me, network.id())]));
 
-        let incarnation = home.identity().await.incarnation;
+        let Identity { incarnation, starts: start, .. } = home.identity().await;
         let description = describe(&settings, incarnation, network.as_ref());
         let groups = Groups::new(GROUPS);
         let running = groups.clone();
@@ -117,6 +117,7 @@ impl Starting {
         });
         let serve = Arc::new(NodeServe::new(inbound, desk.clone(), host.clone()));
         let peers = Peers::start(network.clone(), book, serve.clone(), seams.random.clone());
+        endpoint.look_up_in(&peers);
         let transport = Transport { peers: peers.clone(), directory: Arc::new(members.clone()) };
         let places = Places {
             me,
@@ -141,6 +142,7 @@ impl Starting {
             peers: peers.clone(),
             seams: seams.clone(),
             gone: gone.clone(),
+            rumours: Rumours::new(key.endpoint_id()),
         });
         serve.complete(cluster.clone());
         let node = NodeIdentity {
@@ -150,6 +152,19 @@ impl Starting {
             cluster_name: member.cluster_name.clone(),
             listen: endpoint.listen(),
         };
+        let rumours = cluster.inner.rumours.clone();
+        let (key, random) = (key.clone(), seams.random.clone());
+        let (space_left, told_groups) = (space.clone(), groups.clone());
+        let speaker = endpoint.gossip().map(|gossip| Speaker {
+            gossip,
+            key,
+            me,
+            start,
+            random,
+            space: space_left,
+            groups: told_groups,
+            rumours,
+        });
         let spec = TreeSpec {
             log,
             space,
@@ -158,7 +173,7 @@ impl Starting {
             me,
             members,
             peers: peers.clone(),
-            sources: Sources { neighbours, places: endpoint.places() },
+            sources: Sources { speaker, neighbours, places: endpoint.places() },
         };
         let (doors, told) = (settings.doors.clone(), settings.told);
         let tree = Tree::grow(spec, |board| {
@@ -231,7 +246,11 @@ async fn listen(
     };
     let endpoint = endpoint.map_err(StartError::Listen)?;
     let port = endpoint.listen().first().map(SocketAddr::port);
-    let kept = home.change(|identity| identity.port = port).await;
+    let kept = home.change(|identity| {
+        identity.port = port;
+        identity.starts += 1;
+    });
+    let kept = kept.await;
     kept.map_err(|error| StartError::Directory { dir: home.dir.clone(), error })?;
     Ok(endpoint)
 }

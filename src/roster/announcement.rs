@@ -50,10 +50,10 @@ pub struct Announcement {
     pub number: u64,
     /// Where it can be dialled, best first.
     pub addresses: Vec<SocketAddr>,
-    /// How many requests of clients it serves in one second.
-    pub requests_per_second: u32,
-    /// How much of its disk is free, in thousandths.
-    pub free_permille: u16,
+    /// How many entries the groups that it leads have applied in one second, lately.
+    pub writes_per_second: u32,
+    /// How much of its disk is free, in hundredths.
+    pub free_percent: u8,
     /// The version of Aspen that it runs.
     pub version: String,
     /// It is in more groups than stand here.
@@ -83,6 +83,17 @@ pub enum PartRole {
     Voter,
     /// Follows without a vote.
     Learner,
+}
+
+impl PartRole {
+    /// The word for it, as doors show it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PartRole::Leader => "leader",
+            PartRole::Voter => "voter",
+            PartRole::Learner => "learner",
+        }
+    }
 }
 
 /// Bytes are no announcement that this build can read.
@@ -183,7 +194,7 @@ impl Announcement {
             return Err("a node's number is 0");
         }
         check_description("", &self.version, &self.addresses)?;
-        if self.free_permille > 1_000 {
+        if self.free_percent > 100 {
             return Err("more than all of a disk is free");
         }
         if self.groups.len() > ANNOUNCEMENT_GROUPS_MAX {

@@ -27,6 +27,8 @@ pub enum Protocol {
     Client,
     /// Between nodes of one mesh that do not know each other yet.
     Lan,
+    /// Between members, what they say of themselves. The endpoint keeps such links to itself.
+    Gossip,
 }
 
 /// What goes first when a link is busy; the greater first.

@@ -25,8 +25,8 @@ fn the_largest_announcement_fits_with_its_leads_first_and_says_that_it_was_cut()
         start: u64::MAX,
         number: u64::MAX,
         addresses: vec![address("[ffff:ffff::1]:65535"); MEMBER_ADDRESSES_MAX + 1],
-        requests_per_second: u32::MAX,
-        free_permille: 1_000,
+        writes_per_second: u32::MAX,
+        free_percent: 100,
         version: "v".repeat(MEMBER_VERSION_BYTES_MAX),
         groups: (0..1_000).map(part).collect(),
         ..rig.announcement(2, 1, 1)
@@ -110,7 +110,7 @@ proptest! {
         node in 1..u64::MAX,
         addresses in proptest::collection::vec(any::<(std::net::IpAddr, u16)>(), 0..=8),
         load in any::<u32>(),
-        free_permille in 0..=1_000_u16,
+        free_percent in 0..=100_u8,
         version in "[a-z0-9.]{0,32}",
         groups in parts(),
     ) {
@@ -119,8 +119,8 @@ proptest! {
             cluster: ClusterId(cluster),
             node: NodeId(node),
             addresses: addresses.into_iter().map(Into::into).collect(),
-            requests_per_second: load,
-            free_permille,
+            writes_per_second: load,
+            free_percent,
             version,
             groups,
             ..rig.announcement(2, order.0, order.1)

@@ -158,8 +158,8 @@ fn announcement() -> Announcement {
         start: 2,
         number: 300,
         addresses: vec!["127.0.0.1:4681".parse().unwrap()],
-        requests_per_second: 500,
-        free_permille: 750,
+        writes_per_second: 500,
+        free_percent: 75,
         version: "0.1".into(),
         groups_cut: false,
         groups: vec![
@@ -209,7 +209,7 @@ fn announcements_out_of_bounds_or_form_are_refused() {
     let twice = Part { role: PartRole::Learner, ..announcement().groups[0] };
     let broken = [
         Announcement { node: NodeId(0), ..announcement() },
-        Announcement { free_permille: 1_001, ..announcement() },
+        Announcement { free_percent: 101, ..announcement() },
         Announcement { version: "v".repeat(33), ..announcement() },
         Announcement { version: "\u{1b}[2J".into(), ..announcement() },
         Announcement { addresses: announcement().addresses.repeat(9), ..announcement() },
