@@ -12,17 +12,17 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use iroh::endpoint::presets::Minimal;
 use iroh::endpoint::{BindError, BindOpts, ConnectError, ConnectingError, PortmapperConfig};
-use iroh::{EndpointAddr, PublicKey, RelayMode, TransportAddr};
+use iroh::{EndpointAddr, PublicKey, RelayMode};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{sleep, timeout};
 
 use super::key::NodeKey;
-use super::link::{PROTOCOLS, QuicLink, alpn, lost, shared};
+use super::link::{PROTOCOLS, QuicLink, address, alpn, lost, shared, transport};
 use super::{door, quic};
 use crate::limits::{DIAL_MAX, LINKS_WAITING_MAX};
 use crate::seams::Tasks;
 use crate::seams::network::{Gate, Link, LinkLost, Network, Protocol};
-use crate::types::EndpointId;
+use crate::types::{Address, EndpointId};
 
 /// How long closing may take: peers are waited for that may be gone.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
@@ -142,7 +142,7 @@ impl Endpoint {
     async fn dial(
         &self,
         peer: EndpointId,
-        addresses: &[SocketAddr],
+        addresses: &[Address],
         protocol: Protocol,
     ) -> Result<Arc<dyn Link>, LinkLost> {
         let key = PublicKey::from_bytes(&peer.0)
@@ -153,8 +153,7 @@ impl Endpoint {
         let Some(endpoint) = self.open().clone() else {
             return Err(LinkLost::silently("this node's network is closed"));
         };
-        let addresses = addresses.iter().copied().map(TransportAddr::Ip);
-        let dialled = EndpointAddr::from_parts(key, addresses);
+        let dialled = EndpointAddr::from_parts(key, addresses.iter().map(transport));
         match timeout(DIAL_MAX, endpoint.connect(dialled, alpn(protocol))).await {
             Ok(Ok(connection)) => Ok(shared(QuicLink::new(connection, protocol, None))),
             Ok(Err(error)) => Err(not_connected(error)),
@@ -205,10 +204,11 @@ fn not_connected(error: ConnectError) -> LinkLost {
 }
 
 /// An address that only means something together with an interface of the one who dials.
-fn is_link_local(address: &SocketAddr) -> bool {
-    match address {
-        SocketAddr::V4(address) => address.ip().is_link_local(),
-        SocketAddr::V6(address) => address.ip().is_unicast_link_local(),
+fn is_link_local(address: &Address) -> bool {
+    match address.ip() {
+        Some(SocketAddr::V4(socket)) => socket.ip().is_link_local(),
+        Some(SocketAddr::V6(socket)) => socket.ip().is_unicast_link_local(),
+        None => false,
     }
 }
 
@@ -217,21 +217,21 @@ impl Network for Endpoint {
         self.id
     }
 
-    fn addresses(&self) -> Vec<SocketAddr> {
+    fn addresses(&self) -> Vec<Address> {
         let Some(known) = self.open().as_ref().map(iroh::Endpoint::addr) else {
             return Vec::new();
         };
         let mut addresses: Vec<_> =
-            known.ip_addrs().copied().filter(|address| !is_link_local(address)).collect();
-        // On most networks the shorter kind is the one that works.
-        addresses.sort_by_key(|address| (address.is_ipv6(), *address));
+            known.addrs.iter().filter_map(address).filter(|found| !is_link_local(found)).collect();
+        // On most networks the shorter kind is the one that works: they are in that order.
+        addresses.sort();
         addresses
     }
 
     fn connect<'a>(
         &'a self,
         peer: EndpointId,
-        addresses: &'a [SocketAddr],
+        addresses: &'a [Address],
         protocol: Protocol,
     ) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkLost>> {
         Box::pin(self.dial(peer, addresses, protocol))

@@ -30,7 +30,7 @@ use crate::roster::admit::Description;
 use crate::seams::network::Network;
 use crate::seams::{self, Seams};
 use crate::status::NodeIdentity;
-use crate::types::{ClusterId, GroupId, NodeId};
+use crate::types::{Address, ClusterId, GroupId, NodeId};
 
 const FIRST_NODE: NodeId = NodeId(1);
 const CLUSTER_NAME: &str = "aspen";
@@ -220,7 +220,7 @@ async fn listen(
 /// What the node says of itself to the others.
 fn describe(settings: &KvServiceBuilder, incarnation: u128, network: &dyn Network) -> Description {
     let mut addresses = network.addresses();
-    addresses.truncate(MEMBER_ADDRESSES_MAX);
+    Address::keep_few(&mut addresses, MEMBER_ADDRESSES_MAX);
     Description {
         incarnation,
         name: settings.node_name.clone().unwrap_or_default(),
