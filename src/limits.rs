@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use aspen_tickets::ADDRESSES_BYTES_MAX;
+
 // --- what a user may store ---
 
 /// Longest key. Long enough for any path or composed key, short enough that hundreds fit in a
@@ -302,7 +304,7 @@ pub const PEER_STREAMS_MAX: usize = 1_024;
 /// Most peers known to one node: members, past members and those that tickets name. Past it the
 /// one that was noted longest ago is forgotten.
 pub const PEERS_MAX: usize = 1_024;
-/// Most addresses kept for one peer; the one noted longest ago goes.
+/// Most addresses kept for one peer; the one noted longest ago goes, a socket before a relay.
 pub const PEER_ADDRESSES_MAX: usize = 8;
 /// How long changes of the address book gather before it is written.
 pub const BOOK_SAVE_PAUSE: Duration = Duration::from_secs(1);
@@ -369,7 +371,8 @@ pub const TOMBSTONES_MAX: usize = 256;
 pub const MEMBER_NAME_BYTES_MAX: usize = 64;
 /// Longest version that a member says it runs, in bytes; as above.
 pub const MEMBER_VERSION_BYTES_MAX: usize = 32;
-/// Most addresses of a member, as many as a ticket holds; as above.
+/// Most addresses of a member, as many as a ticket holds, and as many relays among them
+/// ([`RELAYS_MAX`](aspen_tickets::RELAYS_MAX)); as above.
 pub const MEMBER_ADDRESSES_MAX: usize = 8;
 /// Largest number that a node may ask for: whoever shows it as a float or in 32 bits shows it
 /// right. Past it: `Refused::NodeOutOfBounds`.
@@ -473,7 +476,8 @@ pub const CLIENT_BREAKER_OPEN_MIN: Duration = Duration::from_millis(250);
 /// The longest of that; shorter than [`CLIENT_DEADLINE`], so that every operation may find a node
 /// that came back.
 pub const CLIENT_BREAKER_OPEN_MAX: Duration = Duration::from_secs(2);
-/// Most addresses of a node that a client is told to ask; a hint with more is passed over.
+/// Most addresses of a node that a client is told to ask, relays among them as in a ticket; a hint
+/// with more is passed over.
 pub const CLIENT_PLACE_ADDRESSES_MAX: usize = 8;
 /// How long a node works on one request from elsewhere, whatever its client says: past it the
 /// client hears that nothing is known.
@@ -667,6 +671,15 @@ const _: () = {
     assert!(4 * HEARD_DELIVERER_BURST_MAX <= HEARD_ALL_BURST_MAX);
     assert!(LINK_KEEP_ALIVE.as_millis() * 3 < LINK_SILENCE_MAX.as_millis());
     assert!(LINKS_PEER_MAX < LINKS_MAX);
+    // ADDRESSES_BYTES_MAX counts no fewer than these.
+    assert!(PEER_ADDRESSES_MAX <= aspen_tickets::PEER_ADDRESSES_MAX);
+    assert!(MEMBER_ADDRESSES_MAX <= aspen_tickets::PEER_ADDRESSES_MAX);
+    assert!(CLIENT_PLACE_ADDRESSES_MAX <= aspen_tickets::PEER_ADDRESSES_MAX);
+    // All who are named with their keys and numbers fit in the messages that name them.
+    assert!(CLIENT_NODES_MAX * (64 + ADDRESSES_BYTES_MAX) < CONTROL_BYTES_MAX);
+    assert!(MEMBERS_MAX * (64 + ADDRESSES_BYTES_MAX) < JOIN_BYTES_MAX);
+    assert!(aspen_tickets::TICKET_CHARS_MAX + ADDRESSES_BYTES_MAX < JOIN_BYTES_MAX);
+    assert!(aspen_tickets::CLIENT_TICKET_CHARS_MAX < CONTROL_BYTES_MAX);
     assert!(STREAM_WINDOW_BYTES < LINK_WINDOW_BYTES && STREAM_WINDOW_BYTES < GUEST_WINDOW_BYTES);
     assert!(LINK_STREAMS_MAX as usize <= PEER_STREAMS_MAX);
     assert!(LINK_STREAMS_RESERVED * 2 <= LINK_STREAMS_MAX);

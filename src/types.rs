@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+pub use aspen_tickets::Address;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 

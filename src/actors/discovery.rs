@@ -5,7 +5,7 @@
 //! up and dials every member at once, so that those that don't know where it is now learn it; and
 //! a link to a neighbour that no longer listens where the link leads is given up, too.
 
-use std::net::SocketAddr;
+use std::future::pending;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -20,7 +20,7 @@ use super::supervisor::ChildSpec;
 use crate::limits::DIAL_MAX;
 use crate::net::{AddressSource, Neighbourhood, Neighbours, Peers};
 use crate::roster::Standing;
-use crate::types::EndpointId;
+use crate::types::{Address, EndpointId};
 
 /// Who says where members are, and where this node is.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub struct Sources {
     /// The nodes on the link; `None` if this node does not listen for them.
     pub neighbours: Option<Neighbours>,
     /// Where this node can be dialled.
-    pub places: watch::Receiver<Vec<SocketAddr>>,
+    pub places: watch::Receiver<Vec<Address>>,
 }
 
 /// The supervised part that feeds the address book.
@@ -44,7 +44,9 @@ pub(super) fn discovery_part(members: Members, peers: Peers, sources: Sources) -
                     discovery.gossip(sources.speaker, sources.places.clone()),
                     discovery.hear_neighbours(sources.neighbours),
                     discovery.follow_places(sources.places)
-                )
+                );
+                // Sources that have said all are no failure.
+                pending::<()>().await;
             };
             // There is nothing to finish.
             stop.run_until_cancelled(all).await;
@@ -59,8 +61,15 @@ struct Discovery {
     peers: Peers,
 }
 
+impl Sources {
+    /// Nobody says anything: for a node that is told where its peers are.
+    pub fn none() -> Self {
+        Sources { speaker: None, neighbours: None, places: watch::channel(Vec::new()).1 }
+    }
+}
+
 impl Discovery {
-    async fn gossip(&self, speaker: Option<Speaker>, places: watch::Receiver<Vec<SocketAddr>>) {
+    async fn gossip(&self, speaker: Option<Speaker>, places: watch::Receiver<Vec<Address>>) {
         let Some(speaker) = speaker else { return };
         gossip(speaker, self.members.clone(), self.peers.clone(), places).await;
     }
@@ -93,7 +102,7 @@ impl Discovery {
         }
     }
 
-    async fn follow_places(&self, mut places: watch::Receiver<Vec<SocketAddr>>) {
+    async fn follow_places(&self, mut places: watch::Receiver<Vec<Address>>) {
         let mut before = places.borrow_and_update().clone();
         while places.changed().await.is_ok() {
             let now = places.borrow_and_update().clone();

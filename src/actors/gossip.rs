@@ -7,7 +7,6 @@
 //! [`roster::hearsay`]: crate::roster::hearsay
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use crate::roster::pace::Pace;
 use crate::seams::Random;
 use crate::status::{GroupStatus, Role};
 use crate::store::space::SpaceGuard;
-use crate::types::{ClusterId, EndpointId, NodeId};
+use crate::types::{Address, ClusterId, EndpointId, NodeId};
 
 /// What a member said of itself last, and how long ago that was heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +106,7 @@ pub(super) async fn gossip(
     speaker: Speaker,
     members: Members,
     peers: Peers,
-    places: watch::Receiver<Vec<SocketAddr>>,
+    places: watch::Receiver<Vec<Address>>,
 ) {
     let mut roster = members.changes();
     let load = watch::Sender::new(0);
@@ -139,7 +138,7 @@ struct Telling {
     speaker: Speaker,
     members: Members,
     peers: Peers,
-    places: watch::Receiver<Vec<SocketAddr>>,
+    places: watch::Receiver<Vec<Address>>,
     load: watch::Receiver<u32>,
     /// Counts announcements.
     number: u64,

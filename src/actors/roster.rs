@@ -5,7 +5,6 @@
 //! ahead. Before there is anything, it knows whom the node was told of at its admission.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -26,7 +25,7 @@ use crate::raft::{Directory, Failed, Replica, WatchRequest};
 use crate::roster::records::Member;
 use crate::roster::{Roster, Standing};
 use crate::seams::network::{CloseCode, Gate, Protocol};
-use crate::types::{Consistency, EndpointId, GroupId, NodeId, Revision};
+use crate::types::{Address, Consistency, EndpointId, GroupId, NodeId, Revision};
 
 /// Who the members are, as far as this node knows; clones are the same.
 #[derive(Clone, Debug)]
@@ -172,7 +171,7 @@ pub(super) fn roster_part(members: Members, groups: Groups, peers: Peers) -> Chi
 /// Tells the peers where members say that they are, when that is news.
 async fn acquaint(members: Members, peers: Peers) {
     let mut changes = members.changes();
-    let mut told: BTreeMap<NodeId, Vec<SocketAddr>> = BTreeMap::new();
+    let mut told: BTreeMap<NodeId, Vec<Address>> = BTreeMap::new();
     loop {
         let roster = changes.borrow_and_update().clone();
         told.retain(|node, _| roster.member(*node).is_some_and(Member::is_present));

@@ -6,7 +6,6 @@
 //! telling where the members are for as long as the link lasts ([`Places`]).
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
@@ -27,7 +26,7 @@ use crate::net::{open_stream, read_message, write_message};
 use crate::raft::WatchRequest;
 use crate::seams::Tasks;
 use crate::seams::network::{CloseCode, Link, LinkLost, Network, Protocol, StreamIn, StreamOut};
-use crate::types::{EndpointId, GroupId};
+use crate::types::{Address, EndpointId, GroupId};
 use crate::wire::StreamKind;
 
 /// A client's links.
@@ -47,7 +46,7 @@ pub(super) struct Links {
 #[derive(Clone, Debug)]
 enum Slot {
     /// To these addresses.
-    Dialling(Vec<SocketAddr>, Dial),
+    Dialling(Vec<Address>, Dial),
     Made(Arc<dyn Link>),
 }
 
@@ -129,7 +128,7 @@ impl Links {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn dial(&self, endpoint: EndpointId, addresses: Vec<SocketAddr>) -> Dial {
+    fn dial(&self, endpoint: EndpointId, addresses: Vec<Address>) -> Dial {
         let (network, places, tasks) =
             (self.network.clone(), self.places.clone(), self.tasks.clone());
         let hello = Hello { ticket: self.ticket.clone() }.encode();

@@ -6,14 +6,13 @@
 //! one said. A hint to a leader helps with a node that no member has told of yet.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
 use super::request::{Place, Whereabouts};
 use crate::limits::{CLIENT_NODES_MAX, CLIENT_PLACE_ADDRESSES_MAX};
-use crate::types::{EndpointId, Revision};
+use crate::types::{Address, EndpointId, Revision};
 
 /// The nodes that a client knows of.
 #[derive(Debug)]
@@ -32,15 +31,16 @@ struct Known {
 
 #[derive(Debug)]
 struct Node {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     /// Whether a member told of it; otherwise it is hearsay.
     is_told: bool,
 }
 
 impl Node {
     fn at(place: &Place, is_told: bool) -> Self {
-        let addresses = place.addresses.iter().copied().take(CLIENT_PLACE_ADDRESSES_MAX);
-        Node { addresses: addresses.collect(), is_told }
+        let mut addresses = place.addresses.clone();
+        Address::keep_few(&mut addresses, CLIENT_PLACE_ADDRESSES_MAX);
+        Node { addresses, is_told }
     }
 }
 
@@ -59,7 +59,7 @@ impl Places {
     }
 
     /// Where a node may be dialled, if it is known.
-    pub(super) fn addresses(&self, endpoint: EndpointId) -> Option<Vec<SocketAddr>> {
+    pub(super) fn addresses(&self, endpoint: EndpointId) -> Option<Vec<Address>> {
         self.lock().nodes.get(&endpoint).map(|node| node.addresses.clone())
     }
 
@@ -102,13 +102,15 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     const A: EndpointId = EndpointId([1; 32]);
     const B: EndpointId = EndpointId([2; 32]);
 
     fn place(endpoint: EndpointId, port: u16) -> Place {
-        Place { endpoint, addresses: vec![([127, 0, 0, 1], port).into()] }
+        Place { endpoint, addresses: vec![SocketAddr::from(([127, 0, 0, 1], port)).into()] }
     }
 
     fn told(as_of: Revision, members: impl IntoIterator<Item = Place>) -> Whereabouts {
@@ -116,7 +118,7 @@ mod tests {
     }
 
     fn port(places: &Places, endpoint: EndpointId) -> Option<u16> {
-        places.addresses(endpoint).map(|addresses| addresses[0].port())
+        Some(places.addresses(endpoint)?[0].ip()?.port())
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! [`Client`]: a program that uses a cluster from outside, with a ticket.
 
-use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use crate::limits::CLIENT_DEADLINE;
 use crate::net::{Endpoint, Listen, NodeKey, Reach};
 use crate::seams::Random;
 use crate::seams::network::{CloseCode, Gate, Network, Protocol};
-use crate::types::{EndpointId, GroupId};
+use crate::types::{Address, EndpointId, GroupId};
 
 /// A cluster, used from outside with a client's ticket. It is a [`KvClient`] in all else: what the
 /// ticket does not allow is refused with [`Error::Denied`].
@@ -122,7 +121,7 @@ async fn reach_any(links: &Links, ticket: &ClientTicket) -> Result<()> {
 /// Whether all members are on this machine.
 fn is_local(ticket: &ClientTicket) -> bool {
     let addresses = ticket.peers().iter().flat_map(|peer| &peer.addresses);
-    addresses.map(SocketAddr::ip).all(|ip| ip.is_loopback())
+    addresses.map(Address::ip).all(|socket| socket.is_some_and(|socket| socket.ip().is_loopback()))
 }
 
 /// Nobody has a reason to dial a client.

@@ -6,8 +6,6 @@
 //! postcard; a message of another version, with bytes left over or past its limit is malformed.
 //! Errors travel by kind, so that a remote client decides as a local one does.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -17,7 +15,9 @@ use crate::error::{Corrupt, Denied, Error, Invalid, Refusal};
 use crate::limits::{CLIENT_PLACE_ADDRESSES_MAX, CLIENT_REASON_BYTES_MAX};
 use crate::machine::ops::{Answer, Command, KeyRange, Query};
 use crate::raft::{LeaseTtl, WatchEvent, WatchRequest};
-use crate::types::{Consistency, EndpointId, GroupId, Key, LeaseId, NodeId, Record, Revision};
+use crate::types::{
+    Address, Consistency, EndpointId, GroupId, Key, LeaseId, NodeId, Record, Revision,
+};
 use crate::wire::envelope::{self, Unreadable};
 
 /// The version that this build writes and reads.
@@ -149,7 +149,7 @@ pub struct Place {
     /// Its key.
     pub endpoint: EndpointId,
     /// Where it may be dialled, best first; for clients that have no address book.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
 }
 
 /// Why a node did not answer a request.
@@ -234,7 +234,8 @@ impl From<Told> for Failure {
     fn from(told: Told) -> Self {
         Failure::Final(match told {
             Told::NotLeader(leader) => {
-                let within = |place: &Place| place.addresses.len() <= CLIENT_PLACE_ADDRESSES_MAX;
+                let within =
+                    |place: &Place| Address::are_few(&place.addresses, CLIENT_PLACE_ADDRESSES_MAX);
                 return Failure::NotLeader { leader: leader.filter(within) };
             }
             Told::Unknown(reason) => return Failure::Unknown { reason: clipped(reason) },

@@ -24,6 +24,8 @@ fn the_bytes_stay() {
         endpoint: EndpointId([2; 32]),
         addresses: vec!["127.0.0.1:80".parse().expect("an address")],
     };
+    let relay: Address = "https://relay.example".parse().expect("an address");
+    let afar = Place { endpoint: EndpointId([2; 32]), addresses: vec![relay] };
     let answer = Answer { revision: 9, body: AnswerBody::Put { prev: None } };
     let fixed = [
         (
@@ -39,6 +41,10 @@ fn the_bytes_stay() {
         (hex(Shown::Upto(300).encode()), "0101ac02"),
         (hex(Hello { ticket: "aspenclient".into() }.encode()), "010b617370656e636c69656e74"),
         (hex(Whereabouts { as_of: 7, members: Vec::new() }.encode()), "010700"),
+        (
+            hex(Whereabouts { as_of: 7, members: vec![afar] }.encode()),
+            "010701 0202020202020202020202020202020202020202020202020202020202020202 010216 68747470733a2f2f72656c61792e6578616d706c652f",
+        ),
     ];
     for (n, (found, right)) in fixed.into_iter().enumerate() {
         assert_eq!(found, right.replace(' ', ""), "message {n}");
@@ -80,6 +86,19 @@ fn every_failure_arrives_as_what_it_is() {
             Ok(Err(Failure::Final(error))) => assert_eq!(error.kind(), kind),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+#[test]
+fn a_hint_with_too_many_relays_is_passed_over() {
+    let relay: Address = "https://relay.example".parse().expect("an address");
+    for (relays, hinted) in [(aspen_tickets::RELAYS_MAX, true), (100, false)] {
+        let place = Place { endpoint: EndpointId([2; 32]), addresses: vec![relay.clone(); relays] };
+        let sent = encode_response(Err(Failure::NotLeader { leader: Some(place) }));
+        let told = decode_response(&sent);
+        assert!(
+            matches!(told, Ok(Err(Failure::NotLeader { leader })) if leader.is_some() == hinted)
+        );
     }
 }
 

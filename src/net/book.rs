@@ -12,21 +12,28 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aspen_tickets::ADDRESSES_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{PEER_ADDRESSES_MAX, PEERS_MAX};
 use crate::seams::disk::{Disk, OpenMode};
 use crate::seams::{Seams, WallClock};
-use crate::types::EndpointId;
+use crate::types::{Address, EndpointId};
 
 const FORMAT: u8 = 1;
 const HEAD_BYTES: usize = 5;
-/// An entry takes at most 32 bytes of key and 8 addresses of 28 bytes with what stands around them.
-const FILE_BYTES_MAX: u64 = (PEERS_MAX * 512) as u64;
+const FILE_BYTES_MAX: u64 = (PEERS_MAX * ENTRY_BYTES_MAX) as u64;
+const ENTRY_BYTES_MAX: usize = 1_024;
+
+const _: () = {
+    // The head and the number of entries have their place in what the entries leave.
+    let (key, source, number) = (32, 1, 10);
+    let around = PEER_ADDRESSES_MAX * (source + number);
+    assert!(key + ADDRESSES_BYTES_MAX + around + number < ENTRY_BYTES_MAX);
+};
 
 /// Who said where a peer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -57,14 +64,20 @@ impl AddressSource {
 }
 
 /// One address of a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownAddress {
     /// Where.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Who said so last.
     pub source: AddressSource,
     /// When, in seconds since 1970; for people.
     pub noted_s: u64,
+}
+
+impl AsRef<Address> for KnownAddress {
+    fn as_ref(&self) -> &Address {
+        &self.address
+    }
 }
 
 /// What is known of one peer.
@@ -113,12 +126,7 @@ impl AddressBook {
 
     /// Notes where a peer is; says whether any address is new. Of several, the first is noted as
     /// the newest.
-    pub fn note(
-        &mut self,
-        peer: EndpointId,
-        addresses: &[SocketAddr],
-        source: AddressSource,
-    ) -> bool {
+    pub fn note(&mut self, peer: EndpointId, addresses: &[Address], source: AddressSource) -> bool {
         if addresses.is_empty() {
             return false;
         }
@@ -128,15 +136,16 @@ impl AddressBook {
         let entry = self.entries.entry(peer).or_default();
         entry.noted = self.notes;
         let mut news = false;
-        for &address in addresses.iter().rev() {
-            let known = entry.addresses.iter().position(|known| known.address == address);
+        for address in addresses.iter().rev() {
+            let known = entry.addresses.iter().position(|known| known.address == *address);
             if let Some(known) = known {
                 entry.addresses.remove(known);
             }
             news |= known.is_none();
+            let address = address.clone();
             entry.addresses.insert(0, KnownAddress { address, source, noted_s });
         }
-        entry.addresses.truncate(PEER_ADDRESSES_MAX);
+        Address::keep_few(&mut entry.addresses, PEER_ADDRESSES_MAX);
         news
     }
 
@@ -197,7 +206,7 @@ fn decode(bytes: &[u8]) -> Result<BTreeMap<EndpointId, Entry>, String> {
         return Err(format!("it has {} peers; at most {PEERS_MAX} are kept", entries.len()));
     }
     for entry in entries.values_mut() {
-        entry.addresses.truncate(PEER_ADDRESSES_MAX);
+        Address::keep_few(&mut entry.addresses, PEER_ADDRESSES_MAX);
     }
     Ok(entries)
 }

@@ -15,19 +15,19 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use iroh::address_lookup::{AddressLookup, EndpointData, EndpointInfo, Error as LookupError, Item};
 use iroh::endpoint::presets::Minimal;
 use iroh::endpoint::{BindError, BindOpts, ConnectError, ConnectingError, PortmapperConfig};
-use iroh::{EndpointAddr, PublicKey, RelayMode, TransportAddr, Watcher};
+use iroh::{EndpointAddr, PublicKey, RelayMode, Watcher};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::gossip::Gossip;
 use super::key::NodeKey;
-use super::link::{PROTOCOLS, QuicLink, alpn, lost, shared};
+use super::link::{PROTOCOLS, QuicLink, address, alpn, lost, shared, transport};
 use super::peers::Peers;
 use super::{door, quic};
 use crate::limits::{DIAL_MAX, LINKS_WAITING_MAX};
 use crate::seams::Tasks;
 use crate::seams::network::{Gate, Link, LinkLost, Network, Protocol};
-use crate::types::EndpointId;
+use crate::types::{Address, EndpointId};
 
 /// How long closing may take: peers are waited for that may be gone.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
@@ -99,7 +99,7 @@ pub struct Endpoint {
     /// Links that passed the door.
     ready: Mutex<mpsc::Receiver<Arc<dyn Link>>>,
     /// Where it can be dialled.
-    places: watch::Receiver<Vec<SocketAddr>>,
+    places: watch::Receiver<Vec<Address>>,
     tasks: Tasks,
 }
 
@@ -153,7 +153,7 @@ impl Endpoint {
     }
 
     /// Where it can be dialled, and each change: interfaces come and go.
-    pub fn places(&self) -> watch::Receiver<Vec<SocketAddr>> {
+    pub fn places(&self) -> watch::Receiver<Vec<Address>> {
         self.places.clone()
     }
 
@@ -177,7 +177,7 @@ impl Endpoint {
     async fn dial(
         &self,
         peer: EndpointId,
-        addresses: &[SocketAddr],
+        addresses: &[Address],
         protocol: Protocol,
     ) -> Result<Arc<dyn Link>, LinkLost> {
         let key = PublicKey::from_bytes(&peer.0)
@@ -188,8 +188,7 @@ impl Endpoint {
         let Some(Open { endpoint, .. }) = self.open().clone() else {
             return Err(LinkLost::silently("this node's network is closed"));
         };
-        let addresses = addresses.iter().copied().map(TransportAddr::Ip);
-        let dialled = EndpointAddr::from_parts(key, addresses);
+        let dialled = EndpointAddr::from_parts(key, addresses.iter().map(transport));
         match timeout(DIAL_MAX, endpoint.connect(dialled, alpn(protocol))).await {
             Ok(Ok(connection)) => Ok(shared(QuicLink::new(connection, protocol, None))),
             Ok(Err(error)) => Err(not_connected(error)),
@@ -240,10 +239,11 @@ fn not_connected(error: ConnectError) -> LinkLost {
 }
 
 /// An address that only means something together with an interface of the one who dials.
-fn is_link_local(address: &SocketAddr) -> bool {
-    match address {
-        SocketAddr::V4(address) => address.ip().is_link_local(),
-        SocketAddr::V6(address) => address.ip().is_unicast_link_local(),
+fn is_link_local(address: &Address) -> bool {
+    match address.ip() {
+        Some(SocketAddr::V4(socket)) => socket.ip().is_link_local(),
+        Some(SocketAddr::V6(socket)) => socket.ip().is_unicast_link_local(),
+        None => false,
     }
 }
 
@@ -254,23 +254,23 @@ struct Book(Peers);
 impl AddressLookup for Book {
     fn resolve(&self, id: PublicKey) -> Option<BoxStream<'static, Result<Item, LookupError>>> {
         let known = self.0.known_addresses(EndpointId(*id.as_bytes()));
-        let addresses = known.iter().map(|known| TransportAddr::Ip(known.address)).collect();
+        let addresses = known.iter().map(|known| transport(&known.address)).collect();
         let info = EndpointInfo::from_parts(id, EndpointData::new(addresses));
         Some(stream::iter([Ok(Item::new(info, "book", None))]).boxed())
     }
 }
 
 /// The addresses that others may dial, the likeliest first.
-fn dialable(known: &EndpointAddr) -> Vec<SocketAddr> {
+fn dialable(known: &EndpointAddr) -> Vec<Address> {
     let mut addresses: Vec<_> =
-        known.ip_addrs().copied().filter(|address| !is_link_local(address)).collect();
-    // On most networks the shorter kind is the one that works.
-    addresses.sort_by_key(|address| (address.is_ipv6(), *address));
+        known.addrs.iter().filter_map(address).filter(|found| !is_link_local(found)).collect();
+    // On most networks the shorter kind is the one that works: they are in that order.
+    addresses.sort();
     addresses
 }
 
 /// Tells where the endpoint can be dialled until it closes.
-async fn follow_places(endpoint: iroh::Endpoint, told: watch::Sender<Vec<SocketAddr>>) {
+async fn follow_places(endpoint: iroh::Endpoint, told: watch::Sender<Vec<Address>>) {
     let mut known = endpoint.watch_addr();
     // The task's own handle would keep the socket.
     drop(endpoint);
@@ -289,14 +289,14 @@ impl Network for Endpoint {
         self.id
     }
 
-    fn addresses(&self) -> Vec<SocketAddr> {
+    fn addresses(&self) -> Vec<Address> {
         self.places.borrow().clone()
     }
 
     fn connect<'a>(
         &'a self,
         peer: EndpointId,
-        addresses: &'a [SocketAddr],
+        addresses: &'a [Address],
         protocol: Protocol,
     ) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkLost>> {
         Box::pin(self.dial(peer, addresses, protocol))

@@ -1,7 +1,6 @@
 //! A link as a QUIC connection.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
@@ -11,7 +10,7 @@ use iroh::endpoint::{Connection, ConnectionError, VarInt};
 use super::door::Place;
 use crate::limits::LINK_SILENCE_MAX;
 use crate::seams::network::{CloseCode, Link, LinkLost, Priority, Protocol, StreamIn, StreamOut};
-use crate::types::EndpointId;
+use crate::types::{Address, EndpointId};
 
 /// The longest reason that is sent with a close: it must fit in one packet.
 const REASON_BYTES_MAX: usize = 256;
@@ -34,6 +33,23 @@ pub(super) const PROTOCOLS: [Protocol; 5] =
 /// The protocol of a name, if it is one of ours.
 pub(super) fn protocol(name: &[u8]) -> Option<Protocol> {
     PROTOCOLS.into_iter().find(|protocol| alpn(*protocol) == name)
+}
+
+/// An address of iroh as ours; `None` for a kind that has none.
+pub(super) fn address(address: &TransportAddr) -> Option<Address> {
+    match address {
+        TransportAddr::Ip(socket) => Some(Address::Ip(*socket)),
+        TransportAddr::Relay(url) => url.clone().try_into().ok().map(Address::Relay),
+        _ => None,
+    }
+}
+
+/// The same the other way.
+pub(super) fn transport(address: &Address) -> TransportAddr {
+    match address {
+        Address::Ip(socket) => TransportAddr::Ip(*socket),
+        Address::Relay(url) => TransportAddr::Relay(url.as_iroh().clone()),
+    }
 }
 
 /// One connection. Its place among the links of this node is free again when it is dropped.
@@ -111,12 +127,9 @@ impl Link for QuicLink {
         self.protocol
     }
 
-    fn address(&self) -> Option<SocketAddr> {
+    fn address(&self) -> Option<Address> {
         let paths = self.connection.paths();
-        paths.iter().find(|path| path.is_selected()).and_then(|path| match path.remote_addr() {
-            TransportAddr::Ip(address) => Some(*address),
-            _ => None,
-        })
+        paths.iter().find(|path| path.is_selected()).and_then(|path| address(path.remote_addr()))
     }
 
     fn open(&self, priority: Priority) -> BoxFuture<'_, Result<(StreamOut, StreamIn), LinkLost>> {

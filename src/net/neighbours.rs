@@ -5,22 +5,22 @@
 //! kept as state, in a table with a bound: whoever looks sees the neighbours as they are now.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use iroh::PublicKey;
 use iroh::address_lookup::{AddressLookup, EndpointData};
 use iroh::endpoint_info::UserData;
-use iroh::{PublicKey, TransportAddr};
 use iroh_mdns_address_lookup::{DiscoveryEvent, MdnsAddressLookup};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::endpoint::Endpoint;
+use super::link::{address, transport};
 use crate::limits::{NEIGHBOUR_WORD_BYTES_MAX, NEIGHBOURS_MAX, PEER_ADDRESSES_MAX};
 use crate::seams::Tasks;
-use crate::types::EndpointId;
+use crate::types::{Address, EndpointId};
 
 /// What all nodes ask for, whatever their clusters: members of one cluster find each other, and a
 /// mesh is told apart by what its nodes say.
@@ -33,7 +33,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Neighbour {
     /// Where it listens.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
     /// Its word; may be empty.
     pub word: String,
 }
@@ -85,7 +85,7 @@ struct Ear {
     me: EndpointId,
     said: watch::Receiver<String>,
     /// Where this node is.
-    here: watch::Receiver<Vec<SocketAddr>>,
+    here: watch::Receiver<Vec<Address>>,
     told: watch::Sender<Neighbourhood>,
 }
 
@@ -115,7 +115,7 @@ impl Ear {
     }
 
     /// Hears and says until this node's place changes.
-    async fn listen(&mut self, lookup: &MdnsAddressLookup, addresses: Vec<SocketAddr>) {
+    async fn listen(&mut self, lookup: &MdnsAddressLookup, addresses: Vec<Address>) {
         let mut events = lookup.subscribe().await;
         self.say(lookup, &addresses);
         loop {
@@ -134,8 +134,8 @@ impl Ear {
         }
     }
 
-    fn say(&mut self, lookup: &MdnsAddressLookup, addresses: &[SocketAddr]) {
-        let addresses = addresses.iter().copied().map(TransportAddr::Ip).collect();
+    fn say(&mut self, lookup: &MdnsAddressLookup, addresses: &[Address]) {
+        let addresses = addresses.iter().map(transport).collect();
         let mut data = EndpointData::new(addresses);
         let word = self.said.borrow_and_update().clone();
         data.set_user_data(UserData::try_from(word).ok());
@@ -146,10 +146,10 @@ impl Ear {
         self.told.send_if_modified(|heard| match event {
             DiscoveryEvent::Discovered { endpoint_info, .. } => {
                 let peer = EndpointId(*endpoint_info.endpoint_id.as_bytes());
-                let addresses = endpoint_info.ip_addrs().copied().take(PEER_ADDRESSES_MAX);
+                let mut addresses: Vec<_> = endpoint_info.addrs().filter_map(address).collect();
+                Address::keep_few(&mut addresses, PEER_ADDRESSES_MAX);
                 let word = endpoint_info.user_data().map(|word| word.to_string());
-                let neighbour =
-                    Neighbour { addresses: addresses.collect(), word: word.unwrap_or_default() };
+                let neighbour = Neighbour { addresses, word: word.unwrap_or_default() };
                 let is_full = heard.len() >= NEIGHBOURS_MAX && !heard.contains_key(&peer);
                 if is_full || heard.get(&peer) == Some(&neighbour) {
                     return false;

@@ -4,7 +4,6 @@
 //! meta group on the condition that they have not changed; if they have, it is decided anew. So
 //! any member can act, and two that act at once do so one after the other.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +37,7 @@ use crate::roster::refused::Refused;
 use crate::roster::tickets::{self, Access, NewTicket, invite};
 use crate::seams::Seams;
 use crate::seams::network::Network;
-use crate::types::{Consistency, EndpointId, Key, NodeId, Value};
+use crate::types::{Address, Consistency, EndpointId, Key, NodeId, Value};
 
 fn not_a_ticket(error: TicketError) -> ClusterError {
     Error::Fatal(format!("the ticket can't be made: {error}")).into()
@@ -234,12 +233,12 @@ impl Cluster {
         Ok((aspen_tickets::Cluster { id: cluster.id.0, name: cluster.name.clone() }, peers))
     }
 
-    fn addresses_of(&self, member: &Member) -> Vec<SocketAddr> {
+    fn addresses_of(&self, member: &Member) -> Vec<Address> {
         let mut addresses = match member.node == self.inner.me {
             true => self.inner.network.addresses(),
             false => member.addresses.clone(),
         };
-        addresses.truncate(PEER_ADDRESSES_MAX);
+        Address::keep_few(&mut addresses, PEER_ADDRESSES_MAX);
         addresses
     }
 

@@ -2,7 +2,6 @@
 //! reached, groups and who is in them. A glance at moving things; nothing is decided by it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,7 +12,7 @@ use crate::net::KnownAddress;
 use crate::raft::Replica;
 use crate::roster::records::Member;
 use crate::status::GroupStatus;
-use crate::types::NodeId;
+use crate::types::{Address, NodeId};
 
 /// A member, and how this node reaches it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +24,7 @@ pub struct MemberFacts {
     /// How long ago it was last heard; `None` if it never was since this node started.
     pub heard: Option<Duration>,
     /// Where it is reached.
-    pub reached_at: Option<SocketAddr>,
+    pub reached_at: Option<Address>,
     /// Where this node would look for it, the newest first.
     pub known: Vec<KnownAddress>,
     /// What it said of itself last, if it was heard.
@@ -67,7 +66,7 @@ impl Cluster {
                 member: member.clone(),
                 is_connected: peer.is_some_and(|peer| peer.connected_since.is_some()),
                 heard: peer.and_then(|peer| peer.heard).map(|at| now.duration_since(at)),
-                reached_at: peer.and_then(|peer| peer.address),
+                reached_at: peer.and_then(|peer| peer.address.clone()),
                 known: self.inner.peers.known_addresses(member.endpoint),
                 told: self.inner.rumours.of(member.endpoint),
             }

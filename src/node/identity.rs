@@ -6,14 +6,13 @@
 //! readable by its owner only.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::seams::Seams;
 use crate::seams::disk::{Disk, OpenMode};
-use crate::types::{ClusterId, EndpointId, GroupId, NodeId};
+use crate::types::{Address, ClusterId, EndpointId, GroupId, NodeId};
 
 const FILE: &str = "node.toml";
 const FORMAT: u32 = 2;
@@ -70,7 +69,7 @@ pub(super) struct KnownMember {
     pub(super) endpoint: EndpointId,
     /// Where it was then: the address book may be lost, and is written later than this.
     #[serde(default)]
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<Address>,
 }
 
 /// Format 1, of nodes that were alone: read, and written no more.

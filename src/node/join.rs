@@ -4,7 +4,6 @@
 //! the same incarnation until it has kept the answer, and the cluster gives the same answer to the
 //! same incarnation: a join that was cut off anywhere is finished by asking again.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use crate::net::{read_message, write_message};
 use crate::roster::admit::Description;
 use crate::roster::refused::Refused;
 use crate::seams::network::{CloseCode, Link, LinkLost, Network, Priority, Protocol};
-use crate::types::{ClusterId, EndpointId, NodeId};
+use crate::types::{Address, ClusterId, EndpointId, NodeId};
 use crate::wire::envelope::{open, seal};
 
 /// The version of the messages; the first byte of each.
@@ -60,7 +59,7 @@ pub(super) struct Admitted {
 pub(super) struct Acquaintance {
     pub(super) node: NodeId,
     pub(super) endpoint: EndpointId,
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<Address>,
 }
 
 /// Why a node did not become a member.
@@ -113,7 +112,7 @@ pub(super) async fn ask(
 async fn ask_one(
     network: &dyn Network,
     peer: EndpointId,
-    addresses: &[SocketAddr],
+    addresses: &[Address],
     question: &Question,
 ) -> Result<JoinAnswer, LinkLost> {
     let link = network.connect(peer, addresses, Protocol::Join).await?;

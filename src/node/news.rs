@@ -5,7 +5,6 @@
 //! whom this node turns away may be a member whose admission it has slept through, and may even
 //! lead the group that would tell it: then it asks the other members.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -18,13 +17,14 @@ use crate::actors::RunService;
 use crate::limits::NEWS_PAUSE;
 use crate::roster::admit::Description;
 use crate::roster::refused::Refused;
+use crate::types::Address;
 
 /// The part that tells the others what this node says of itself, and asks them who is a member
 /// when somebody was turned away.
 pub(super) fn news(
     cluster: Cluster,
     description: Description,
-    places: watch::Receiver<Vec<SocketAddr>>,
+    places: watch::Receiver<Vec<Address>>,
 ) -> RunService {
     Arc::new(move |stop: CancellationToken| {
         let (cluster, description) = (cluster.clone(), description.clone());
@@ -42,10 +42,10 @@ pub(super) fn news(
 async fn tell(
     cluster: &Cluster,
     mut description: Description,
-    mut places: watch::Receiver<Vec<SocketAddr>>,
+    mut places: watch::Receiver<Vec<Address>>,
 ) {
     loop {
-        description.addresses = told_of(&places.borrow_and_update());
+        description.addresses = told_of(places.borrow_and_update().clone());
         let telling = tell_once(cluster, &description);
         tokio::select! {
             biased;

@@ -31,7 +31,7 @@ use crate::roster::admit::Description;
 use crate::seams::network::Network;
 use crate::seams::{self, Seams};
 use crate::status::NodeIdentity;
-use crate::types::{ClusterId, GroupId, NodeId};
+use crate::types::{Address, ClusterId, GroupId, NodeId};
 
 const FIRST_NODE: NodeId = NodeId(1);
 const CLUSTER_NAME: &str = "aspen";
@@ -256,13 +256,14 @@ async fn listen(
 }
 
 /// Of a node's addresses those that others are told, the likeliest first.
-pub(super) fn told_of(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
-    addresses.iter().copied().take(MEMBER_ADDRESSES_MAX).collect()
+pub(super) fn told_of(mut addresses: Vec<Address>) -> Vec<Address> {
+    Address::keep_few(&mut addresses, MEMBER_ADDRESSES_MAX);
+    addresses
 }
 
 /// What the node says of itself to the others.
 fn describe(settings: &KvServiceBuilder, incarnation: u128, network: &dyn Network) -> Description {
-    let addresses = told_of(&network.addresses());
+    let addresses = told_of(network.addresses());
     Description {
         incarnation,
         name: settings.node_name.clone().unwrap_or_default(),

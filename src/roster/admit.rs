@@ -6,8 +6,6 @@
 //! lost that member's data: it is a new node, and the member becomes a tombstone in the same change,
 //! so that what it once promised with its vote is never asked of a node that forgot it.
 
-use std::net::SocketAddr;
-
 use aspen_tickets::{JoinTicket, Role, Signature, USES_ANY, signed_bytes};
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +16,7 @@ use super::refused::Refused;
 use super::tickets::still_good;
 use super::{At, Roster};
 use crate::limits::{MEMBERS_MAX, NODE_NUMBER_MAX};
-use crate::types::{ClusterId, EndpointId, NodeId};
+use crate::types::{Address, ClusterId, EndpointId, NodeId};
 
 /// Tells whether a key signed these bytes. Pure, but not ours.
 pub type Verify<'a> = &'a dyn Fn(EndpointId, &[u8], &[u8; 64]) -> bool;
@@ -31,7 +29,7 @@ pub struct Description {
     /// A label for people; may be empty.
     pub name: String,
     /// Where it can be dialled, best first.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
     /// The version of Aspen that it runs.
     pub version: String,
 }

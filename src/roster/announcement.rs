@@ -12,7 +12,6 @@
 //! does.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -20,7 +19,7 @@ use thiserror::Error;
 use super::admit::Verify;
 use super::records::check_description;
 use crate::limits::{ANNOUNCEMENT_BYTES_MAX, ANNOUNCEMENT_GROUPS_MAX, MEMBER_ADDRESSES_MAX};
-use crate::types::{ClusterId, EndpointId, GroupId, NodeId};
+use crate::types::{Address, ClusterId, EndpointId, GroupId, NodeId};
 
 /// The version of all announcements, their first byte.
 const VERSION: u8 = 1;
@@ -49,7 +48,7 @@ pub struct Announcement {
     /// Counts its announcements since it started.
     pub number: u64,
     /// Where it can be dialled, best first.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
     /// How many entries the groups that it leads have applied in one second, lately.
     pub writes_per_second: u32,
     /// How much of its disk is free, in hundredths.
@@ -170,7 +169,7 @@ impl Announcement {
 
     /// Leaves out what does not fit.
     fn fit(&mut self) {
-        self.addresses.truncate(MEMBER_ADDRESSES_MAX);
+        Address::keep_few(&mut self.addresses, MEMBER_ADDRESSES_MAX);
         let mut parts = std::mem::take(&mut self.groups);
         parts.sort_unstable_by_key(|part| (part.group, part.role, part.applied));
         parts.dedup_by_key(|part| part.group);

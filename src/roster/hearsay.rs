@@ -231,7 +231,9 @@ impl Hearsay {
         announced.addresses.retain(|address| {
             let recorded = |of: &Member| of.addresses.contains(address);
             let live = |heard: &Heard| now.saturating_sub(heard.at) < HEARD_LIVE;
-            roster.member(node).is_some_and(recorded)
+            // A relay is where many can be met.
+            address.relay().is_some()
+                || roster.member(node).is_some_and(recorded)
                 || !roster.present().any(|other| other.node != node && recorded(other))
                     && !self.all().any(|(other, heard)| {
                         let addresses = &heard.announcement.addresses;

@@ -12,15 +12,13 @@
 //! but would be encoded otherwise are damage, as is every part out of bounds. Other keys of the
 //! meta group are not ours and mean nothing here.
 
-use std::net::SocketAddr;
-
 use aspen_tickets::{Body as _, CLUSTER_NAME_BYTES_MAX, Role, Scope, Verbs};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::limits::{MEMBER_ADDRESSES_MAX, MEMBER_NAME_BYTES_MAX, MEMBER_VERSION_BYTES_MAX};
-use crate::types::{ClusterId, EndpointId, NodeId};
+use crate::types::{Address, ClusterId, EndpointId, NodeId};
 
 /// The version of all values, their first byte.
 const VERSION: u8 = 1;
@@ -54,7 +52,7 @@ pub struct Member {
     /// What it may become in its groups.
     pub role: Role,
     /// Where it says it can be dialled, best first.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
     /// The version of Aspen that it runs.
     pub version: String,
     /// Whether it belongs.
@@ -181,7 +179,7 @@ impl Member {
 pub(super) fn check_description(
     name: &str,
     version: &str,
-    addresses: &[SocketAddr],
+    addresses: &[Address],
 ) -> Result<(), &'static str> {
     if name.len() > MEMBER_NAME_BYTES_MAX || name.chars().any(char::is_control) {
         return Err("a node's name is too long or has control characters");
@@ -189,8 +187,8 @@ pub(super) fn check_description(
     if version.len() > MEMBER_VERSION_BYTES_MAX || version.chars().any(char::is_control) {
         return Err("a node's version is too long or has control characters");
     }
-    if addresses.len() > MEMBER_ADDRESSES_MAX {
-        return Err("a node has too many addresses");
+    if !Address::are_few(addresses, MEMBER_ADDRESSES_MAX) {
+        return Err("a node has too many addresses, or too many relays");
     }
     Ok(())
 }

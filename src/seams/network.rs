@@ -7,14 +7,13 @@
 //! above runs unchanged.
 
 use std::fmt::Debug;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::types::{EndpointId, NodeId};
+use crate::types::{Address, EndpointId, NodeId};
 
 /// What a link is for. Each is an ALPN on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,13 +125,13 @@ pub trait Network: Debug + Send + Sync + 'static {
     /// This node's public key.
     fn id(&self) -> EndpointId;
     /// Where this node listens, as others may dial it; may change while it runs.
-    fn addresses(&self) -> Vec<SocketAddr>;
+    fn addresses(&self) -> Vec<Address>;
     /// Makes a link to a peer. That the peer lets this node in is not known yet when this returns:
     /// a peer that does not closes the link with its reason. Ends by itself in bounded time.
     fn connect<'a>(
         &'a self,
         peer: EndpointId,
-        addresses: &'a [SocketAddr],
+        addresses: &'a [Address],
         protocol: Protocol,
     ) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkLost>>;
     /// The next link that a peer made and that the gate let in; `None` when the network is closed.
@@ -153,8 +152,8 @@ pub trait Link: Debug + Send + Sync + 'static {
     fn peer(&self) -> EndpointId;
     /// What the link is for.
     fn protocol(&self) -> Protocol;
-    /// Where the peer is reached at the moment, if by a direct path.
-    fn address(&self) -> Option<SocketAddr>;
+    /// Where the peer is reached at the moment, if it is known.
+    fn address(&self) -> Option<Address>;
     /// Opens a stream. The peer sees it only once something was written to it. Waits while the
     /// peer allows no more streams.
     fn open(&self, priority: Priority) -> BoxFuture<'_, Result<(StreamOut, StreamIn), LinkLost>>;

@@ -2,6 +2,7 @@
 //! TICKET`. Without a ticket it makes one up.
 
 use std::error::Error;
+use std::net::SocketAddr;
 
 use aspen_tickets::{
     ClientTicket, Cluster, Invitation, JoinTicket, Peer, Role, Signature, TicketError, signed_bytes,
@@ -44,8 +45,10 @@ fn peers(peers: &[Peer]) {
 fn made_up() -> Result<JoinTicket, TicketError> {
     let key = SecretKey::from_bytes(&[1; 32]);
     let cluster = Cluster { id: 1, name: "lab".into() };
-    let peer =
-        Peer { endpoint: *key.public().as_bytes(), addresses: vec![([127, 0, 0, 1], 4681).into()] };
+    let peer = Peer {
+        endpoint: *key.public().as_bytes(),
+        addresses: vec![SocketAddr::from(([127, 0, 0, 1], 4681)).into()],
+    };
     let invitation = Invitation {
         id: 2,
         role: Role::Voter,

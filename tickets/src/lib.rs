@@ -24,11 +24,13 @@
 //! assert!(matches!(show("aspenclientaaaa"), Err(TicketError::WrongKind { .. })));
 //! ```
 
+mod address;
 mod bounded;
 mod grant;
 mod invitation;
 mod ticket;
 
+pub use address::{Address, AddressError, RelayUrl};
 pub use grant::{Grant, Prefix, Scope, Verb, Verbs};
 pub use invitation::{Invitation, Role};
 pub use iroh_tickets::{ParseError, Ticket};
@@ -46,6 +48,15 @@ pub const CLUSTER_NAME_BYTES_MAX: usize = 64;
 pub const PEERS_MAX: usize = 8;
 /// Most addresses of one peer: the networks of a well-connected machine, in both families.
 pub const PEER_ADDRESSES_MAX: usize = 8;
+/// Most relays among the addresses of one node: the one where it is, and the one where it was.
+pub const RELAYS_MAX: usize = 2;
+/// Longest URL of a relay, in bytes: the name of a host and what stands around it.
+pub const RELAY_URL_BYTES_MAX: usize = 250;
+/// What the addresses of one node take at most, in bytes: their number; of each relay its kind, its
+/// length and its URL; of each socket its kind, 16 bytes of IPv6 and a port.
+pub const ADDRESSES_BYTES_MAX: usize = 1
+    + RELAYS_MAX * (1 + 2 + RELAY_URL_BYTES_MAX)
+    + (PEER_ADDRESSES_MAX - RELAYS_MAX) * (1 + 16 + 3);
 /// Most keyspaces, or prefixes, in the scope of a client ticket; every request is held against
 /// each.
 pub const SCOPE_ENTRIES_MAX: usize = 8;
@@ -55,9 +66,9 @@ pub const KEYSPACE_BYTES_MAX: usize = 64;
 pub const PREFIX_BYTES_MAX: usize = 256;
 /// Longest ticket to join, in bytes. The largest that keeps the limits above has fewer; past it
 /// nothing is decoded.
-pub const TICKET_BYTES_MAX: usize = 2_048;
+pub const TICKET_BYTES_MAX: usize = 6 * 1_024;
 /// Longest client ticket, in bytes; as above.
-pub const CLIENT_TICKET_BYTES_MAX: usize = 4_608;
+pub const CLIENT_TICKET_BYTES_MAX: usize = 8 * 1_024 + 512;
 /// Longest ticket to join as a string.
 pub const TICKET_CHARS_MAX: usize =
     <JoinTicket as Ticket>::KIND.len() + (TICKET_BYTES_MAX * 8).div_ceil(5);
@@ -66,6 +77,13 @@ pub const CLIENT_TICKET_CHARS_MAX: usize =
     <ClientTicket as Ticket>::KIND.len() + (CLIENT_TICKET_BYTES_MAX * 8).div_ceil(5);
 /// The number of uses that stands for any number of them.
 pub const USES_ANY: u32 = u32::MAX;
+
+const _: () = {
+    let peers = PEERS_MAX * (32 + ADDRESSES_BYTES_MAX);
+    let scope = SCOPE_ENTRIES_MAX * (KEYSPACE_BYTES_MAX + PREFIX_BYTES_MAX);
+    assert!(peers < TICKET_BYTES_MAX);
+    assert!(peers + scope < CLIENT_TICKET_BYTES_MAX);
+};
 
 /// Why a text, some bytes or some parts are no ticket that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

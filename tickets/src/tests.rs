@@ -1,12 +1,11 @@
 //! Tickets keep their form, their limits, and refuse everything else.
 
-use std::net::SocketAddr;
-
 use iroh_base::SecretKey;
 use proptest::prelude::*;
 
 use super::*;
 
+mod address;
 mod client;
 
 fn ticket() -> JoinTicket {
@@ -62,7 +61,7 @@ fn a_ticket_is_one_string_and_back() {
 
 #[test]
 fn the_largest_ticket_fits_its_limit() {
-    let addresses = vec!["[ffff::ffff]:65535".parse().expect("an address"); PEER_ADDRESSES_MAX];
+    let addresses = address::largest();
     let largest = JoinTicket::new(
         Cluster { id: u128::MAX, name: "n".repeat(CLUSTER_NAME_BYTES_MAX) },
         vec![Peer { endpoint: [0xff; 32], addresses }; PEERS_MAX],
@@ -84,15 +83,19 @@ fn the_largest_ticket_fits_its_limit() {
 #[test]
 fn parts_past_a_limit_are_refused() {
     type Spoil = fn(&mut JoinTicket);
-    let too_much: [(&str, Spoil); 7] = [
+    let too_much: [(&str, Spoil); 8] = [
         ("no name", |ticket| ticket.cluster.name.clear()),
         ("a long name", |ticket| ticket.cluster.name = "n".repeat(CLUSTER_NAME_BYTES_MAX + 1)),
         ("a terminal's escape", |ticket| ticket.cluster.name = "\u{1b}[2J".into()),
         ("no peer", |ticket| ticket.peers.clear()),
         ("many peers", |ticket| ticket.peers = vec![ticket.peers[0].clone(); PEERS_MAX + 1]),
         ("many addresses", |ticket| {
-            let address = ticket.peers[0].addresses[0];
+            let address = ticket.peers[0].addresses[0].clone();
             ticket.peers[0].addresses = vec![address; PEER_ADDRESSES_MAX + 1];
+        }),
+        ("many relays", |ticket| {
+            let relay = Address::relay_at("https://relay.example").expect("a relay");
+            ticket.peers[0].addresses = vec![relay; RELAYS_MAX + 1];
         }),
         ("no uses", |ticket| ticket.body.uses = 0),
     ];
@@ -177,11 +180,10 @@ fn a_ticket_that_its_issuer_did_not_sign_is_noticed() {
 }
 
 fn peers() -> impl Strategy<Value = Vec<Peer>> {
-    let addresses = proptest::collection::vec(any::<SocketAddr>(), 0..=PEER_ADDRESSES_MAX);
-    let peer = (any::<[u8; 32]>(), addresses).prop_map(|(endpoint, addresses)| Peer {
-        endpoint,
-        // Flow and scope have no meaning on another machine and are no part of a ticket.
-        addresses: addresses.iter().map(|a| SocketAddr::new(a.ip(), a.port())).collect(),
+    let addresses = proptest::collection::vec(address::addresses(), 0..=PEER_ADDRESSES_MAX);
+    let peer = (any::<[u8; 32]>(), addresses).prop_map(|(endpoint, mut addresses)| {
+        Address::keep_few(&mut addresses, PEER_ADDRESSES_MAX);
+        Peer { endpoint, addresses }
     });
     proptest::collection::vec(peer, 1..=PEERS_MAX)
 }
@@ -224,7 +226,9 @@ proptest! {
         at in any::<prop::sample::Index>(),
         with in any::<u8>(),
     ) {
-        let mut changed = ticket().encode_bytes();
+        let mut changed = ticket();
+        changed.peers[0].addresses.push(Address::relay_at("https://relay.example").expect("a relay"));
+        let mut changed = changed.encode_bytes();
         let at = at.index(changed.len());
         changed[at] = with;
         for bytes in [bytes, changed] {

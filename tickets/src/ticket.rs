@@ -2,7 +2,6 @@
 //! back, in one form only.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::str::FromStr;
 
 use data_encoding::BASE32_NOPAD;
@@ -60,10 +59,10 @@ pub struct Cluster {
 pub struct Peer {
     /// Its public key.
     pub endpoint: [u8; 32],
-    /// Where it was last seen, best first; up to [`PEER_ADDRESSES_MAX`]. Without any it is found
-    /// by its key, where a lookup service is there.
+    /// Where it was last seen, best first; up to [`PEER_ADDRESSES_MAX`], and [`RELAYS_MAX`] relays
+    /// among them. Without any it is found by its key, where a lookup service is there.
     #[serde(deserialize_with = "bounded::<_, _, PEER_ADDRESSES_MAX>")]
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
 }
 
 /// The issuer's Ed25519 signature of [`signed_bytes`]. Who has it can use the ticket, so it is
@@ -134,7 +133,7 @@ impl<B: Body> Signed<B> {
         if self.peers.is_empty() || self.peers.len() > PEERS_MAX {
             return Err(TicketError::OutOfBounds("has no or too many peers"));
         }
-        if self.peers.iter().any(|peer| peer.addresses.len() > PEER_ADDRESSES_MAX) {
+        if !self.peers.iter().all(|peer| Address::are_few(&peer.addresses, PEER_ADDRESSES_MAX)) {
             return Err(TicketError::OutOfBounds("has a peer with too many addresses"));
         }
         self.body.check()

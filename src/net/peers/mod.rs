@@ -21,7 +21,6 @@ mod serve;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,7 +38,7 @@ use super::book::{AddressBook, AddressSource, KnownAddress};
 use crate::limits::{BOOK_SAVE_PAUSE, PEERS_MAX, SUSPECT_AGE_MIN};
 use crate::seams::network::{CloseCode, Link, LinkLost, Network, Protocol, StreamIn, StreamOut};
 use crate::seams::{self, Random, Tasks};
-use crate::types::{EndpointId, GroupId};
+use crate::types::{Address, EndpointId, GroupId};
 use crate::wire::StreamKind;
 use peer::{Connected, Peer, Seek};
 
@@ -112,7 +111,7 @@ impl Peers {
     }
 
     /// Where this node listens, as others may dial it.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
+    pub fn addresses(&self) -> Vec<Address> {
         self.inner.network.addresses()
     }
 
@@ -201,7 +200,7 @@ impl Peers {
 
     /// Notes where a peer may be reached; the first address is tried as the newest. An address that
     /// is news ends the pause after a failed dial.
-    pub fn note(&self, peer: EndpointId, addresses: &[SocketAddr], source: AddressSource) {
+    pub fn note(&self, peer: EndpointId, addresses: &[Address], source: AddressSource) {
         if peer == self.id() {
             return;
         }
@@ -242,7 +241,7 @@ impl Peers {
     }
 
     /// Gives up the link to a peer that is no longer where the link leads.
-    pub fn doubt(&self, peer: EndpointId, addresses: &[SocketAddr]) {
+    pub fn doubt(&self, peer: EndpointId, addresses: &[Address]) {
         let leads = self.inner.known(peer).and_then(|known| known.facts().address);
         if leads.is_some_and(|leads| !addresses.contains(&leads)) {
             self.suspect(peer);
@@ -338,12 +337,12 @@ impl Inner {
         }
     }
 
-    fn addresses(&self, peer: EndpointId) -> Vec<SocketAddr> {
-        self.book().addresses(peer).iter().map(|known| known.address).collect()
+    fn addresses(&self, peer: EndpointId) -> Vec<Address> {
+        self.book().addresses(peer).iter().map(|known| known.address.clone()).collect()
     }
 
     /// Notes addresses, and says whether any is news.
-    fn note(&self, peer: EndpointId, addresses: &[SocketAddr], source: AddressSource) -> bool {
+    fn note(&self, peer: EndpointId, addresses: &[Address], source: AddressSource) -> bool {
         let news = self.book().note(peer, addresses, source);
         if news {
             self.book_changed.notify_one();

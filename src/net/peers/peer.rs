@@ -11,7 +11,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -32,7 +31,7 @@ use crate::limits::{
 use crate::net::message::{open_stream, priority};
 use crate::seams::network::{CloseCode, Link, LinkLost, Priority, StreamIn, StreamOut};
 use crate::seams::{Random, Tasks};
-use crate::types::EndpointId;
+use crate::types::{Address, EndpointId};
 use crate::wire::StreamKind;
 
 /// What is known of a peer, for health, doors and decisions about liveness.
@@ -45,7 +44,7 @@ pub struct PeerFacts {
     /// When the peer was last heard on a link.
     pub heard: Option<Instant>,
     /// Where the peer is reached.
-    pub address: Option<SocketAddr>,
+    pub address: Option<Address>,
     /// Dials that failed since the last link that lived.
     pub failures: u32,
     /// Why there is no link, or why the last one ended. Its code tells a node that it was removed.

@@ -1,6 +1,5 @@
 //! Which of two links is kept, in every order that the two nodes can see them come up.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use super::peer::{Connected, Loser, Peer, Seek};
 use crate::limits::{DIAL_BACKOFF_MAX, REFUSED_BACKOFF_MIN};
 use crate::seams::Random;
 use crate::seams::network::{CloseCode, Link, LinkLost, Priority, Protocol, StreamIn, StreamOut};
-use crate::types::EndpointId;
+use crate::types::{Address, EndpointId};
 
 /// A link that nothing goes over.
 #[derive(Debug)]
@@ -26,7 +25,7 @@ impl Link for Idle {
         Protocol::Raft
     }
 
-    fn address(&self) -> Option<SocketAddr> {
+    fn address(&self) -> Option<Address> {
         None
     }
 

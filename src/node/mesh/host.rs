@@ -20,7 +20,7 @@ use crate::node::cluster::Cluster;
 use crate::roster::mesh::Stand;
 use crate::seams::Random;
 use crate::seams::network::{CloseCode, Link, LinkLost, Network, Protocol};
-use crate::types::{ClusterId, EndpointId};
+use crate::types::{Address, ClusterId, EndpointId};
 
 /// What a host is made of.
 pub(in crate::node) struct HostParts {
@@ -92,7 +92,7 @@ impl Host {
 
     /// Makes sure that a neighbour which says that it is of another cluster is, and tells it of
     /// this one.
-    async fn visit(&self, peer: EndpointId, addresses: &[std::net::SocketAddr]) {
+    async fn visit(&self, peer: EndpointId, addresses: &[Address]) {
         let HostParts { mesh, network, random, .. } = &*self.parts;
         let met = async {
             let link = network.connect(peer, addresses, Protocol::Lan).await?;

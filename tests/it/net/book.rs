@@ -9,12 +9,16 @@ use aspen::net::{AddressBook, AddressSource, Endpoint, Listen, NodeKey, Peers};
 use aspen::seams::Seams;
 use aspen::seams::disk::OpenMode;
 use aspen::seams::network::Network;
-use aspen::types::EndpointId;
+use aspen::types::{Address, EndpointId};
 
 use super::rig::{Doorman, Server};
 
-fn at(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
+fn at(port: u16) -> Address {
+    SocketAddr::from(([127, 0, 0, 1], port)).into()
+}
+
+fn relay(n: u16) -> Address {
+    format!("https://{n}.relay.example").parse().unwrap()
 }
 
 fn peer(n: u64) -> EndpointId {
@@ -24,7 +28,7 @@ fn peer(n: u64) -> EndpointId {
 }
 
 fn ports(book: &AddressBook, peer: EndpointId) -> Vec<u16> {
-    book.addresses(peer).iter().map(|known| known.address.port()).collect()
+    book.addresses(peer).iter().filter_map(|known| Some(known.address.ip()?.port())).collect()
 }
 
 #[test]
@@ -56,6 +60,21 @@ fn it_is_bounded_and_forgets_what_is_oldest() {
     assert!(book.addresses(peer(0)).is_empty(), "the oldest went");
 }
 
+#[test]
+fn a_peers_relays_are_few_and_stay() {
+    let mut book = AddressBook::in_memory(&Seams::in_memory());
+    for n in 1..=9 {
+        book.note(peer(1), &[relay(n)], AddressSource::Roster);
+    }
+    for port in 1..=100 {
+        book.note(peer(1), &[at(port)], AddressSource::Live);
+    }
+    let known: Vec<Address> =
+        book.addresses(peer(1)).iter().map(|known| known.address.clone()).collect();
+    assert_eq!(known.len(), PEER_ADDRESSES_MAX);
+    assert_eq!(known[PEER_ADDRESSES_MAX - 2..], [relay(9), relay(8)]);
+}
+
 #[tokio::test]
 async fn it_is_there_after_a_restart() {
     let seams = Seams::in_memory();
@@ -70,13 +89,14 @@ async fn it_is_there_after_a_restart() {
     let peers =
         Peers::start(endpoint.clone(), book, Arc::new(Server::default()), seams.random.clone());
     peers.note(peer(1), &[at(1), at(2)], AddressSource::Ticket);
-    peers.note(peer(2), &[at(3)], AddressSource::Roster);
+    peers.note(peer(2), &[at(3), relay(1)], AddressSource::Roster);
     peers.stop().await;
     endpoint.close().await;
 
     let book = AddressBook::open(&seams, path);
     assert_eq!(ports(&book, peer(1)), [1, 2]);
     assert_eq!(ports(&book, peer(2)), [3]);
+    assert_eq!(book.addresses(peer(2))[1].address, relay(1));
     assert_eq!(book.addresses(peer(1))[0].source, AddressSource::Ticket);
 }
 

@@ -23,7 +23,7 @@ async fn a_call_brings_the_peers_answer() {
     assert_eq!(b.call(&a, b"").await, "");
     let facts = &a.peers.facts()[0];
     assert_eq!((facts.peer, facts.failures), (b.id, 0));
-    assert_eq!(facts.address, Some(b.addresses()[0]));
+    assert_eq!(facts.address, b.addresses().first().cloned());
     assert!(facts.connected_since.is_some() && facts.lost.is_none());
     // Both used the one link.
     assert_eq!(b.peers.facts().len(), 1);

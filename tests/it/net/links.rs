@@ -57,8 +57,8 @@ async fn a_peer_that_restarts_elsewhere_is_found_when_it_dials() {
     b.knows(&a);
     b.call(&a, b"i am back").await;
     // The address was learned from the link that the peer made.
-    let newest = a.peers.known_addresses(id)[0];
-    assert_eq!((newest.address, newest.source), (b.addresses()[0], AddressSource::Live));
+    let newest = a.peers.known_addresses(id).swap_remove(0);
+    assert_eq!((&newest.address, newest.source), (&b.addresses()[0], AddressSource::Live));
     assert_eq!(a.call(&b, b"hello").await, "hello");
     b.peers.close(a.id, CloseCode::Done, "so that it is dialled");
     until("it is dialled at its new address", || async {

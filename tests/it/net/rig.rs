@@ -2,7 +2,6 @@
 //! and a service whose answers say what happened.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +11,7 @@ use aspen::net::{
 };
 use aspen::seams::network::{CloseCode, Gate, Link, Network, Protocol, StreamIn, StreamOut};
 use aspen::seams::{Random, Seams};
-use aspen::types::{EndpointId, GroupId};
+use aspen::types::{Address, EndpointId, GroupId};
 use aspen::wire::StreamKind;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -200,7 +199,7 @@ impl Node {
         Node { id: key.endpoint_id(), key, endpoint, peers, gate, server }
     }
 
-    pub fn addresses(&self) -> Vec<SocketAddr> {
+    pub fn addresses(&self) -> Vec<Address> {
         self.endpoint.addresses()
     }
 
@@ -258,7 +257,8 @@ impl Raw {
         alpn: &str,
     ) -> Result<iroh::endpoint::Connection, iroh::endpoint::ConnectError> {
         let key = iroh::PublicKey::from_bytes(&node.id.0).unwrap();
-        let addresses = node.addresses().into_iter().map(iroh::TransportAddr::Ip);
+        let addresses =
+            node.addresses().into_iter().filter_map(|at| at.ip()).map(iroh::TransportAddr::Ip);
         let node = iroh::EndpointAddr::from_parts(key, addresses);
         self.endpoint.connect(node, alpn.as_bytes()).await
     }

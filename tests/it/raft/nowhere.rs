@@ -1,13 +1,12 @@
 //! The transport of a replica that has nobody to reach.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aspen::net::{AddressBook, Lane, Peers, Refused, RefusedCode, Serve};
 use aspen::raft::{Directory, Transport};
 use aspen::seams::network::{Link, LinkLost, Network, Protocol, StreamIn, StreamOut};
 use aspen::seams::{Random, Seams};
-use aspen::types::{EndpointId, GroupId, NodeId};
+use aspen::types::{Address, EndpointId, GroupId, NodeId};
 use aspen::wire::StreamKind;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -40,14 +39,14 @@ impl Network for Nowhere {
         EndpointId([0; 32])
     }
 
-    fn addresses(&self) -> Vec<SocketAddr> {
+    fn addresses(&self) -> Vec<Address> {
         Vec::new()
     }
 
     fn connect<'a>(
         &'a self,
         _: EndpointId,
-        _: &'a [SocketAddr],
+        _: &'a [Address],
         _: Protocol,
     ) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkLost>> {
         std::future::ready(Err(LinkLost::silently("there is nobody"))).boxed()

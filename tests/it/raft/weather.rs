@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -12,7 +11,7 @@ use std::task::{Context, Poll};
 use aspen::seams::network::{
     CloseCode, Link, LinkLost, Network, Priority, Protocol, StreamIn, StreamOut,
 };
-use aspen::types::EndpointId;
+use aspen::types::{Address, EndpointId};
 use aspen::wire::{PREFACE_BYTES, StreamKind};
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -95,14 +94,14 @@ impl Network for Exposed {
         self.network.id()
     }
 
-    fn addresses(&self) -> Vec<SocketAddr> {
+    fn addresses(&self) -> Vec<Address> {
         self.network.addresses()
     }
 
     fn connect<'a>(
         &'a self,
         peer: EndpointId,
-        addresses: &'a [SocketAddr],
+        addresses: &'a [Address],
         protocol: Protocol,
     ) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkLost>> {
         Box::pin(async move {
@@ -157,7 +156,7 @@ impl Link for ExposedLink {
         self.link.protocol()
     }
 
-    fn address(&self) -> Option<SocketAddr> {
+    fn address(&self) -> Option<Address> {
         self.link.address()
     }
 

@@ -6,7 +6,7 @@ use aspen::roster::clients::Presented;
 use aspen::roster::records::*;
 use aspen::roster::refused::Refused;
 use aspen::roster::{Roster, Standing};
-use aspen::types::{ClusterId, EndpointId, GroupId, NodeId};
+use aspen::types::{Address, ClusterId, EndpointId, GroupId, NodeId};
 use aspen_tickets::{Role, Scope, USES_ANY, Verb, Verbs};
 use proptest::prelude::*;
 
@@ -28,6 +28,10 @@ fn member() -> Member {
         state: State::Leaving,
         invitation: 5,
     }
+}
+
+fn relay() -> Address {
+    "https://relay.example".parse().unwrap()
 }
 
 fn grant() -> Grant {
@@ -68,6 +72,7 @@ fn cluster() -> Cluster {
 
 fn records() -> Vec<(Record, String, String)> {
     let (fives, sevens, nines) = ("05".repeat(32), "07".repeat(32), "09".repeat(32));
+    let relay_url = hex(b"https://relay.example/");
     vec![
         (
             Record::Cluster(cluster()),
@@ -78,6 +83,11 @@ fn records() -> Vec<(Record, String, String)> {
             Record::Member(member()),
             "member/3".into(),
             format!("01 03 {sevens} 09 0161 01 01 007f000001c924 03302e31 01 05"),
+        ),
+        (
+            Record::Member(Member { addresses: vec![relay()], ..member() }),
+            "member/3".into(),
+            format!("01 03 {sevens} 09 0161 01 01 0216 {relay_url} 03302e31 01 05"),
         ),
         (
             Record::Invitation(0x10, invitation()),
@@ -105,6 +115,18 @@ fn the_first_version_of_each_record_keeps_its_bytes() {
         assert_eq!(RecordKey::decode(key.as_bytes()), Ok(Some(record.key())));
         assert_eq!(Record::decode(record.key(), &record.encode()), Ok(record));
     }
+}
+
+/// So it is in a node's own file and in answers over HTTP.
+#[test]
+fn an_address_is_its_text_where_people_read_it() {
+    for (address, text) in
+        [(relay(), "https://relay.example/"), (member().addresses.remove(0), "127.0.0.1:4681")]
+    {
+        assert_eq!(serde_json::to_value(&address).unwrap(), text);
+        assert_eq!(serde_json::from_value::<Address>(text.into()).unwrap(), address);
+    }
+    assert!(serde_json::from_value::<Address>("relay".into()).is_err());
 }
 
 #[test]
@@ -253,13 +275,14 @@ fn keys_of_others_are_left_out_and_ours_have_one_form() {
 #[test]
 fn records_out_of_bounds_are_damage() {
     let long = "n".repeat(65);
-    let address: std::net::SocketAddr = "127.0.0.1:1".parse().unwrap();
+    let address: Address = "127.0.0.1:1".parse().unwrap();
     let broken = [
         Record::Member(Member { node: NodeId(0), ..member() }),
         Record::Member(Member { name: long.clone(), ..member() }),
         Record::Member(Member { name: "\u{1b}[2J".into(), ..member() }),
         Record::Member(Member { version: "v".repeat(33), ..member() }),
         Record::Member(Member { addresses: vec![address; 9], ..member() }),
+        Record::Member(Member { addresses: vec![relay(); 3], ..member() }),
         Record::Cluster(Cluster { name: String::new(), ..cluster() }),
         Record::Cluster(Cluster { name: long.clone(), ..cluster() }),
         Record::Cluster(Cluster { next_node: NodeId(0), ..cluster() }),
@@ -298,7 +321,7 @@ fn a_secret_is_not_shown() {
 proptest! {
     #[test]
     fn changed_bytes_are_a_record_in_its_one_form_or_refused(
-        which in 0..5_usize,
+        which in 0..6_usize,
         at in any::<prop::sample::Index>(),
         with in any::<u8>(),
         cut in any::<bool>(),
@@ -328,9 +351,12 @@ proptest! {
         node in 1_u64..,
         endpoint in any::<[u8; 32]>(),
         name in "[a-zä]{0,32}",
-        addresses in proptest::collection::vec(any::<(std::net::IpAddr, u16)>(), 0..=8),
+        addresses in proptest::collection::vec(any::<(std::net::IpAddr, u16)>(), 0..=6),
+        relays in proptest::collection::vec("https://[a-z]{1,20}(\\.[a-z]{1,20}){0,3}/", 0..=2),
     ) {
-        let addresses = addresses.into_iter().map(Into::into).collect();
+        let sockets = addresses.into_iter().map(|at| Address::Ip(at.into()));
+        let relays = relays.iter().map(|url| url.parse().unwrap());
+        let addresses = sockets.chain(relays).collect();
         let endpoint = EndpointId(endpoint);
         let record = Record::Member(Member { node: NodeId(node), endpoint, name, addresses, ..member() });
         prop_assert_eq!(Record::decode(record.key(), &record.encode()), Ok(record));

@@ -71,9 +71,6 @@ const IMPURE: &[&str] = &[
     "crate::seams",
 ];
 
-/// What a pure module may name nevertheless: an address is a value, and dials nobody.
-const PURE_VALUES: &[&str] = &["std::net::SocketAddr", "std::net::IpAddr"];
-
 /// Queues without a bound.
 const UNBOUNDED: &[&str] =
     &["unbounded_channel", "UnboundedSender", "UnboundedReceiver", "unbounded"];
@@ -258,9 +255,6 @@ fn pure_modules_name_no_clock_randomness_or_io() {
             continue;
         }
         for mention in file.mentions() {
-            if PURE_VALUES.contains(&mention.path.join("::").as_str()) {
-                continue;
-            }
             if let Some(what) = IMPURE.iter().find(|what| names(&mention.path, what)) {
                 broken.push(format!(
                     "{}: `{}` is pure and must not name `{what}`",

@@ -19,13 +19,13 @@ mod link;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use aspen::seams::Random;
 use aspen::seams::network::{CloseCode, Gate, LinkLost, Protocol};
-use aspen::types::EndpointId;
+use aspen::types::{Address, EndpointId};
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
@@ -57,8 +57,8 @@ pub(crate) fn key_of(host: HostId) -> EndpointId {
 }
 
 /// The address of a host.
-pub(crate) fn address_of(host: HostId) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, host)), 4_433)
+pub(crate) fn address_of(host: HostId) -> Address {
+    SocketAddr::from(([127, 0, 0, host], 4_433)).into()
 }
 
 /// How packets travel.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aspen::KvClient;
-use aspen::actors::{Groups, Members, OpenReplica, Tree, TreeSpec};
+use aspen::actors::{Groups, Members, OpenReplica, Sources, Tree, TreeSpec};
 use aspen::client::{Desk, Member};
 use aspen::net::{AddressBook, AddressSource, Lane, Peers, Refused, Serve};
 use aspen::raft::{Inbound, Origin, RaftTimes, Replica, ReplicaSpec, Transport};
@@ -140,7 +140,8 @@ async fn node(boot: Boot) -> io::Result<()> {
     let transport = Transport { peers: peers.clone(), directory: Arc::new(members.clone()) };
     let open = opening(&boot, &log, &disk, &space, transport);
     let (me, links) = (number_of(boot.host), peers.clone());
-    let spec = TreeSpec { log, space, groups, open, me, members, peers: links };
+    let sources = Sources::none();
+    let spec = TreeSpec { log, space, groups, open, me, members, peers: links, sources };
     let tree = Tree::grow(spec, |_| Vec::new()).await.map_err(io::Error::other)?;
     let nodes = Arc::new(Member::new(key_of(boot.host), desk, Some(peers)));
     for _ in 0..boot.settings.clients {

@@ -59,7 +59,7 @@ fn the_kinds_are_told_apart() {
 fn the_largest_ticket_fits_its_limit() {
     let Signed { peers, .. } = super::ticket();
     let endpoint = [0xff; 32];
-    let addresses = vec!["[ffff::ffff]:65535".parse().expect("an address"); PEER_ADDRESSES_MAX];
+    let addresses = address::largest();
     let entry =
         Prefix { keyspace: "k".repeat(KEYSPACE_BYTES_MAX), prefix: vec![0xff; PREFIX_BYTES_MAX] };
     let largest = ClientTicket::new(

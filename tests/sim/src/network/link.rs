@@ -1,14 +1,13 @@
 //! A host and its links, as a node sees them.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aspen::seams::network::{
     CloseCode, Link, LinkLost, Network, Priority, Protocol, StreamIn, StreamOut,
 };
-use aspen::types::EndpointId;
+use aspen::types::{Address, EndpointId};
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -51,7 +50,7 @@ impl Host {
     async fn connect_to(
         &self,
         peer: EndpointId,
-        addresses: &[SocketAddr],
+        addresses: &[Address],
         protocol: Protocol,
     ) -> Result<Arc<dyn Link>, LinkLost> {
         let to = peer.0[0];
@@ -103,14 +102,14 @@ impl Network for Host {
         key_of(self.host)
     }
 
-    fn addresses(&self) -> Vec<SocketAddr> {
+    fn addresses(&self) -> Vec<Address> {
         vec![address_of(self.host)]
     }
 
     fn connect<'a>(
         &'a self,
         peer: EndpointId,
-        addresses: &'a [SocketAddr],
+        addresses: &'a [Address],
         protocol: Protocol,
     ) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkLost>> {
         Box::pin(self.connect_to(peer, addresses, protocol))
@@ -239,7 +238,7 @@ impl Link for SimLink {
         self.protocol
     }
 
-    fn address(&self) -> Option<SocketAddr> {
+    fn address(&self) -> Option<Address> {
         Some(address_of(self.peer))
     }
 
