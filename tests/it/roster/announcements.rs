@@ -1,5 +1,6 @@
 //! Announcements as bytes, and when they are made.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use aspen::limits::*;
@@ -118,7 +119,7 @@ proptest! {
         let said = Announcement {
             cluster: ClusterId(cluster),
             node: NodeId(node),
-            addresses: addresses.into_iter().map(Into::into).collect(),
+            addresses: addresses.into_iter().map(|at| SocketAddr::from(at).into()).collect(),
             writes_per_second: load,
             free_percent,
             version,

@@ -234,7 +234,7 @@ fn announcements_out_of_bounds_or_form_are_refused() {
         Announcement { free_percent: 101, ..announcement() },
         Announcement { version: "v".repeat(33), ..announcement() },
         Announcement { version: "\u{1b}[2J".into(), ..announcement() },
-        Announcement { addresses: announcement().addresses.repeat(9), ..announcement() },
+        Announcement { addresses: vec![announcement().addresses[0].clone(); 9], ..announcement() },
         Announcement { groups: order([1, 0, 2]), ..announcement() },
         Announcement { groups: order([0, 0, 2]), ..announcement() },
         Announcement { groups: vec![announcement().groups[0], twice], ..announcement() },

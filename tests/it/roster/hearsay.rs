@@ -10,13 +10,13 @@ use aspen::roster::announcement::{Announcement, Part, PartRole};
 use aspen::roster::hearsay::{Hearsay, Ignored, News, Offence, Why};
 use aspen::roster::records::{Member, Record, State};
 use aspen::seams::Random;
-use aspen::types::GroupId;
+use aspen::types::{Address, GroupId};
 
 use super::*;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-pub(super) fn address(text: &str) -> SocketAddr {
+pub(super) fn address(text: &str) -> Address {
     text.parse().unwrap()
 }
 
@@ -74,7 +74,7 @@ impl Rig {
             node: NodeId(node),
             start,
             number,
-            addresses: vec![SocketAddr::new([10, 0, 0, 1].into(), node as u16)],
+            addresses: vec![SocketAddr::new([10, 0, 0, 1].into(), node as u16).into()],
             writes_per_second: 1,
             free_percent: 50,
             version: "0.1.0".into(),
@@ -252,13 +252,13 @@ fn who_is_removed_is_forgotten_and_who_comes_back_under_a_new_number_counts_anew
 fn anothers_address_is_dropped_and_held_against_who_announces_it() {
     let mut rig = Rig::new(4);
     let (ours, theirs) = (address("10.0.0.9:1"), address("[fd00::1]:2"));
-    let recorded = Member { addresses: vec![ours], ..rig.member(3) };
+    let recorded = Member { addresses: vec![ours.clone()], ..rig.member(3) };
     rig.record(recorded);
     let claim = |rig: &Rig, node, number| {
-        let addresses = vec![ours, address("10.0.0.8:8"), theirs];
+        let addresses = vec![ours.clone(), address("10.0.0.8:8"), theirs.clone()];
         rig.sealed(node, &Announcement { addresses, ..rig.announcement(node, 1, number) })
     };
-    let told = Announcement { addresses: vec![theirs], ..rig.announcement(4, 1, 1) };
+    let told = Announcement { addresses: vec![theirs.clone()], ..rig.announcement(4, 1, 1) };
     let told = rig.sealed(4, &told);
     rig.hear_of(4, &told, SECOND).expect("it is new");
 
@@ -275,8 +275,8 @@ fn anothers_address_is_dropped_and_held_against_who_announces_it() {
     let bytes = claim(&rig, 2, 2);
     let news = rig.hear_of(2, &bytes, SECOND + HEARD_LIVE).expect("it is new");
     assert!(news.offence.is_some());
-    assert_eq!(kept(&rig, 2), [address("10.0.0.8:8"), theirs]);
-    let both = Member { addresses: vec![ours], ..rig.member(2) };
+    assert_eq!(kept(&rig, 2), [address("10.0.0.8:8"), theirs.clone()]);
+    let both = Member { addresses: vec![ours.clone()], ..rig.member(2) };
     rig.record(both);
     let bytes = claim(&rig, 2, 3);
     let news = rig.hear_of(2, &bytes, 2 * SECOND + HEARD_LIVE).expect("it is new");
