@@ -67,6 +67,11 @@ impl Rumours {
         Some(Told { announcement: heard.announcement, age })
     }
 
+    /// How much of what a member said, or passed on, was against the rules.
+    pub fn offences(&self, member: EndpointId) -> u64 {
+        self.hearsay().offences(member)
+    }
+
     fn said(&self, announcement: Announcement) {
         self.said.send_replace(Some(Heard { announcement, at: self.now() }));
     }

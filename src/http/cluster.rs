@@ -54,6 +54,7 @@ struct MemberForm {
     reached_at: Option<String>,
     known: Vec<KnownForm>,
     told: Option<ToldForm>,
+    offences: u64,
 }
 
 /// Where a node would look for a member.
@@ -112,7 +113,7 @@ fn millis(time: Duration) -> u64 {
 
 impl MemberForm {
     fn of(facts: MemberFacts) -> Self {
-        let MemberFacts { member, is_connected, heard, reached_at, known, told } = facts;
+        let MemberFacts { member, is_connected, heard, reached_at, known, told, offences } = facts;
         MemberForm {
             node: member.node,
             name: member.name,
@@ -130,6 +131,7 @@ impl MemberForm {
             reached_at: reached_at.map(|address| address.to_string()),
             known: known.into_iter().map(KnownForm::of).collect(),
             told: told.map(ToldForm::of),
+            offences,
         }
     }
 }

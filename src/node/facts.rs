@@ -29,6 +29,8 @@ pub struct MemberFacts {
     pub known: Vec<KnownAddress>,
     /// What it said of itself last, if it was heard.
     pub told: Option<Told>,
+    /// How much of what it said, or passed on, was against the rules and ignored.
+    pub offences: u64,
 }
 
 /// A group that this node holds.
@@ -59,6 +61,7 @@ impl Cluster {
                     reached_at: None,
                     known: Vec::new(),
                     told: self.inner.rumours.of(member.endpoint),
+                    offences: 0,
                 };
             }
             let peer = peers.iter().find(|peer| peer.peer == member.endpoint);
@@ -69,6 +72,7 @@ impl Cluster {
                 reached_at: peer.and_then(|peer| peer.address.clone()),
                 known: self.inner.peers.known_addresses(member.endpoint),
                 told: self.inner.rumours.of(member.endpoint),
+                offences: self.inner.rumours.offences(member.endpoint),
             }
         };
         self.roster().present().map(facts).collect()

@@ -134,6 +134,11 @@ impl Hearsay {
         self.heard.iter().map(|(endpoint, heard)| (*endpoint, heard))
     }
 
+    /// How often a key was found to offend, as far as that is kept.
+    pub fn offences(&self, endpoint: EndpointId) -> u64 {
+        self.offences.of(endpoint)
+    }
+
     /// Forgets whoever is no longer a member.
     pub fn retain(&mut self, roster: &Roster) {
         let standing = |endpoint| roster.standing(endpoint);

@@ -124,6 +124,8 @@ struct Counted {
     logged: Duration,
     /// How many were not logged since.
     swallowed: u64,
+    /// How many there were in all.
+    all: u64,
 }
 
 impl Offences {
@@ -131,11 +133,16 @@ impl Offences {
     pub(super) fn count(&mut self, who: EndpointId, now: Duration) -> Offence {
         let quiet = |counted: &Counted| now.saturating_sub(counted.logged) >= OFFENCE_LOG_GAP;
         let log = match self.of.get_mut(&who) {
-            Some(counted) if !quiet(counted) => {
-                counted.swallowed = counted.swallowed.saturating_add(1);
-                None
+            Some(counted) => {
+                counted.all = counted.all.saturating_add(1);
+                if quiet(counted) {
+                    counted.logged = now;
+                    Some(std::mem::take(&mut counted.swallowed))
+                } else {
+                    counted.swallowed = counted.swallowed.saturating_add(1);
+                    None
+                }
             }
-            Some(counted) => Some(std::mem::replace(counted, Counted::at(now)).swallowed),
             None => {
                 if self.of.len() >= OFFENDERS_MAX {
                     self.of.retain(|_, counted| !quiet(counted));
@@ -146,11 +153,16 @@ impl Offences {
         };
         Offence { who, log }
     }
+
+    /// How many of a key are counted.
+    pub(super) fn of(&self, who: EndpointId) -> u64 {
+        self.of.get(&who).map_or(0, |counted| counted.all)
+    }
 }
 
 impl Counted {
     fn at(now: Duration) -> Self {
-        Counted { logged: now, swallowed: 0 }
+        Counted { logged: now, swallowed: 0, all: 1 }
     }
 }
 

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 pub(crate) mod disk;
+mod gossip;
 mod locks;
 mod once;
 mod pressure;

@@ -195,7 +195,7 @@ fn announcement() -> Announcement {
 #[test]
 fn announcements_keep_their_bytes_what_is_signed_of_them_and_their_topic() {
     let said = format!(
-        "01 01 {} 03 02 ac02 01 00 7f000001 c924 f403 ee05 03302e31 00 03 010009 000108 020207",
+        "01 01 {} 03 02 ac02 01 00 7f000001 c924 f403 4b 03302e31 00 03 010009 000108 020207",
         "07".repeat(32)
     )
     .replace(' ', "");
