@@ -61,7 +61,7 @@ pub use aspen_tickets as tickets;
 pub use aspen_tickets::{ClientTicket, JoinTicket, Role as MemberRole};
 pub use client::{Client, Compare, KvClient, Op};
 pub use error::{Error, Result};
-pub use net::Reach;
+pub use net::{Internet, Reach};
 pub use node::{Cluster, KvService, KvServiceBuilder, Mesh, StorageBackend};
 pub use types::{Consistency, Key, LeaseId, NodeId, Record, Revision, Value};
 

@@ -316,6 +316,14 @@ pub const GOSSIP_WAITING_MAX: usize = 256;
 pub const GOSSIP_STREAMS_MAX: u32 = 16;
 /// How long leaving the topics may take: neighbours are told that may be gone.
 pub const GOSSIP_STOP_MAX: Duration = Duration::from_millis(200);
+/// Most certificates of relays that are known by their hash; a relay beyond that is not reached.
+pub const PINS_MAX: usize = 256;
+/// How long a peer is looked for by its key: the DHT takes some seconds.
+pub const LOOKUP_MAX: Duration = Duration::from_secs(10);
+/// How often a member that is not reached is looked for at first; the pause doubles while it stays away.
+pub const SEEK_MIN: Duration = Duration::from_secs(2);
+/// The longest such pause.
+pub const SEEK_MAX: Duration = Duration::from_secs(60);
 /// Most nodes that are heard on the link at a time; others are not noticed until one is gone.
 pub const NEIGHBOURS_MAX: usize = 256;
 /// Longest word that a node says of itself on the link: it must fit in one DNS record.

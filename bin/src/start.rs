@@ -212,7 +212,7 @@ fn builder(config: &Config) -> Result<KvServiceBuilder, Failure> {
         None => KvServiceBuilder::auto(dir),
     };
     builder = builder.with_storage(config.storage).with_reach(config.reach);
-    builder = builder.with_times(config.times);
+    builder = builder.with_times(config.times).with_internet(config.internet.clone());
     if let Some(name) = &config.node_name {
         builder = builder.with_node_name(name);
     }

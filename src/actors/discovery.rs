@@ -5,20 +5,21 @@
 //! up and dials every member at once, so that those that don't know where it is now learn it; and
 //! a link to a neighbour that no longer listens where the link leads is given up, too.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::gossip::{Speaker, gossip};
 use super::roster::Members;
 use super::service::service_part;
 use super::supervisor::ChildSpec;
-use crate::limits::DIAL_MAX;
-use crate::net::{AddressSource, Neighbourhood, Neighbours, Peers};
+use crate::limits::{DIAL_MAX, SEEK_MAX, SEEK_MIN};
+use crate::net::{AddressSource, Lookup, Neighbourhood, Neighbours, Peers};
 use crate::roster::Standing;
 use crate::types::{Address, EndpointId};
 
@@ -29,6 +30,8 @@ pub struct Sources {
     pub speaker: Option<Speaker>,
     /// The nodes on the link; `None` if this node does not listen for them.
     pub neighbours: Option<Neighbours>,
+    /// Where nodes are found by their keys; `None` if this node does not reach so far.
+    pub lookup: Option<Lookup>,
     /// Where this node can be dialled.
     pub places: watch::Receiver<Vec<Address>>,
 }
@@ -43,6 +46,7 @@ pub(super) fn discovery_part(members: Members, peers: Peers, sources: Sources) -
                 tokio::join!(
                     discovery.gossip(sources.speaker, sources.places.clone()),
                     discovery.hear_neighbours(sources.neighbours),
+                    discovery.seek_lost(sources.lookup),
                     discovery.follow_places(sources.places)
                 );
                 // Sources that have said all are no failure.
@@ -64,7 +68,8 @@ struct Discovery {
 impl Sources {
     /// Nobody says anything: for a node that is told where its peers are.
     pub fn none() -> Self {
-        Sources { speaker: None, neighbours: None, places: watch::channel(Vec::new()).1 }
+        let places = watch::channel(Vec::new()).1;
+        Sources { speaker: None, neighbours: None, lookup: None, places }
     }
 }
 
@@ -100,6 +105,49 @@ impl Discovery {
                 return;
             }
         }
+    }
+
+    /// Looks for the members that are not reached, one after the other.
+    async fn seek_lost(&self, lookup: Option<Lookup>) {
+        let Some(lookup) = lookup else { return };
+        let mut sought = BTreeMap::new();
+        let mut look = interval(SEEK_MIN);
+        loop {
+            look.tick().await;
+            for member in self.unreached() {
+                let now = Instant::now();
+                let (next, pause) = *sought.entry(member).or_insert((now, SEEK_MIN));
+                if next > now {
+                    continue;
+                }
+                sought.insert(member, (now + pause, (2 * pause).min(SEEK_MAX)));
+                self.seek(&lookup, member).await;
+            }
+            let unreached: BTreeSet<_> = self.unreached().into_iter().collect();
+            sought.retain(|member, _| unreached.contains(member));
+        }
+    }
+
+    async fn seek(&self, lookup: &Lookup, member: EndpointId) {
+        let found = lookup.find(member).await;
+        for (source, addresses) in &found {
+            self.peers.note(member, addresses, *source);
+        }
+        if !found.is_empty() {
+            // Who is not reached now is sought again.
+            let _ = self.peers.link(member, Instant::now() + DIAL_MAX).await;
+        }
+    }
+
+    /// The other members to whom there is no link.
+    fn unreached(&self) -> Vec<EndpointId> {
+        let facts = self.peers.facts();
+        let reached = |member: &EndpointId| {
+            facts.iter().any(|peer| peer.peer == *member && peer.connected_since.is_some())
+        };
+        let members = self.members.endpoints();
+        let others = members.iter().filter(|member| **member != self.peers.id());
+        others.filter(|member| !reached(member)).copied().collect()
     }
 
     async fn follow_places(&self, mut places: watch::Receiver<Vec<Address>>) {

@@ -14,7 +14,7 @@ use super::nodes::NotAnswered;
 use super::request::{Failure, Place};
 use crate::error::{Error, Result};
 use crate::limits::CLIENT_DEADLINE;
-use crate::net::{Endpoint, Listen, NodeKey, Reach};
+use crate::net::{Endpoint, Internet, Listen, NodeKey, Reach};
 use crate::seams::Random;
 use crate::seams::network::{CloseCode, Gate, Network, Protocol};
 use crate::types::{Address, EndpointId, GroupId};
@@ -51,8 +51,14 @@ impl Client {
         ticket: &ClientTicket,
         random: Random,
     ) -> Result<Client> {
-        let reach = if is_local(ticket) { Reach::Loopback } else { Reach::Lan };
-        let endpoint = Endpoint::bind(key, reach, Listen::Anywhere, Arc::new(NoGuests)).await;
+        let relays = Internet::to_visit(ticket.peers().iter().flat_map(|peer| &peer.addresses));
+        let reach = match (is_local(ticket), &relays) {
+            (true, _) => Reach::Loopback,
+            (false, None) => Reach::Lan,
+            (false, Some(_)) => Reach::Internet,
+        };
+        let (internet, gate) = (relays.unwrap_or_default(), Arc::new(NoGuests));
+        let endpoint = Endpoint::bind_with(key, reach, Listen::Anywhere, &internet, gate).await;
         let endpoint = endpoint.map_err(Error::Fatal)?;
         Client::connect_over(Arc::new(endpoint), ticket, random).await
     }

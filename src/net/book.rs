@@ -48,6 +48,10 @@ pub enum AddressSource {
     Mdns,
     /// The peer itself, to all members.
     Gossip,
+    /// The mainline DHT.
+    Dht,
+    /// A directory of nodes.
+    Dns,
 }
 
 impl AddressSource {
@@ -59,6 +63,8 @@ impl AddressSource {
             AddressSource::Live => "live",
             AddressSource::Mdns => "mdns",
             AddressSource::Gossip => "gossip",
+            AddressSource::Dht => "dht",
+            AddressSource::Dns => "dns",
         }
     }
 }

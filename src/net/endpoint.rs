@@ -1,7 +1,8 @@
 //! The iroh endpoint: one UDP socket, or one a protocol family, for everything between nodes.
 //!
-//! It sends nothing by itself: no relay, no address lookup, no port mapping. A peer is dialled at
-//! the addresses that the caller gives. Where it can be dialled itself changes while it runs, with
+//! It sends nothing by itself unless its reach is the internet: then it keeps a link to a relay, has
+//! its router let others in, and tells the directories where it is. A peer is dialled at the
+//! addresses that the caller gives. Where it can be dialled itself changes while it runs, with
 //! the interfaces of the machine; [`Endpoint::places`] tells.
 
 use std::fmt;
@@ -20,8 +21,10 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::gossip::Gossip;
+use super::internet::{Internet, Pins, Relays};
 use super::key::NodeKey;
 use super::link::{PROTOCOLS, QuicLink, address, alpn, lost, shared, transport};
+use super::lookup::Lookup;
 use super::peers::Peers;
 use super::{door, quic};
 use crate::limits::{DIAL_MAX, LINKS_WAITING_MAX};
@@ -87,6 +90,8 @@ pub enum Listen {
 struct Open {
     endpoint: iroh::Endpoint,
     gossip: Gossip,
+    /// Where nodes are found by their keys; `None` if this node does not reach so far.
+    lookup: Option<Lookup>,
 }
 
 /// The node's place on the network. Whoever passes its [`Gate`] is let in.
@@ -100,6 +105,7 @@ pub struct Endpoint {
     ready: Mutex<mpsc::Receiver<Arc<dyn Link>>>,
     /// Where it can be dialled.
     places: watch::Receiver<Vec<Address>>,
+    pins: Pins,
     tasks: Tasks,
 }
 
@@ -111,10 +117,27 @@ impl Endpoint {
         listen: Listen,
         gate: Arc<dyn Gate>,
     ) -> Result<Self, String> {
-        let addresses = sockets(reach, listen)?;
+        Endpoint::bind_with(key, reach, listen, &Internet::default(), gate).await
+    }
+
+    /// The same, and where the reach is the internet, by what.
+    pub async fn bind_with(
+        key: &NodeKey,
+        reach: Reach,
+        listen: Listen,
+        internet: &Internet,
+        gate: Arc<dyn Gate>,
+    ) -> Result<Self, String> {
+        let beyond = (reach == Reach::Internet).then_some(internet);
+        let addresses = match beyond {
+            Some(internet) if internet.relay_only => Vec::new(),
+            _ => sockets(reach, listen)?,
+        };
+        let pins = Pins::default();
         let mut builder = iroh::Endpoint::builder(Minimal)
-            .relay_mode(RelayMode::Disabled)
-            .portmapper_config(PortmapperConfig::Disabled)
+            .relay_mode(beyond.map_or(RelayMode::Disabled, |internet| internet.relays.mode()))
+            .portmapper_config(mapping(beyond, listen))
+            .ca_tls_config(pins.trust())
             .transport_config(quic::transport())
             .alpns(PROTOCOLS.map(|protocol| alpn(protocol).to_vec()).to_vec())
             .hooks(door::GateHook(gate))
@@ -127,6 +150,9 @@ impl Endpoint {
                 .bind_addr_with_opts(*address, BindOpts::default().set_is_required(required))
                 .map_err(|error| format!("the address {address} can't be used: {error}"))?;
         }
+        if let Some(Internet { relays: Relays::These(relays), .. }) = beyond {
+            pins.note(relays);
+        }
         let inner = bind(builder).await.map_err(|error| {
             let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
             format!("can't listen on {}: {error}", addresses.join(" and "))
@@ -137,10 +163,15 @@ impl Endpoint {
         tasks.spawn(door::serve(inner.clone(), tasks.clone(), admitted, gossip.clone()));
         let (told, places) = watch::channel(dialable(&inner.addr()));
         tasks.spawn(follow_places(inner.clone(), told));
+        let lookup = beyond.map(|internet| Lookup::new(inner.clone(), internet));
+        if let Some(lookup) = lookup.clone() {
+            tasks.spawn(lookup.publish(places.clone()));
+        }
         Ok(Endpoint {
             id: EndpointId(*inner.id().as_bytes()),
             listen: inner.bound_sockets(),
-            open: std::sync::Mutex::new(Some(Open { endpoint: inner, gossip })),
+            open: std::sync::Mutex::new(Some(Open { endpoint: inner, gossip, lookup })),
+            pins,
             ready: Mutex::new(ready),
             places,
             tasks,
@@ -160,6 +191,11 @@ impl Endpoint {
     /// The end of the members' gossip here; nothing once the endpoint is closed.
     pub fn gossip(&self) -> Option<Gossip> {
         self.open().as_ref().map(|open| open.gossip.clone())
+    }
+
+    /// Where nodes are found by their keys; nothing if this node does not reach so far.
+    pub fn lookup(&self) -> Option<Lookup> {
+        self.open().as_ref().and_then(|open| open.lookup.clone())
     }
 
     /// Gossip names its neighbours by their keys only: this is where they are looked up.
@@ -188,6 +224,7 @@ impl Endpoint {
         let Some(Open { endpoint, .. }) = self.open().clone() else {
             return Err(LinkLost::silently("this node's network is closed"));
         };
+        self.pins.note(addresses);
         let dialled = EndpointAddr::from_parts(key, addresses.iter().map(transport));
         match timeout(DIAL_MAX, endpoint.connect(dialled, alpn(protocol))).await {
             Ok(Ok(connection)) => Ok(shared(QuicLink::new(connection, protocol, None))),
@@ -203,6 +240,18 @@ impl Endpoint {
 /// Not an `async fn`, so that it is compiled here and not in every crate that awaits it.
 fn bind(builder: iroh::endpoint::Builder) -> BoxFuture<'static, Result<iroh::Endpoint, BindError>> {
     Box::pin(builder.bind())
+}
+
+/// Whether the router is asked to let others in: not for a node that only this machine reaches, or
+/// only a relay.
+fn mapping(beyond: Option<&Internet>, listen: Listen) -> PortmapperConfig {
+    let is_local = matches!(listen, Listen::At(address) if address.ip().is_loopback());
+    match beyond {
+        Some(internet) if internet.port_mapping && !internet.relay_only && !is_local => {
+            PortmapperConfig::default()
+        }
+        _ => PortmapperConfig::Disabled,
+    }
 }
 
 /// Where a node of this reach listens.
@@ -302,15 +351,23 @@ impl Network for Endpoint {
         Box::pin(self.dial(peer, addresses, protocol))
     }
 
+    fn find(&self, peer: EndpointId) -> BoxFuture<'_, Vec<Address>> {
+        let lookup = self.lookup();
+        Box::pin(async move {
+            let Some(lookup) = lookup else { return Vec::new() };
+            lookup.find(peer).await.into_iter().flat_map(|(_, addresses)| addresses).collect()
+        })
+    }
+
     fn accept(&self) -> BoxFuture<'_, Option<Arc<dyn Link>>> {
         Box::pin(async move { self.ready.lock().await.recv().await })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let Some(Open { endpoint, gossip }) = self.open().take() else { return };
+            let Some(Open { endpoint, gossip, lookup }) = self.open().take() else { return };
             gossip.stop().await;
-            drop(gossip);
+            drop((gossip, lookup));
             if timeout(CLOSE_MAX, endpoint.close()).await.is_err() {
                 tracing::debug!("the endpoint did not close in time and was dropped");
             }

@@ -13,8 +13,10 @@ mod book;
 mod door;
 mod endpoint;
 mod gossip;
+mod internet;
 mod key;
 mod link;
+mod lookup;
 mod message;
 mod neighbours;
 mod peers;
@@ -24,7 +26,9 @@ pub use book::{AddressBook, AddressSource, KnownAddress};
 pub use door::Shut;
 pub use endpoint::{Endpoint, Listen, Reach};
 pub use gossip::{Gossip, Topic, Whisper};
+pub use internet::{Dht, Directory, Internet, Relays};
 pub use key::{NodeKey, verify};
+pub use lookup::Lookup;
 pub use message::{
     MessageError, open_stream, read_body, read_length, read_message, read_preface, write_message,
 };

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::mesh::Mesh;
 use super::service::KvService;
 use super::{Door, DoorContext, start};
-use crate::net::Reach;
+use crate::net::{Internet, Reach};
 use crate::raft::RaftTimes;
 use crate::roster::refused::Refused;
 use crate::seams::Seams;
@@ -126,6 +126,7 @@ pub struct KvServiceBuilder {
     pub(super) dir: PathBuf,
     pub(super) storage: StorageBackend,
     pub(super) reach: Reach,
+    pub(super) internet: Internet,
     pub(super) name: Option<String>,
     pub(super) node_name: Option<String>,
     pub(super) listen: Option<SocketAddr>,
@@ -151,6 +152,7 @@ impl KvServiceBuilder {
             dir: dir.into(),
             storage: StorageBackend::default(),
             reach: Reach::default(),
+            internet: Internet::default(),
             name: None,
             node_name: None,
             listen: None,
@@ -172,6 +174,12 @@ impl KvServiceBuilder {
     /// How far to reach out; the local network unless said otherwise.
     pub fn with_reach(mut self, reach: Reach) -> Self {
         self.reach = reach;
+        self
+    }
+
+    /// By what to reach out to the internet; only with [`Reach::Internet`].
+    pub fn with_internet(mut self, internet: Internet) -> Self {
+        self.internet = internet;
         self
     }
 

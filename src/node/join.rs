@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::cluster::{Cluster, ClusterError};
-use crate::limits::{JOIN_ANSWER_MAX, JOIN_ASK_MAX, JOIN_BYTES_MAX, JOIN_RETRY};
+use crate::limits::{JOIN_ANSWER_MAX, JOIN_ASK_MAX, JOIN_BYTES_MAX, JOIN_RETRY, LOOKUP_MAX};
 use crate::net::{read_message, write_message};
 use crate::roster::admit::Description;
 use crate::roster::refused::Refused;
@@ -89,8 +89,8 @@ pub(super) async fn ask(
         let mut last = String::new();
         for peer in ticket.peers() {
             let id = EndpointId(peer.endpoint);
-            let asked = ask_one(network, id, &peer.addresses, question);
-            match timeout(JOIN_ANSWER_MAX, asked).await {
+            let asked = ask_or_find(network, id, &peer.addresses, question);
+            match timeout(JOIN_ANSWER_MAX + LOOKUP_MAX, asked).await {
                 Ok(Ok(JoinAnswer::Admitted(admitted))) => return Ok(admitted),
                 Ok(Ok(JoinAnswer::Refused(refused))) => return Err(JoinError::Refused(refused)),
                 Ok(Ok(JoinAnswer::NotNow(why))) => undecided = Some(why),
@@ -106,6 +106,24 @@ pub(super) async fn ask(
             }
             Some(_) => sleep(JOIN_RETRY).await,
         }
+    }
+}
+
+/// Asks a node where the ticket says that it is, and where it is found by its key.
+async fn ask_or_find(
+    network: &dyn Network,
+    peer: EndpointId,
+    addresses: &[Address],
+    question: &Question,
+) -> Result<JoinAnswer, LinkLost> {
+    let lost = match ask_one(network, peer, addresses, question).await {
+        // Whoever says no is there.
+        Err(lost) if lost.code.is_none() => lost,
+        answered => return answered,
+    };
+    match network.find(peer).await {
+        found if found.is_empty() => Err(lost),
+        found => ask_one(network, peer, &found, question).await,
     }
 }
 

@@ -173,7 +173,12 @@ impl Starting {
             me,
             members,
             peers: peers.clone(),
-            sources: Sources { speaker, neighbours, places: endpoint.places() },
+            sources: Sources {
+                speaker,
+                neighbours,
+                lookup: endpoint.lookup(),
+                places: endpoint.places(),
+            },
         };
         let (doors, told) = (settings.doors.clone(), settings.told);
         let tree = Tree::grow(spec, |board| {
@@ -234,7 +239,9 @@ async fn listen(
     home: &Home,
     members: &Members,
 ) -> Result<Endpoint, StartError> {
-    let bind = |listen| Endpoint::bind(key, settings.reach, listen, Arc::new(members.clone()));
+    let (reach, internet) = (settings.reach, &settings.internet);
+    let bind =
+        |listen| Endpoint::bind_with(key, reach, listen, internet, Arc::new(members.clone()));
     let last = home.identity().await.port.map(Listen::Port);
     let listen = settings.listen.map(Listen::At).or(last).unwrap_or_default();
     let endpoint = match bind(listen).await {

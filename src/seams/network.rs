@@ -134,6 +134,11 @@ pub trait Network: Debug + Send + Sync + 'static {
         addresses: &'a [Address],
         protocol: Protocol,
     ) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkLost>>;
+    /// Where a peer may be, by its key alone, as far as anybody tells whom this node may ask. Ends by
+    /// itself in bounded time.
+    fn find(&self, _peer: EndpointId) -> BoxFuture<'_, Vec<Address>> {
+        Box::pin(async { Vec::new() })
+    }
     /// The next link that a peer made and that the gate let in; `None` when the network is closed.
     fn accept(&self) -> BoxFuture<'_, Option<Arc<dyn Link>>>;
     /// Closes all links and stops listening, in bounded time.

@@ -392,15 +392,20 @@ fn setting_arg(setting: &'static Setting) -> Arg {
         .value_name(setting.value_name)
         .action(ArgAction::Set)
         .help(format!("{} [env: {variable}]{default}", setting.help));
-    match setting.is_switch() {
-        true => arg.num_args(0..=1).require_equals(true).default_missing_value("yes"),
-        false => arg,
+    match setting.bare() {
+        Some(bare) => arg.num_args(0..=1).require_equals(true).default_missing_value(bare),
+        None if setting.is_list() => arg.action(ArgAction::Append),
+        None => arg,
     }
 }
 
 fn given(scope: Scope, matches: &ArgMatches) -> Vec<(&'static Setting, String)> {
     settings_of(scope)
-        .filter_map(|setting| Some((setting, matches.get_one::<String>(setting.name)?.clone())))
+        .filter_map(|setting| {
+            let values: Vec<&str> =
+                matches.get_many::<String>(setting.name)?.map(String::as_str).collect();
+            Some((setting, values.join(",")))
+        })
         .collect()
 }
 

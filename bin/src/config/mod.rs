@@ -172,7 +172,21 @@ pub(crate) fn load_node(
     problems.extend(apply_flags(&mut loaded, flags));
     problems.extend(loaded.config.times.check().err().map(Problem));
     problems.extend(mesh_problem(&loaded.config).map(|what| Problem(what.to_owned())));
+    problems.extend(internet_problems(&loaded));
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
+}
+
+/// The settings that are for the internet, given to a node that does not reach so far.
+fn internet_problems(loaded: &Loaded) -> Vec<Problem> {
+    if loaded.config.reach == aspen::Reach::Internet {
+        return Vec::new();
+    }
+    let for_internet = ["relay", "relay-only", "directory", "dht", "port-mapping"];
+    let given = for_internet.into_iter().filter(|name| *loaded.origin(name) != Origin::Default);
+    let reach = loaded.config.reach;
+    given
+        .map(|name| Problem(format!("{name} is for --reach internet, and reach is {reach}")))
+        .collect()
 }
 
 /// What is wrong with the settings of a mesh together.

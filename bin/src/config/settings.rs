@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use aspen::limits::MEMBERS_MAX;
 use aspen::raft::RaftTimes;
-use aspen::{Reach, StorageBackend};
+use aspen::{Internet, Reach, StorageBackend};
 
 use crate::input;
 use crate::logs;
@@ -47,9 +47,18 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
-    /// Whether the flag alone says yes.
-    pub(crate) fn is_switch(&self) -> bool {
-        self.value_name == SWITCH
+    /// What the flag alone says, without a value.
+    pub(crate) fn bare(&self) -> Option<&'static str> {
+        match self.value_name {
+            SWITCH => Some("yes"),
+            DHT => Some("public"),
+            _ => None,
+        }
+    }
+
+    /// Whether the flag may be given several times.
+    pub(crate) fn is_list(&self) -> bool {
+        self.value_name == RELAYS
     }
 
     /// The environment variable.
@@ -81,6 +90,8 @@ pub(crate) struct Config {
     pub(crate) node_name: Option<String>,
     /// How far it reaches.
     pub(crate) reach: Reach,
+    /// By what it reaches beyond the LAN.
+    pub(crate) internet: Internet,
     /// The mesh that it finds its cluster by.
     pub(crate) lan: Option<String>,
     /// Where the mesh's secret is.
@@ -116,6 +127,8 @@ const NAME_BYTES_MAX: usize = 63;
 /// The values of a setting that is on or off.
 const SWITCH: &str = "yes|no";
 const SWITCHED: &[(&str, bool)] = &[("yes", true), ("no", false)];
+const RELAYS: &str = "URL|public|off";
+const DHT: &str = "public|off|ADDR,…";
 
 /// Every setting there is.
 pub(crate) const SETTINGS: &[Setting] = &[
@@ -186,6 +199,73 @@ pub(crate) const SETTINGS: &[Setting] = &[
             Some(())
         },
         show: |config| Some(word_of(&config.reach, REACHES)),
+    },
+    Setting {
+        name: "relay",
+        value_name: RELAYS,
+        scope: Scope::Node,
+        default: Some("public"),
+        allowed: "public, off, or the URL of a relay such as https://relay.example, or several with \
+                  commas between them",
+        help: "The relay by which nodes meet that can't reach each other; may be given several times",
+        apply: |config, text| {
+            config.internet.relays = text.parse().ok()?;
+            Some(())
+        },
+        show: |config| Some(config.internet.relays.to_string()),
+    },
+    Setting {
+        name: "relay-only",
+        value_name: SWITCH,
+        scope: Scope::Node,
+        default: Some("no"),
+        allowed: "yes or no",
+        help: "Be reached by the relay only, and tell nobody this machine's addresses",
+        apply: |config, text| {
+            config.internet.relay_only = one_of(text, SWITCHED)?;
+            Some(())
+        },
+        show: |config| Some(word_of(&config.internet.relay_only, SWITCHED)),
+    },
+    Setting {
+        name: "directory",
+        value_name: "URL|public|off",
+        scope: Scope::Node,
+        default: Some("public"),
+        allowed: "public, off, or the URL of a pkarr server such as https://dns.example/pkarr",
+        help: "Where nodes are found by their keys: a pkarr server, or public for iroh's",
+        apply: |config, text| {
+            config.internet.directory = text.parse().ok()?;
+            Some(())
+        },
+        show: |config| Some(config.internet.directory.to_string()),
+    },
+    Setting {
+        name: "dht",
+        value_name: DHT,
+        scope: Scope::Node,
+        default: Some("off"),
+        allowed: "public, off, or nodes to enter it by such as 192.0.2.1:6881, with commas between \
+                  them",
+        help: "Be found by key in the mainline DHT, too; nodes to enter it by, or public for all's",
+        apply: |config, text| {
+            config.internet.dht = text.parse().ok()?;
+            Some(())
+        },
+        show: |config| Some(config.internet.dht.to_string()),
+    },
+    Setting {
+        name: "port-mapping",
+        value_name: SWITCH,
+        scope: Scope::Node,
+        default: Some("yes"),
+        allowed: "yes or no",
+        help: "Ask the router to let other nodes in",
+        apply: |config, text| {
+            config.internet.port_mapping = one_of(text, SWITCHED)?;
+            Some(())
+        },
+        show: |config| Some(word_of(&config.internet.port_mapping, SWITCHED)),
     },
     Setting {
         name: "lan",

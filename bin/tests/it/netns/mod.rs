@@ -8,9 +8,11 @@
 //! left out, unless `ASPEN_TEST_NETNS=required`: then they fail.
 
 mod behaviour;
+mod found;
 mod lan;
 mod node;
 mod ready;
+mod servers;
 mod space;
 mod topology;
 mod watch;
