@@ -9,6 +9,8 @@
 
 mod behaviour;
 mod lan;
+mod mesh;
+mod moving;
 mod node;
 mod ready;
 mod space;
