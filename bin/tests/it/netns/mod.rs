@@ -8,6 +8,7 @@
 //! left out, unless `ASPEN_TEST_NETNS=required`: then they fail.
 
 mod behaviour;
+mod example;
 mod lan;
 mod mesh;
 mod moving;
