@@ -280,7 +280,7 @@ fn describe(settings: &KvServiceBuilder, incarnation: u128, network: &dyn Networ
 }
 
 /// Makes sure that the directory's node is a member of a cluster: it is already, or joins with
-/// the ticket given now or earlier, or founds one.
+/// the ticket given now or earlier or that its mesh has for it, or founds one.
 async fn settle(
     settings: &KvServiceBuilder,
     seams: &Seams,
@@ -293,40 +293,27 @@ async fn settle(
     if let Some(member) = identity.member {
         return Ok(member);
     }
-    let given = settings.ticket.as_ref().map(JoinTicket::to_string).or(identity.joining);
-    let ticket = match (given, settings.mesh.as_ref().zip(neighbours)) {
-        (None, Some((mesh, neighbours))) => {
+    let mesh = settings.mesh.as_ref().zip(neighbours).filter(|_| settings.ticket.is_none());
+    let mut ticket = settings.ticket.as_ref().map(JoinTicket::to_string).or(identity.joining);
+    let mut is_kept = ticket.is_some();
+    let member = loop {
+        if let (None, Some((mesh, neighbours))) = (&ticket, mesh) {
             let random = &seams.random;
             let found = search(Searching { mesh, network, neighbours, random }).await;
-            found.map(|ticket| ticket.to_string())
+            ticket = found.map(|ticket| ticket.to_string());
         }
-        (given, _) => given,
-    };
-    let member = match ticket {
-        Some(ticket) => {
-            // Kept first: from here on a start without the ticket goes on joining.
-            let kept = home.change(|identity| identity.joining = Some(ticket.clone())).await;
-            kept.map_err(unusable)?;
-            let description = describe(settings, identity.incarnation, network.as_ref());
-            let joined = join_with(settings, ticket, description, network.as_ref()).await;
-            if let Err(StartError::NotAdmitted(_)) = &joined {
-                // A ticket that is no good is not asked with again.
-                home.change(|identity| identity.joining = None).await.map_err(unusable)?;
+        let Some(given) = ticket.take() else { break founded(settings, seams) };
+        match join_by(settings, home, network.as_ref(), given).await {
+            // Who gave the ticket may be gone since, or have moved: the mesh knows the way anew.
+            Err(error @ StartError::NotJoined(_)) if mesh.is_some() => {
+                tracing::warn!(%error, "not in the mesh's cluster yet; looking again");
             }
-            joined?
+            Err(error @ StartError::NotAdmitted(_)) if mesh.is_some() && is_kept => {
+                tracing::warn!(%error, "the ticket of an earlier start is no good any more");
+            }
+            joined => break joined?,
         }
-        None => Membership {
-            node_id: settings.node_id.map_or(FIRST_NODE, NodeId),
-            cluster_id: ClusterId(seams.random.next_u128()),
-            cluster_name: settings.name.clone().unwrap_or_else(|| match &settings.mesh {
-                Some(mesh) => mesh.name().to_owned(),
-                None => CLUSTER_NAME.to_owned(),
-            }),
-            is_founder: true,
-            is_removed: false,
-            opened: Vec::new(),
-            told_of: Vec::new(),
-        },
+        is_kept = false;
     };
     let kept = home.change(|identity| {
         identity.joining = None;
@@ -334,6 +321,42 @@ async fn settle(
     });
     kept.await.map_err(unusable)?;
     Ok(member)
+}
+
+/// The membership of the first node of a new cluster.
+fn founded(settings: &KvServiceBuilder, seams: &Seams) -> Membership {
+    Membership {
+        node_id: settings.node_id.map_or(FIRST_NODE, NodeId),
+        cluster_id: ClusterId(seams.random.next_u128()),
+        cluster_name: settings.name.clone().unwrap_or_else(|| match &settings.mesh {
+            Some(mesh) => mesh.name().to_owned(),
+            None => CLUSTER_NAME.to_owned(),
+        }),
+        is_founder: true,
+        is_removed: false,
+        opened: Vec::new(),
+        told_of: Vec::new(),
+    }
+}
+
+/// Joins by a ticket, which is kept as long as it may be good.
+async fn join_by(
+    settings: &KvServiceBuilder,
+    home: &Home,
+    network: &dyn Network,
+    ticket: String,
+) -> Result<Membership, StartError> {
+    let unusable = |error| StartError::Directory { dir: home.dir.clone(), error };
+    // Kept first: from here on a start without the ticket goes on joining.
+    let kept = home.change(|identity| identity.joining = Some(ticket.clone())).await;
+    kept.map_err(unusable)?;
+    let description = describe(settings, home.identity().await.incarnation, network);
+    let joined = join_with(settings, ticket, description, network).await;
+    if let Err(StartError::NotAdmitted(_)) = &joined {
+        // A ticket that is no good is not asked with again.
+        home.change(|identity| identity.joining = None).await.map_err(unusable)?;
+    }
+    joined
 }
 
 async fn join_with(

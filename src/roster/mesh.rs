@@ -4,9 +4,10 @@
 //! stand. Once as many have met as are expected, each *seconds* the smallest key that it knows of,
 //! and a node founds the cluster when so many, itself among them, second it. Whoever has seconded
 //! somebody stays with that until the other steps back, is settled or is gone: so two nodes that
-//! hear each other never both found. Whoever meets a settled node asks it for a ticket instead. Two
-//! clusters of one mesh, begun while their halves could not hear each other, are told of and left
-//! as they are: whoever looks for one then waits until there is one only.
+//! hear each other never both found. Whoever meets a settled node asks it for a ticket instead, once
+//! it has listened for long enough to hear of all. Two clusters of one mesh, begun while their halves
+//! could not hear each other, are told of and left as they are: whoever looks for one then waits
+//! until there is one only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,7 +69,7 @@ impl Meeting {
         Meeting { me, expected, has_listened: false, met, seconds: None, stood: 0 }
     }
 
-    /// It has listened for long enough that a cluster which is there would have been heard of.
+    /// It has listened for long enough that each cluster which is there would have been heard of.
     pub fn has_listened(&mut self) {
         self.has_listened = true;
         self.reconsider();
@@ -96,8 +97,9 @@ impl Meeting {
         let clusters: BTreeSet<ClusterId> = self.settled().map(|(_, cluster)| cluster).collect();
         match clusters.len() {
             0 if self.supporters() >= self.expected => Next::Found,
-            0 => Next::Wait { met: self.looking().count() + 1 },
-            1 => Next::Ask(self.settled().map(|(peer, _)| peer).collect()),
+            // The first cluster heard of need not be the only one.
+            1 if self.has_listened => Next::Ask(self.settled().map(|(peer, _)| peer).collect()),
+            0 | 1 => Next::Wait { met: self.met.len() + 1 },
             _ => Next::Divided(clusters),
         }
     }

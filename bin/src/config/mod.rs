@@ -171,8 +171,11 @@ pub(crate) fn load_node(
     problems.extend(apply_environment(&mut loaded, environment, |_| true));
     problems.extend(apply_flags(&mut loaded, flags));
     problems.extend(loaded.config.times.check().err().map(Problem));
-    problems.extend(mesh_problem(&loaded.config).map(|what| Problem(what.to_owned())));
-    problems.extend(internet_problems(&loaded));
+    // A setting that could not be read is not missing beside the others.
+    if problems.is_empty() {
+        problems.extend(mesh_problem(&loaded.config).map(|what| Problem(what.to_owned())));
+        problems.extend(internet_problems(&loaded));
+    }
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }
 

@@ -11,23 +11,27 @@ fn each_value_is_shown_with_its_origin() {
     let text = run(&mut command).printed();
     assert_eq!(
         text,
-        "SETTING       VALUE                  ORIGIN\n\
-         data-dir      ./data                 default\n\
-         name          lab                    aspen.toml:1\n\
-         node-id       7                      --node-id\n\
-         node-name     (not set)              default\n\
-         reach         loopback               ASPEN_REACH\n\
-         listen        (not set)              default\n\
-         http          127.0.0.1:4680         default\n\
-         storage       redb                   default\n\
-         heartbeat     150ms                  default\n\
-         election-min  500ms                  default\n\
-         election-max  1s                     default\n\
-         log           info                   default\n\
-         log-format    text                   default\n\
-         node          http://127.0.0.1:4680  default\n\
-         ticket        (not set)              default\n\
-         timeout       10s                    default\n"
+        "SETTING          VALUE                  ORIGIN\n\
+         data-dir         ./data                 default\n\
+         name             lab                    aspen.toml:1\n\
+         node-id          7                      --node-id\n\
+         node-name        (not set)              default\n\
+         reach            loopback               ASPEN_REACH\n\
+         lan              (not set)              default\n\
+         lan-secret-file  (not set)              default\n\
+         open             no                     default\n\
+         expect           3                      default\n\
+         listen           (not set)              default\n\
+         http             127.0.0.1:4680         default\n\
+         storage          redb                   default\n\
+         heartbeat        150ms                  default\n\
+         election-min     500ms                  default\n\
+         election-max     1s                     default\n\
+         log              info                   default\n\
+         log-format       text                   default\n\
+         node             http://127.0.0.1:4680  default\n\
+         ticket           (not set)              default\n\
+         timeout          10s                    default\n"
     );
     let json: serde_json::Value =
         serde_json::from_str(&run(command.arg("--json")).printed()).expect("JSON");
@@ -37,7 +41,7 @@ fn each_value_is_shown_with_its_origin() {
             "name": "name", "value": "lab", "origin": "file", "place": "aspen.toml:1"
         })
     );
-    assert_eq!(json["settings"][5]["value"], serde_json::Value::Null);
+    assert_eq!(json["settings"][9]["value"], serde_json::Value::Null);
 }
 
 #[test]
@@ -54,8 +58,8 @@ fn a_file_is_checked_without_starting_anything() {
          aspen: aspen.toml:3: http can't be \"4680\"; use an address and port such as \
          127.0.0.1:4680 (port 0 takes a free one), or off\n\
          aspen: aspen.toml:4: \"rech\" is not a key (did you mean reach?); use one of: data-dir, \
-         name, node-id, node-name, reach, listen, http, storage, heartbeat, election-min, \
-         election-max, log, log-format",
+         name, node-id, node-name, reach, lan, lan-secret-file, open, expect, listen, http, \
+         storage, heartbeat, election-min, election-max, log, log-format",
     );
     run(&mut aspen(["config", "check", "/nowhere/aspen.toml"]))
         .failed_with(2, "/nowhere/aspen.toml can't be read: no such file or directory");
@@ -81,4 +85,48 @@ fn a_bad_setting_stops_the_start_before_anything_is_made() {
     assert_eq!(run.code, 2);
     let left = dir.path().read_dir().expect("a directory").count();
     assert_eq!(left, 0, "nothing was made");
+}
+
+#[test]
+fn a_mesh_that_is_not_well_defined_stops_the_start_with_one_sentence() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write_file(&dir.path().join("short"), "abcde\n");
+    write_file(&dir.path().join("long"), &"k".repeat(4_097));
+    let start = |arguments: &[&str]| {
+        let mut command = aspen(["start", "--log", "off"].iter().chain(arguments));
+        run(command.current_dir(dir.path()))
+    };
+    start(&["--lan", "lab"]).failed_with(
+        2,
+        "a mesh has a secret, so that nobody else on the LAN gets in: give all its nodes the same \
+         file with --lan-secret-file FILE, or say --open to let in everybody on the LAN",
+    );
+    for unnamed in [&["--open"][..], &["--lan-secret-file", "short"]] {
+        start(unnamed)
+            .failed_with(2, "lan-secret-file and open are for a mesh: name it with --lan NAME");
+    }
+    start(&["--lan", "lab", "--open", "--lan-secret-file", "short"])
+        .failed_with(2, "a mesh has a secret or is open: drop one of the two");
+    start(&["--lan", "lab", "--open", "--reach", "loopback"]).failed_with(
+        2,
+        "a mesh is of nodes on one LAN, and reach is loopback, this machine only: drop one of the \
+         two",
+    );
+    start(&["--lan", "lab", "--open", "--expect", "0"])
+        .failed_with(2, "--expect can't be \"0\"; use a whole number from 1 to 256");
+    start(&["--lan", "our lab", "--open"]).failed_with(
+        2,
+        "--lan can't be \"our lab\"; use 1 to 63 letters, digits, dots, dashes or underscores",
+    );
+    // The secret is read by the start itself, and refused before anything is made.
+    let secret = |file| start(&["--lan", "lab", "--lan-secret-file", file]);
+    secret("nowhere").failed_with(1, "nowhere can't be read: no such file or directory");
+    secret("short").failed_with(
+        1,
+        "short: a mesh's secret has at least 16 bytes, and this has 5; make one with: head -c 24 \
+         /dev/urandom | base64",
+    );
+    secret("long").failed_with(1, "long has more than 4096 bytes, which is the limit");
+    let made = dir.path().read_dir().expect("a directory").count();
+    assert_eq!(made, 2, "nothing but the two files");
 }

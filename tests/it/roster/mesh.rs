@@ -151,6 +151,8 @@ fn a_word_for_an_earlier_stand_does_not_count_for_a_later_one() {
 fn two_clusters_of_one_mesh_are_told_of_and_neither_is_chosen() {
     let mut meeting = Meeting::new(key(1), 1);
     meeting.met(key(2), Stand::Settled(ClusterId(5)));
+    assert_eq!(meeting.next(), Next::Wait { met: 2 }, "it may yet hear of another");
+    meeting.has_listened();
     assert_eq!(meeting.next(), Next::Ask(vec![key(2)]));
     meeting.met(key(3), Stand::Settled(ClusterId(6)));
     assert_eq!(meeting.next(), Next::Divided([ClusterId(5), ClusterId(6)].into()));

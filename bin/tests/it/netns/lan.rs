@@ -70,9 +70,30 @@ impl Lan {
             "link add br0 type bridge forward_delay 0 mcast_snooping 0",
             &format!("address add {}/24 dev br0", at(network, ROUTER)),
             "link set br0 up",
+            "link add br1 type bridge forward_delay 0 mcast_snooping 0",
+            "link set br1 up",
         ]);
         let hosts = (0..hosts).map(|host| Host::new(&router, network, HOSTS + host)).collect();
         Lan { hosts, router, network, nats: Cell::new(0) }
+    }
+
+    /// Cuts the link in two: from this host on they hear the others no longer, nor the router. Their
+    /// own interfaces stay up.
+    #[track_caller]
+    pub(super) fn cut_before(&self, host: usize) {
+        self.plug_into("br1", &self.hosts[host..]);
+    }
+
+    /// Makes one link of the two again.
+    #[track_caller]
+    pub(super) fn mend(&self) {
+        self.plug_into("br0", &self.hosts);
+    }
+
+    fn plug_into(&self, bridge: &str, hosts: &[Host]) {
+        let line = |host: &Host| format!("link set {} master {bridge}", host.port);
+        let lines: Vec<String> = hosts.iter().map(line).collect();
+        self.router.ip(&lines.iter().map(String::as_str).collect::<Vec<_>>());
     }
 
     /// Lets the hosts out to that internet behind a NAT that lets nothing in but answers. Gives the

@@ -8,8 +8,11 @@
 //! left out, unless `ASPEN_TEST_NETNS=required`: then they fail.
 
 mod behaviour;
+mod example;
 mod found;
 mod lan;
+mod mesh;
+mod moving;
 mod node;
 mod ready;
 mod servers;

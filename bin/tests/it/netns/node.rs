@@ -24,7 +24,13 @@ impl Host {
     /// Starts the node of this host's disk and waits until it is ready.
     #[track_caller]
     pub(super) fn start(&self, flags: &[&str]) -> Node<'_> {
-        Node::spawn(self, &["start"], flags).until_ready()
+        self.starting(flags).until_ready()
+    }
+
+    /// The same without waiting.
+    #[track_caller]
+    pub(super) fn starting(&self, flags: &[&str]) -> Node<'_> {
+        Node::spawn(self, &["start"], flags)
     }
 
     /// Joins by a ticket and waits until the node is ready.
@@ -57,13 +63,16 @@ impl<'a> Node<'a> {
     }
 
     #[track_caller]
-    fn until_ready(mut self) -> Self {
-        let in_time = until(|| {
-            self.ready = self.event("ready").unwrap_or_default();
-            !self.ready.is_null() || self.has_ended()
-        });
+    pub(super) fn until_ready(mut self) -> Self {
+        let in_time = until(|| self.is_ready() || self.has_ended());
         assert!(in_time && !self.ready.is_null(), "the node does not serve; its log:\n{self}");
         self
+    }
+
+    /// Whether it has said that it serves.
+    pub(super) fn is_ready(&mut self) -> bool {
+        self.ready = self.event("ready").unwrap_or_default();
+        !self.ready.is_null()
     }
 
     /// The event of this name, once it has told it.
@@ -82,6 +91,18 @@ impl<'a> Node<'a> {
     #[track_caller]
     pub(super) fn ticket(&self) -> &str {
         self.ready["ticket"].as_str().expect("a ticket")
+    }
+
+    /// Its number, once it is ready.
+    #[track_caller]
+    pub(super) fn id(&self) -> u64 {
+        self.ready["node_id"].as_u64().expect("a number")
+    }
+
+    /// Its cluster's id, once it is ready.
+    #[track_caller]
+    pub(super) fn cluster_id(&self) -> &str {
+        self.ready["cluster_id"].as_str().expect("an id")
     }
 
     /// Where it serves HTTP, as seen from its host.
@@ -103,6 +124,18 @@ impl<'a> Node<'a> {
         done.printed()
     }
 
+    /// Waits until a line of its log has all these texts.
+    #[track_caller]
+    pub(super) fn wait_for_log(&self, texts: &[&str]) {
+        let in_time = until(|| self.has_logged(texts));
+        assert!(in_time, "no line of its log has all of {texts:?}:\n{self}");
+    }
+
+    /// Whether a line of its log has all these texts.
+    pub(super) fn has_logged(&self, texts: &[&str]) -> bool {
+        self.log().lines().any(|line| texts.iter().all(|text| line.contains(text)))
+    }
+
     pub(super) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -120,4 +153,9 @@ impl fmt::Display for Node<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.log())
     }
+}
+
+/// All that they have logged, one after the other.
+pub(super) fn logs(nodes: &[Node<'_>]) -> String {
+    nodes.iter().map(|node| format!("\n-- {:?}\n{node}", node.host.address())).collect()
 }
