@@ -99,6 +99,7 @@ fn run() -> Result<(), Failure> {
                 at_node(&client, async |node| commands::ticket::revoke(node, id, json).await)
             }
         },
+        Cmd::Doctor => at_node(&client, async |node| commands::doctor::run(node, json).await),
         Cmd::Members { addresses } => {
             at_node(&client, async |node| commands::members::list(node, addresses, json).await)
         }

@@ -18,6 +18,7 @@ use crate::net::KnownAddress;
 use crate::node::{GroupFacts, MemberFacts};
 use crate::roster::announcement::Part;
 use crate::roster::records::State as Standing;
+use crate::seams::network::Path;
 use crate::types::{NodeId, Revision};
 
 #[derive(Serialize)]
@@ -52,6 +53,8 @@ struct MemberForm {
     connected: bool,
     heard_ms: Option<u64>,
     reached_at: Option<String>,
+    path: Option<PathForm>,
+    unreached: Option<String>,
     known: Vec<KnownForm>,
     told: Option<ToldForm>,
     offences: u64,
@@ -69,6 +72,28 @@ impl KnownForm {
     fn of(known: KnownAddress) -> Self {
         let KnownAddress { address, source, noted_s } = known;
         KnownForm { address: address.to_string(), source: source.as_str(), noted_s }
+    }
+}
+
+/// How a member is reached.
+#[derive(Serialize)]
+struct PathForm {
+    kind: &'static str,
+    address: String,
+    round_trip_ms: f64,
+    packets: u64,
+    lost: u64,
+}
+
+impl PathForm {
+    fn of(path: Path) -> Self {
+        PathForm {
+            kind: if path.address.relay().is_some() { "relayed" } else { "direct" },
+            address: path.address.to_string(),
+            round_trip_ms: path.round_trip.as_micros() as f64 / 1_000.0,
+            packets: path.sent,
+            lost: path.lost,
+        }
     }
 }
 
@@ -113,7 +138,17 @@ fn millis(time: Duration) -> u64 {
 
 impl MemberForm {
     fn of(facts: MemberFacts) -> Self {
-        let MemberFacts { member, is_connected, heard, reached_at, known, told, offences } = facts;
+        let MemberFacts {
+            member,
+            is_connected,
+            heard,
+            reached_at,
+            path,
+            unreached,
+            known,
+            told,
+            offences,
+        } = facts;
         MemberForm {
             node: member.node,
             name: member.name,
@@ -129,6 +164,8 @@ impl MemberForm {
             connected: is_connected,
             heard_ms: heard.map(millis),
             reached_at: reached_at.map(|address| address.to_string()),
+            path: path.map(PathForm::of),
+            unreached,
             known: known.into_iter().map(KnownForm::of).collect(),
             told: told.map(ToldForm::of),
             offences,

@@ -9,7 +9,9 @@ use iroh::endpoint::{Connection, ConnectionError, VarInt};
 
 use super::door::Place;
 use crate::limits::LINK_SILENCE_MAX;
-use crate::seams::network::{CloseCode, Link, LinkLost, Priority, Protocol, StreamIn, StreamOut};
+use crate::seams::network::{
+    CloseCode, Link, LinkLost, Path, Priority, Protocol, StreamIn, StreamOut,
+};
 use crate::types::{Address, EndpointId};
 
 /// The longest reason that is sent with a close: it must fit in one packet.
@@ -130,6 +132,19 @@ impl Link for QuicLink {
     fn address(&self) -> Option<Address> {
         let paths = self.connection.paths();
         paths.iter().find(|path| path.is_selected()).and_then(|path| address(path.remote_addr()))
+    }
+
+    fn path(&self) -> Option<Path> {
+        let paths = self.connection.paths();
+        let used = paths.iter().find(|path| path.is_selected())?;
+        let stats = used.stats();
+        Some(Path {
+            address: address(used.remote_addr())?,
+            round_trip: stats.rtt,
+            // Probes for the size of packets are made to be lost.
+            sent: stats.sent_packets.saturating_sub(stats.sent_plpmtud_probes),
+            lost: stats.lost_packets.saturating_sub(stats.lost_plpmtud_probes),
+        })
     }
 
     fn open(&self, priority: Priority) -> BoxFuture<'_, Result<(StreamOut, StreamIn), LinkLost>> {

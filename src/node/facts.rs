@@ -8,9 +8,10 @@ use tokio::time::Instant;
 
 use super::cluster::Cluster;
 use crate::actors::Told;
-use crate::net::KnownAddress;
+use crate::net::{KnownAddress, PeerFacts};
 use crate::raft::Replica;
 use crate::roster::records::Member;
+use crate::seams::network::Path;
 use crate::status::GroupStatus;
 use crate::types::{Address, NodeId};
 
@@ -25,6 +26,10 @@ pub struct MemberFacts {
     pub heard: Option<Duration>,
     /// Where it is reached.
     pub reached_at: Option<Address>,
+    /// The way there, and how good it is.
+    pub path: Option<Path>,
+    /// Why it is not reached, if it is not.
+    pub unreached: Option<String>,
     /// Where this node would look for it, the newest first.
     pub known: Vec<KnownAddress>,
     /// What it said of itself last, if it was heard.
@@ -59,6 +64,8 @@ impl Cluster {
                     is_connected: true,
                     heard: Some(Duration::ZERO),
                     reached_at: None,
+                    path: None,
+                    unreached: None,
                     known: Vec::new(),
                     told: self.inner.rumours.of(member.endpoint),
                     offences: 0,
@@ -70,6 +77,8 @@ impl Cluster {
                 is_connected: peer.is_some_and(|peer| peer.connected_since.is_some()),
                 heard: peer.and_then(|peer| peer.heard).map(|at| now.duration_since(at)),
                 reached_at: peer.and_then(|peer| peer.address.clone()),
+                path: peer.and_then(|peer| peer.path.clone()),
+                unreached: peer.and_then(unreached),
                 known: self.inner.peers.known_addresses(member.endpoint),
                 told: self.inner.rumours.of(member.endpoint),
                 offences: self.inner.rumours.offences(member.endpoint),
@@ -85,4 +94,9 @@ impl Cluster {
             |replica: Replica| GroupFacts { status: replica.status(), stored: replica.progress() };
         running.map(|(_, replica)| facts(replica)).collect()
     }
+}
+
+fn unreached(peer: &PeerFacts) -> Option<String> {
+    let lost = peer.lost.as_ref().filter(|_| peer.connected_since.is_none())?;
+    Some(lost.reason.clone())
 }

@@ -88,7 +88,9 @@ impl Starting {
         let endpoint = Arc::new(listen(&settings, &key, &home, &members).await?);
         let network: Arc<dyn Network> = endpoint.clone();
         // A node of this machine only has no neighbours.
-        let neighbours = (settings.reach != Reach::Loopback).then(|| Neighbours::listen(&endpoint));
+        let is_local = settings.reach == Reach::Loopback
+            || settings.listen.is_some_and(|listen| listen.ip().is_loopback());
+        let neighbours = (!is_local).then(|| Neighbours::listen(&endpoint));
         let mut book = {
             let (seams, path) = (seams.clone(), home.dir.join("peers"));
             seams::blocking(move || AddressBook::open(&seams, &path)).await

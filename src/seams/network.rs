@@ -8,6 +8,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use thiserror::Error;
@@ -120,6 +121,19 @@ pub type StreamOut = Box<dyn AsyncWrite + Send + Sync + Unpin>;
 /// The half of a stream that is read. Dropped before its end, the writer is stopped.
 pub type StreamIn = Box<dyn AsyncRead + Send + Sync + Unpin>;
 
+/// The way that a link takes at the moment, and how good it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// Where the peer is on it.
+    pub address: Address,
+    /// How long a packet and its answer take.
+    pub round_trip: Duration,
+    /// Packets sent on it.
+    pub sent: u64,
+    /// Of those, how many were lost.
+    pub lost: u64,
+}
+
 /// A node's place on the network.
 pub trait Network: Debug + Send + Sync + 'static {
     /// This node's public key.
@@ -159,6 +173,10 @@ pub trait Link: Debug + Send + Sync + 'static {
     fn protocol(&self) -> Protocol;
     /// Where the peer is reached at the moment, if it is known.
     fn address(&self) -> Option<Address>;
+    /// The way to it at the moment, and how good that is, where it is known.
+    fn path(&self) -> Option<Path> {
+        None
+    }
     /// Opens a stream. The peer sees it only once something was written to it. Waits while the
     /// peer allows no more streams.
     fn open(&self, priority: Priority) -> BoxFuture<'_, Result<(StreamOut, StreamIn), LinkLost>>;

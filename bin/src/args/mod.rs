@@ -104,6 +104,9 @@ pub(crate) enum Cmd {
         aspen ticket create --client --prefix app/\n  \
         aspen ticket list")]
     Ticket(TicketArgs),
+    /// Show how a node reaches the other members, and what is in the way of a direct path.
+    #[command(after_help = "Example:\n  aspen doctor")]
+    Doctor,
     /// List the members of the cluster.
     #[command(after_help = "Examples:\n  aspen members\n  aspen members --addresses")]
     Members {

@@ -5,6 +5,7 @@
 
 pub(crate) mod compact;
 pub(crate) mod config;
+pub(crate) mod doctor;
 pub(crate) mod kv;
 pub(crate) mod lease;
 pub(crate) mod members;

@@ -29,7 +29,7 @@ use crate::limits::{
     REFUSED_BACKOFF_MAX, REFUSED_BACKOFF_MIN,
 };
 use crate::net::message::{open_stream, priority};
-use crate::seams::network::{CloseCode, Link, LinkLost, Priority, StreamIn, StreamOut};
+use crate::seams::network::{CloseCode, Link, LinkLost, Path, Priority, StreamIn, StreamOut};
 use crate::seams::{Random, Tasks};
 use crate::types::{Address, EndpointId};
 use crate::wire::StreamKind;
@@ -45,6 +45,8 @@ pub struct PeerFacts {
     pub heard: Option<Instant>,
     /// Where the peer is reached.
     pub address: Option<Address>,
+    /// The way there, and how good it is.
+    pub path: Option<Path>,
     /// Dials that failed since the last link that lived.
     pub failures: u32,
     /// Why there is no link, or why the last one ended. Its code tells a node that it was removed.
@@ -370,6 +372,7 @@ impl Peer {
             connected_since: link.map(|link| link.since),
             heard: link.map(|link| link.heard()).or(state.heard),
             address: link.and_then(|link| link.link.address()),
+            path: link.and_then(|link| link.link.path()),
             failures: state.failures,
             lost: state.lost.clone(),
         }

@@ -26,7 +26,7 @@ fn meet_by_key_alone(lan: &Lan, flags: &[&str]) {
         fs::remove_file(host.disk().path().join("data/peers")).expect("the address book");
         host.move_to(last);
     }
-    let (one, two) = (first.revive(&flags), second.revive(&flags));
+    let (one, two) = (first.start(&flags), second.start(&flags));
     for node in [&one, &two] {
         let reads = until(|| node.run(&["get", "greeting"]).code == 0);
         assert!(reads, "nobody is found; the log:\n{node}");

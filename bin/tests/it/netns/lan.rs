@@ -90,6 +90,20 @@ impl Lan {
         self.plug_into("br0", &self.hosts);
     }
 
+    /// From here on multicast DNS does not pass.
+    #[track_caller]
+    pub(super) fn silence_multicast(&self) {
+        self.router.nft(
+            r#"table bridge quiet {
+                chain forward {
+                    type filter hook forward priority 0;
+                    udp dport 5353 drop
+                }
+            }
+            "#,
+        );
+    }
+
     fn plug_into(&self, bridge: &str, hosts: &[Host]) {
         let line = |host: &Host| format!("link set {} master {bridge}", host.port);
         let lines: Vec<String> = hosts.iter().map(line).collect();

@@ -56,9 +56,8 @@ impl Server {
         let log = fs::File::create(dir.join("log")).expect("a file");
         command.stdin(Stdio::piped()).stdout(log.try_clone().expect("a file")).stderr(log);
         let mut child = command.spawn().expect("this binary runs");
-        let serves = until(|| {
-            dir.join("serves").exists() || child.try_wait().expect("a child").is_some()
-        });
+        let serves =
+            until(|| dir.join("serves").exists() || child.try_wait().expect("a child").is_some());
         let log = || fs::read_to_string(dir.join("log")).unwrap_or_default();
         assert!(serves && dir.join("serves").exists(), "no server: {}", log());
         Server { child, address: host.address() }
@@ -99,7 +98,8 @@ fn a_directory() {
     let (dir, _) = surroundings();
     let everywhere = Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let mut config = Config::default();
-    config.http = Some(HttpConfig { port: DIRECTORY_PORT, bind_addr: everywhere, listen_backlog: None });
+    config.http =
+        Some(HttpConfig { port: DIRECTORY_PORT, bind_addr: everywhere, listen_backlog: None });
     config.https = None;
     let soa = "directory hostmaster.directory 0 10800 3600 604800 3600".to_owned();
     config.dns = DnsConfig::new(5_300, soa, 30, vec!["directory.".to_owned()]);
