@@ -127,6 +127,7 @@ const NAME_BYTES_MAX: usize = 63;
 /// The values of a setting that is on or off.
 const SWITCH: &str = "yes|no";
 const SWITCHED: &[(&str, bool)] = &[("yes", true), ("no", false)];
+const ON_OFF: &[(&str, bool)] = &[("on", true), ("off", false)];
 const RELAYS: &str = "URL|public|off";
 const DHT: &str = "public|off|ADDR,…";
 
@@ -256,16 +257,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "port-mapping",
-        value_name: SWITCH,
+        value_name: "on|off",
         scope: Scope::Node,
-        default: Some("yes"),
-        allowed: "yes or no",
+        default: Some("on"),
+        allowed: "on or off",
         help: "Ask the router to let other nodes in",
         apply: |config, text| {
-            config.internet.port_mapping = one_of(text, SWITCHED)?;
+            config.internet.port_mapping = one_of(text, ON_OFF)?;
             Some(())
         },
-        show: |config| Some(word_of(&config.internet.port_mapping, SWITCHED)),
+        show: |config| Some(word_of(&config.internet.port_mapping, ON_OFF)),
     },
     Setting {
         name: "lan",

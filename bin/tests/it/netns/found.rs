@@ -7,7 +7,7 @@ use super::servers::Server;
 use crate::support::until;
 
 /// Beyond the LAN, by nothing but what is added.
-const BARE: [&str; 6] = ["--reach", "internet", "--relay", "off", "--port-mapping", "no"];
+const BARE: [&str; 6] = ["--reach", "internet", "--relay", "off", "--port-mapping", "off"];
 
 /// Two nodes move, with all that they know of where others are gone or wrong, and meet again.
 #[track_caller]
@@ -23,7 +23,8 @@ fn meet_by_key_alone(lan: &Lan, flags: &[&str]) {
         assert_eq!(two.printed(&["get", "greeting"]), "hello");
     }
     for (host, last) in [(first, 61), (second, 62)] {
-        fs::remove_file(host.disk().path().join("data/peers")).expect("the address book");
+        // A node that was ended so soon may not have kept its address book yet.
+        let _ = fs::remove_file(host.disk().path().join("data/peers"));
         host.move_to(last);
     }
     let (one, two) = (first.start(&flags), second.start(&flags));

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use iroh_dns_server::Server as DirectoryServer;
-use iroh_dns_server::config::{Config, DnsConfig, HttpConfig, MetricsConfig, RateLimitConfig};
+use iroh_dns_server::config::{Config, MetricsConfig, RateLimitConfig};
 use n0_mainline::Dht;
 
 use super::lan::Host;
@@ -98,11 +98,9 @@ fn a_directory() {
     let (dir, _) = surroundings();
     let everywhere = Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let mut config = Config::default();
-    config.http =
-        Some(HttpConfig { port: DIRECTORY_PORT, bind_addr: everywhere, listen_backlog: None });
+    let http = config.http.as_mut().expect("the default serves HTTP");
+    (http.port, http.bind_addr) = (DIRECTORY_PORT, everywhere);
     config.https = None;
-    let soa = "directory hostmaster.directory 0 10800 3600 604800 3600".to_owned();
-    config.dns = DnsConfig::new(5_300, soa, 30, vec!["directory.".to_owned()]);
     config.dns.bind_addr = everywhere;
     config.metrics = Some(MetricsConfig::disabled());
     config.pkarr_put_rate_limit = RateLimitConfig::Disabled;
