@@ -112,8 +112,9 @@ fn a_bad_line_is_told_with_its_place_and_what_is_allowed() {
 
 #[test]
 fn an_unknown_key_is_told_with_the_nearest_known_one() {
-    let keys = "use one of: data-dir, name, node-id, node-name, reach, listen, http, storage, \
-                heartbeat, election-min, election-max, log, log-format";
+    let of_nodes = SETTINGS.iter().filter(|setting| setting.scope == Scope::Node);
+    let names: Vec<&str> = of_nodes.map(|setting| setting.name).collect();
+    let keys = format!("use one of: {}", names.join(", "));
     assert_eq!(
         refusals("data_dir = \"x\"\nstorrage = \"redb\"\ncolour = 1"),
         [

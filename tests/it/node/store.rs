@@ -259,7 +259,8 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
         .expect("start");
     let kv = service.client();
     let said = || service.health().parts.into_iter().map(|part| part.name).collect::<Vec<_>>();
-    let parts = ["store", "groups", "group 0", "group 1", "roster", "placement", "health"];
+    let parts =
+        ["store", "groups", "group 0", "group 1", "roster", "discovery", "placement", "health"];
     until(async || said().starts_with(&parts.map(str::to_owned))).await;
     until(async || said().contains(&"disk".to_owned())).await;
     kv.put("a", "1").await.expect("there is room");
