@@ -10,7 +10,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-use crate::config::{Config, LogFormat};
+use crate::config::LogFormat;
 
 /// Whether a text is a level, or `target=level` pairs and levels joined by commas.
 pub(crate) fn is_filter(text: &str) -> bool {
@@ -21,16 +21,15 @@ pub(crate) fn is_filter(text: &str) -> bool {
     text.split(',').all(part) && Targets::from_str(text).is_ok()
 }
 
-/// Sends log lines to stderr from now on.
-pub(crate) fn start(config: &Config) {
+/// Sends the log lines that pass a filter to stderr from now on.
+pub(crate) fn start(text: &str, format: LogFormat) {
     let stderr_is_for_people = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = fmt::layer().with_writer(io::stderr).with_ansi(stderr_is_for_people);
-    let lines = match config.log_format {
+    let lines = match format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    let outcome =
-        tracing_subscriber::registry().with(lines.with_filter(filter(&config.log))).try_init();
+    let outcome = tracing_subscriber::registry().with(lines.with_filter(filter(text))).try_init();
     debug_assert!(outcome.is_ok(), "log lines are started once");
 }
 

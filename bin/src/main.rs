@@ -1,8 +1,8 @@
 //! The `aspen` command: runs a node, and talks to running ones.
 //!
 //! Everything a person or a script touches is here: arguments, configuration, log lines, signals,
-//! exit codes and output. No store logic: `start` and `join` build a node from the library, every
-//! other command is a client of a node's HTTP API (`docs/http.md`).
+//! exit codes and output. No store logic: `start` and `join` build a node from the library, `relay`
+//! runs iroh's relay, every other command is a client of a node's HTTP API (`docs/http.md`).
 //!
 //! - [`args`]: the command line. [`config`]: settings from flags, environment, file, defaults.
 //! - [`start`]: a node's life, with [`progress`] (of joining), [`signals`] and [`logs`].
@@ -56,6 +56,11 @@ fn run() -> Result<(), Failure> {
             let config = node.load()?.config;
             let ticket = input::ticket(&input::ticket_text(invitation)?)?;
             start::run(&config, Some(ticket), json)
+        }
+        Cmd::Relay(args) => {
+            client.refuse()?;
+            args.misplaced.refuse()?;
+            commands::relay::run(&args, json)
         }
         Cmd::Config { command, misplaced } => {
             client.refuse()?;

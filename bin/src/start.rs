@@ -37,7 +37,7 @@ const TICKET_MAX: Duration = Duration::from_secs(3);
 
 /// Runs a node until it is told to stop; with a ticket, one that joins.
 pub(crate) fn run(config: &Config, ticket: Option<JoinTicket>, json: bool) -> Result<(), Failure> {
-    logs::start(config);
+    logs::start(&config.log, config.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

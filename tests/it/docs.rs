@@ -44,7 +44,7 @@ fn every_dependency_has_its_reason_and_every_reason_its_dependency() {
 fn every_cargo_command_in_a_document_exists() {
     let config: toml::Table = read(".cargo/config.toml").parse().expect("cargo reads it too");
     let aliases = config["alias"].as_table().expect("aliases are a table");
-    let known = ["bench", "build", "fmt", "fuzz", "install", "run", "test"];
+    let known = ["bench", "build", "fmt", "fuzz", "install", "run", "test", "tree"];
     let mut unknown = Vec::new();
     for page in pages() {
         for text in read(&page).split("cargo ").skip(1) {

@@ -5,6 +5,7 @@
 //! variable or a file carried it.
 
 mod cluster;
+mod relay;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use clap::{
 };
 
 pub(crate) use cluster::{CreateArgs, JoinArgs, TicketArgs, TicketCmd};
+pub(crate) use relay::{Public, RelayArgs};
 
 use crate::config::{self, SETTINGS, Scope, Setting};
 use crate::exit::Failure;
@@ -60,6 +62,11 @@ pub(crate) enum Cmd {
         aspen join aspenaaqb… --data-dir ./data\n  \
         aspen ticket create --node http://127.0.0.1:4680 | aspen join -")]
     Join(JoinArgs),
+    /// Run a relay until it is told to stop: where nodes meet that can't reach each other.
+    #[command(after_help = "Examples:\n  \
+        aspen relay --public relay.example\n  \
+        aspen relay --listen 203.0.113.5:3340 --data-dir ./relay")]
+    Relay(RelayArgs),
     /// Store a value under a key.
     #[command(after_help = "Examples:\n  \
         aspen put greeting hello\n  \

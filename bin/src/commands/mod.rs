@@ -1,7 +1,7 @@
-//! The commands that talk to a running node, and `config`, which needs none.
+//! The commands that talk to a running node, and `config` and `relay`, which need none.
 //!
-//! Each is: arguments to one request, the request's answer to output. What the answers mean is
-//! the HTTP API's business.
+//! Each of the former is: arguments to one request, the request's answer to output. What the
+//! answers mean is the HTTP API's business.
 
 pub(crate) mod compact;
 pub(crate) mod config;
@@ -10,6 +10,7 @@ pub(crate) mod kv;
 pub(crate) mod lease;
 pub(crate) mod members;
 pub(crate) mod range;
+pub(crate) mod relay;
 pub(crate) mod status;
 pub(crate) mod ticket;
 pub(crate) mod txn;

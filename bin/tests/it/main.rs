@@ -9,6 +9,7 @@ mod kill;
 mod netns;
 mod node;
 mod readme;
+mod relay;
 mod running;
 mod support;
 mod tickets;

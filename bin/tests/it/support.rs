@@ -134,7 +134,7 @@ pub(crate) struct Following {
 }
 
 impl Following {
-    fn spawn(command: &mut Command) -> Self {
+    pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the command runs");
         let lines = Lines::of(child.stdout.take().expect("it is piped"));
         Following { child, lines }
@@ -144,6 +144,25 @@ impl Following {
     #[track_caller]
     pub(crate) fn line(&mut self) -> String {
         self.lines.next()
+    }
+
+    /// Sends it a signal by name.
+    #[track_caller]
+    pub(crate) fn signal(&self, name: &str) {
+        let process = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &process]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Waits for its end and gives its exit code, if it ends in time.
+    #[track_caller]
+    pub(crate) fn code(&mut self) -> Option<i32> {
+        let mut ended = None;
+        until(|| {
+            ended = self.child.try_wait().expect("a child");
+            ended.is_some()
+        });
+        ended.map(|status| status.code().expect("it ended by itself"))
     }
 }
 
@@ -337,21 +356,14 @@ impl Node {
     /// Sends it a signal by name.
     #[track_caller]
     pub(crate) fn signal(&self, name: &str) {
-        let process = self.process.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &process]).status().expect("kill runs");
-        assert!(sent.success());
+        self.process.signal(name);
     }
 
     /// Waits for its end and gives its exit code.
     #[track_caller]
     pub(crate) fn code(&mut self) -> i32 {
-        let mut ended = None;
-        let in_time = until(|| {
-            ended = self.process.child.try_wait().expect("a child");
-            ended.is_some()
-        });
-        assert!(in_time, "the node does not end; its log:\n{}", self.log());
-        ended.and_then(|status| status.code()).expect("it ended by itself")
+        let code = self.process.code();
+        code.unwrap_or_else(|| panic!("the node does not end; its log:\n{}", self.log()))
     }
 
     /// Waits until its log has this text.
