@@ -161,8 +161,9 @@ impl Endpoint {
         let tasks = Tasks::new();
         let gossip = Gossip::start(inner.clone());
         tasks.spawn(door::serve(inner.clone(), tasks.clone(), admitted, gossip.clone()));
-        let (told, places) = watch::channel(dialable(&inner.addr()));
-        tasks.spawn(follow_places(inner.clone(), told));
+        let relays = beyond.map(|internet| internet.relays.named()).unwrap_or_default();
+        let (told, places) = watch::channel(dialable(&inner.addr(), &relays));
+        tasks.spawn(follow_places(inner.clone(), relays, told));
         let lookup = beyond.map(|internet| Lookup::new(inner.clone(), internet));
         if let Some(lookup) = lookup.clone() {
             tasks.spawn(lookup.publish(places.clone()));
@@ -309,22 +310,30 @@ impl AddressLookup for Book {
     }
 }
 
-/// The addresses that others may dial, the likeliest first.
-fn dialable(known: &EndpointAddr) -> Vec<Address> {
+/// The addresses that others may dial, the likeliest first. As long as no relay is linked, those
+/// relays where the node will be: a ticket that is made as it starts is good where nothing else is.
+fn dialable(known: &EndpointAddr, relays: &[Address]) -> Vec<Address> {
     let mut addresses: Vec<_> =
         known.addrs.iter().filter_map(address).filter(|found| !is_link_local(found)).collect();
+    if addresses.iter().all(|address| address.relay().is_none()) {
+        addresses.extend_from_slice(relays);
+    }
     // On most networks the shorter kind is the one that works: they are in that order.
     addresses.sort();
     addresses
 }
 
 /// Tells where the endpoint can be dialled until it closes.
-async fn follow_places(endpoint: iroh::Endpoint, told: watch::Sender<Vec<Address>>) {
+async fn follow_places(
+    endpoint: iroh::Endpoint,
+    relays: Vec<Address>,
+    told: watch::Sender<Vec<Address>>,
+) {
     let mut known = endpoint.watch_addr();
     // The task's own handle would keep the socket.
     drop(endpoint);
     while let Ok(now) = known.updated().await {
-        let now = dialable(&now);
+        let now = dialable(&now, &relays);
         told.send_if_modified(|places| {
             let is_news = *places != now;
             *places = now;

@@ -195,6 +195,14 @@ const PUBLIC: &str = "public";
 const OFF: &str = "off";
 
 impl Relays {
+    /// Those that the user has named.
+    pub(super) fn named(&self) -> Vec<Address> {
+        match self {
+            Relays::These(relays) => relays.clone(),
+            Relays::Public | Relays::Off => Vec::new(),
+        }
+    }
+
     pub(super) fn mode(&self) -> RelayMode {
         match self {
             Relays::Public => RelayMode::Default,
@@ -212,7 +220,7 @@ impl Relays {
 
 /// A relay of ours tells addresses on the port where it relays; others where iroh's do.
 fn described(url: iroh::RelayUrl) -> RelayConfig {
-    let quic = match (pin_of(url.as_str()), url.port()) {
+    let quic = match (pin_of(url.as_str()), url.port_or_known_default()) {
         (Some(_), Some(port)) => Some(RelayQuicConfig::new(port)),
         _ if url.scheme() == "http" => None,
         _ => Some(RelayQuicConfig::default()),

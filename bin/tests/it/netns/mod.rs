@@ -15,6 +15,7 @@ mod mesh;
 mod moving;
 mod node;
 mod ready;
+mod relayed;
 mod servers;
 mod space;
 mod topology;

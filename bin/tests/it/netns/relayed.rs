@@ -1,0 +1,147 @@
+//! Nodes behind NATs, which meet at a relay of their own, and go direct where the NATs allow it.
+
+use std::fs::{self, File};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::lan::{Host, Lan, Masquerade};
+use super::node::Node;
+use crate::support::until;
+
+/// The relay of `aspen relay` on a host; killed when dropped.
+struct Relay {
+    child: Child,
+    url: String,
+}
+
+impl Relay {
+    #[track_caller]
+    fn start(host: &Host) -> Relay {
+        let (dir, output) =
+            (host.disk().path().join("relay"), host.disk().path().join("relay-says"));
+        let public = host.address().to_string();
+        let dir = dir.display().to_string();
+        let arguments = ["relay", "--json", "--public", &public, "--data-dir", &dir];
+        let mut command = host.aspen(&arguments);
+        command.stdin(Stdio::null()).stdout(File::create(&output).expect("a file"));
+        let child = command.spawn().expect("the command runs");
+        let mut url = String::new();
+        let serves = until(|| {
+            let said = fs::read_to_string(&output).unwrap_or_default();
+            let ready: Value = serde_json::from_str(&said).unwrap_or_default();
+            url = ready["url"].as_str().unwrap_or_default().to_owned();
+            !url.is_empty()
+        });
+        assert!(serves, "the relay does not serve");
+        Relay { child, url }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// By that relay and nothing else.
+fn by(url: &str) -> [&str; 8] {
+    ["--reach", "internet", "--relay", url, "--directory", "off", "--port-mapping", "off"]
+}
+
+/// How a node reaches the only other one.
+fn way(node: &Node) -> String {
+    let said = node.printed(&["doctor", "--json"]);
+    let line = said.lines().next().expect("there is another member");
+    let facts: Value = serde_json::from_str(line).expect("JSON");
+    facts["path"].as_str().expect("a path").to_owned()
+}
+
+/// Writes at one node what the other then reads, for as long as told: the latest, each time.
+#[track_caller]
+fn write_and_read(one: &Node, two: &Node, mut goes_on: impl FnMut() -> bool) {
+    let mut number = 0;
+    while goes_on() {
+        number += 1;
+        one.printed(&["put", "number", &number.to_string()]);
+        assert_eq!(two.printed(&["get", "number"]), number.to_string());
+        number += 1;
+        two.printed(&["put", "number", &number.to_string()]);
+        assert_eq!(one.printed(&["get", "number"]), number.to_string());
+    }
+}
+
+#[test]
+fn nodes_whose_nats_hide_their_ports_join_and_work_through_a_relay_that_may_come_back() {
+    let Some(internet) = Lan::internet(1) else { return };
+    let (Some(here), Some(there)) = (Lan::new(1), Lan::new(1)) else { return };
+    for lan in [&here, &there] {
+        lan.connect(&internet, Masquerade::EachItsOwn);
+    }
+    let relay = Relay::start(&internet.hosts[0]);
+    let url = relay.url.clone();
+    let one = here.hosts[0].start(&by(&url));
+    let two = there.hosts[0].join(one.ticket(), &by(&url));
+    let mut rounds = 0;
+    write_and_read(&one, &two, || {
+        rounds += 1;
+        rounds <= 10
+    });
+    assert_eq!((way(&one), way(&two)), ("relayed".to_owned(), "relayed".to_owned()));
+    let advice = two.printed(&["doctor"]);
+    assert!(advice.contains("NATs"), "{advice}");
+
+    // Without it they are apart; with it, as before.
+    drop(relay);
+    let apart = until(|| two.run(&["--timeout", "1s", "get", "number"]).code != 0);
+    assert!(apart, "they can't reach each other");
+    one.printed(&["put", "number", "alone"]);
+    let _relay = Relay::start(&internet.hosts[0]);
+    let together = until(|| {
+        let read = two.run(&["--timeout", "2s", "get", "number"]);
+        read.code == 0 && read.printed() == "alone"
+    });
+    assert!(together, "they don't meet again; the log:\n{two}");
+}
+
+#[test]
+fn where_nats_allow_it_a_relayed_path_becomes_direct_without_a_failed_operation() {
+    let Some(internet) = Lan::internet(1) else { return };
+    let (Some(here), Some(there)) = (Lan::new(1), Lan::new(1)) else { return };
+    for lan in [&here, &there] {
+        lan.connect(&internet, Masquerade::SamePort);
+    }
+    let relay = Relay::start(&internet.hosts[0]);
+    let one = here.hosts[0].start(&by(&relay.url));
+    let two = there.hosts[0].join(one.ticket(), &by(&relay.url));
+    let begun = Instant::now();
+    let mut direct_since = None;
+    write_and_read(&one, &two, || {
+        if direct_since.is_none() && way(&one) == "direct" {
+            direct_since = Some(Instant::now());
+        }
+        let waits = begun.elapsed() < Duration::from_secs(40);
+        // For a while after the switch, too.
+        direct_since.map_or(waits, |since| since.elapsed() < Duration::from_secs(2))
+    });
+    assert!(direct_since.is_some(), "it stays relayed: {}", one.printed(&["doctor"]));
+}
+
+#[test]
+fn a_node_that_is_reached_by_its_relay_only_tells_no_address() {
+    let Some(internet) = Lan::internet(3) else { return };
+    let relay = Relay::start(&internet.hosts[0]);
+    let flags: Vec<&str> = by(&relay.url).into_iter().chain(["--relay-only"]).collect();
+    let one = internet.hosts[1].start(&flags);
+    let two = internet.hosts[2].join(one.ticket(), &by(&relay.url));
+    let mut rounds = 0;
+    write_and_read(&one, &two, || {
+        rounds += 1;
+        rounds <= 5
+    });
+    assert_eq!(way(&two), "relayed");
+    let known = two.printed(&["members", "--addresses"]);
+    assert!(!known.contains(&internet.hosts[1].address().to_string()), "{known}");
+}
