@@ -115,7 +115,12 @@ fn run() -> Result<(), Failure> {
         Cmd::Transfer { group, member } => at_node(&client, async |node| {
             commands::members::transfer(node, group, member, json).await
         }),
-        Cmd::Status => at_node(&client, async |node| commands::status::run(node, json).await),
+        Cmd::Status { watch: false } => {
+            at_node(&client, async |node| commands::status::run(node, json).await)
+        }
+        Cmd::Status { watch: true } => {
+            at_node(&client, async |node| commands::overview::watch(node, json).await)
+        }
     }
 }
 

@@ -139,8 +139,12 @@ pub(crate) enum Cmd {
         member: u64,
     },
     /// Show a node, its cluster and how well it is.
-    #[command(after_help = "Example:\n  aspen status")]
-    Status,
+    #[command(after_help = "Examples:\n  aspen status\n  aspen status --watch")]
+    Status {
+        /// Show what all members say of themselves, every second until interrupted.
+        #[arg(long)]
+        watch: bool,
+    },
     /// Drop the history of changes before a revision; present values stay.
     #[command(after_help = "Example:\n  aspen compact 1000")]
     Compact {

@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod kv;
 pub(crate) mod lease;
 pub(crate) mod members;
+pub(crate) mod overview;
 pub(crate) mod range;
 pub(crate) mod relay;
 pub(crate) mod status;

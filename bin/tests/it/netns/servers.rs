@@ -83,7 +83,7 @@ impl Drop for Server {
 
 /// Says that it serves, and waits until whoever runs it is gone.
 fn serve_on(dir: &Path) {
-    fs::write(dir.join("serves"), b"").expect("a file");
+    fs::File::create(dir.join("serves")).expect("a file");
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
 }
 
