@@ -17,6 +17,11 @@ fn each_value_is_shown_with_its_origin() {
          node-id          7                      --node-id\n\
          node-name        (not set)              default\n\
          reach            loopback               ASPEN_REACH\n\
+         relay            public                 default\n\
+         relay-only       no                     default\n\
+         directory        public                 default\n\
+         dht              off                    default\n\
+         port-mapping     on                     default\n\
          lan              (not set)              default\n\
          lan-secret-file  (not set)              default\n\
          open             no                     default\n\
@@ -41,7 +46,7 @@ fn each_value_is_shown_with_its_origin() {
             "name": "name", "value": "lab", "origin": "file", "place": "aspen.toml:1"
         })
     );
-    assert_eq!(json["settings"][9]["value"], serde_json::Value::Null);
+    assert_eq!(json["settings"][10]["value"], serde_json::Value::Null);
 }
 
 #[test]
@@ -58,8 +63,8 @@ fn a_file_is_checked_without_starting_anything() {
          aspen: aspen.toml:3: http can't be \"4680\"; use an address and port such as \
          127.0.0.1:4680 (port 0 takes a free one), or off\n\
          aspen: aspen.toml:4: \"rech\" is not a key (did you mean reach?); use one of: data-dir, \
-         name, node-id, node-name, reach, lan, lan-secret-file, open, expect, listen, http, \
-         storage, heartbeat, election-min, election-max, log, log-format",
+         name, node-id, node-name, reach, relay, relay-only, directory, dht, port-mapping, lan, \
+         lan-secret-file, open, expect, listen, http, storage, heartbeat, election-min, election-max, log, log-format",
     );
     run(&mut aspen(["config", "check", "/nowhere/aspen.toml"]))
         .failed_with(2, "/nowhere/aspen.toml can't be read: no such file or directory");
