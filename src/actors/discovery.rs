@@ -19,7 +19,7 @@ use super::roster::Members;
 use super::service::service_part;
 use super::supervisor::ChildSpec;
 use crate::limits::{DIAL_MAX, SEEK_MAX, SEEK_MIN};
-use crate::net::{AddressSource, Lookup, Neighbourhood, Neighbours, Peers};
+use crate::net::{AddressSource, Lookup, Neighbourhood, Neighbours, Peers, on_interfaces};
 use crate::roster::Standing;
 use crate::types::{Address, EndpointId};
 
@@ -151,11 +151,13 @@ impl Discovery {
     }
 
     async fn follow_places(&self, mut places: watch::Receiver<Vec<Address>>) {
-        let mut before = places.borrow_and_update().clone();
+        let mut before = on_interfaces(&places.borrow_and_update());
         while places.changed().await.is_ok() {
-            let now = places.borrow_and_update().clone();
-            tracing::info!(?now, ?before, "this node's addresses have changed");
-            if before.iter().any(|place| !now.contains(place)) {
+            let all = places.borrow_and_update().clone();
+            let now = on_interfaces(&all);
+            tracing::info!(addresses = ?all, "this node's addresses have changed");
+            // What a router or a relay lends comes and goes, and no path begins there.
+            if !before.is_subset(&now) {
                 self.peers.give_up_links("this node has moved");
                 self.dial_all().await;
             }

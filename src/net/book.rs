@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use aspen_tickets::ADDRESSES_BYTES_MAX;
 use serde::{Deserialize, Serialize};
@@ -102,6 +102,9 @@ pub struct AddressBook {
     wall: Arc<dyn WallClock>,
     file: Option<(Arc<dyn Disk>, PathBuf)>,
 }
+
+/// The book, for all who look into it.
+pub type SharedBook = Arc<Mutex<AddressBook>>;
 
 impl fmt::Debug for AddressBook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,8 +5,9 @@
 //! addresses that the caller gives. Where it can be dialled itself changes while it runs, with
 //! the interfaces of the machine; [`Endpoint::places`] tells.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,12 +21,12 @@ use iroh::{EndpointAddr, PublicKey, RelayMode, Watcher};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+use super::book::SharedBook;
 use super::gossip::Gossip;
 use super::internet::{Internet, Pins, Relays};
 use super::key::NodeKey;
 use super::link::{PROTOCOLS, QuicLink, address, alpn, lost, shared, transport};
 use super::lookup::Lookup;
-use super::peers::Peers;
 use super::{door, quic};
 use crate::limits::{DIAL_MAX, LINKS_WAITING_MAX};
 use crate::seams::Tasks;
@@ -164,7 +165,7 @@ impl Endpoint {
         let relays = beyond.map(|internet| internet.relays.named()).unwrap_or_default();
         let (told, places) = watch::channel(dialable(&inner.addr(), &relays));
         tasks.spawn(follow_places(inner.clone(), relays, told));
-        let lookup = beyond.map(|internet| Lookup::new(inner.clone(), internet));
+        let lookup = beyond.map(|internet| Lookup::new(&inner, internet));
         if let Some(lookup) = lookup.clone() {
             tasks.spawn(lookup.publish(places.clone()));
         }
@@ -200,10 +201,10 @@ impl Endpoint {
     }
 
     /// Gossip names its neighbours by their keys only: this is where they are looked up.
-    pub fn look_up_in(&self, peers: &Peers) {
+    pub fn look_up_in(&self, book: SharedBook) {
         let Some(open) = self.open().clone() else { return };
         if let Ok(services) = open.endpoint.address_lookup() {
-            services.add(Book(peers.clone()));
+            services.add(Book(book));
         }
     }
 
@@ -299,12 +300,14 @@ fn is_link_local(address: &Address) -> bool {
 
 /// The address book, as iroh looks things up.
 #[derive(Debug)]
-struct Book(Peers);
+struct Book(SharedBook);
 
 impl AddressLookup for Book {
     fn resolve(&self, id: PublicKey) -> Option<BoxStream<'static, Result<Item, LookupError>>> {
-        let known = self.0.known_addresses(EndpointId(*id.as_bytes()));
-        let addresses = known.iter().map(|known| transport(&known.address)).collect();
+        let peer = EndpointId(*id.as_bytes());
+        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let addresses =
+            book.addresses(peer).iter().map(|known| transport(&known.address)).collect();
         let info = EndpointInfo::from_parts(id, EndpointData::new(addresses));
         Some(stream::iter([Ok(Item::new(info, "book", None))]).boxed())
     }
@@ -321,6 +324,12 @@ fn dialable(known: &EndpointAddr, relays: &[Address]) -> Vec<Address> {
     // On most networks the shorter kind is the one that works: they are in that order.
     addresses.sort();
     addresses
+}
+
+/// Of a node's addresses, those that its own interfaces have: those that can be bound.
+pub fn on_interfaces(addresses: &[Address]) -> BTreeSet<IpAddr> {
+    let sockets = addresses.iter().filter_map(Address::ip).map(|socket| socket.ip());
+    sockets.filter(|ip| UdpSocket::bind((*ip, 0)).is_ok()).collect()
 }
 
 /// Tells where the endpoint can be dialled until it closes.

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt;
 use futures_util::stream::SelectAll;
-use iroh::PublicKey;
 use iroh::address_lookup::pkarr::{PkarrPublisher, PkarrResolver};
 use iroh::address_lookup::{AddrFilter, AddressLookup, DnsAddressLookup, EndpointData};
+use iroh::{PublicKey, SecretKey};
 use iroh_mainline_address_lookup::DhtAddressLookup;
 use n0_mainline::DhtBuilder;
 use tokio::sync::watch;
@@ -29,7 +29,8 @@ pub struct Lookup {
 
 #[derive(Debug)]
 struct Inner {
-    endpoint: iroh::Endpoint,
+    /// What the node's place is signed with, where it is told.
+    key: SecretKey,
     dht: Dht,
     services: Mutex<Vec<Service>>,
 }
@@ -42,10 +43,11 @@ struct Service {
 
 impl Lookup {
     /// The services of a node; none that can't be used, of which the log tells.
-    pub(super) fn new(endpoint: iroh::Endpoint, internet: &Internet) -> Self {
-        let mut services = directory(&endpoint, &internet.directory);
-        services.extend(dht(&endpoint, &internet.dht));
-        let inner = Inner { endpoint, dht: internet.dht.clone(), services: Mutex::new(services) };
+    pub(super) fn new(endpoint: &iroh::Endpoint, internet: &Internet) -> Self {
+        let key = endpoint.secret_key().clone();
+        let mut services = directory(endpoint, &internet.directory);
+        services.extend(dht(&key, &internet.dht));
+        let inner = Inner { key, dht: internet.dht.clone(), services: Mutex::new(services) };
         Lookup { inner: Arc::new(inner) }
     }
 
@@ -100,7 +102,7 @@ impl Lookup {
     fn enter_dht_anew(&self) {
         let mut services = self.inner.services.lock().unwrap_or_else(PoisonError::into_inner);
         services.retain(|service| service.source != AddressSource::Dht);
-        services.extend(dht(&self.inner.endpoint, &self.inner.dht));
+        services.extend(dht(&self.inner.key, &self.inner.dht));
     }
 }
 
@@ -138,7 +140,7 @@ fn directory(endpoint: &iroh::Endpoint, directory: &Directory) -> Vec<Service> {
     }
 }
 
-fn dht(endpoint: &iroh::Endpoint, dht: &Dht) -> Option<Service> {
+fn dht(key: &SecretKey, dht: &Dht) -> Option<Service> {
     let builder = match dht {
         Dht::Off => return None,
         Dht::Public => DhtAddressLookup::builder(),
@@ -149,7 +151,7 @@ fn dht(endpoint: &iroh::Endpoint, dht: &Dht) -> Option<Service> {
         }
     };
     let builder = builder.addr_filter(AddrFilter::unfiltered());
-    match builder.secret_key(endpoint.secret_key().clone()).build() {
+    match builder.secret_key(key.clone()).build() {
         Ok(lookup) => Some(Service { source: AddressSource::Dht, lookup: Arc::new(lookup) }),
         Err(error) => {
             tracing::warn!(%error, "the DHT can't be entered");

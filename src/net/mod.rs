@@ -22,9 +22,9 @@ mod neighbours;
 mod peers;
 mod quic;
 
-pub use book::{AddressBook, AddressSource, KnownAddress};
+pub use book::{AddressBook, AddressSource, KnownAddress, SharedBook};
 pub use door::Shut;
-pub use endpoint::{Endpoint, Listen, Reach};
+pub use endpoint::{Endpoint, Listen, Reach, on_interfaces};
 pub use gossip::{Gossip, Topic, Whisper};
 pub use internet::{Dht, Directory, Internet, Relays};
 pub use key::{NodeKey, verify};

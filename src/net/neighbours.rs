@@ -95,6 +95,8 @@ impl Ear {
     async fn run(mut self) {
         loop {
             let addresses = self.here.borrow_and_update().clone();
+            // Who was heard before is heard again in a moment, if it is there.
+            self.told.send_replace(Neighbourhood::default());
             match self.open() {
                 Ok(lookup) => self.listen(&lookup, addresses).await,
                 Err(reason) => {

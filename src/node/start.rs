@@ -119,7 +119,7 @@ impl Starting {
         });
         let serve = Arc::new(NodeServe::new(inbound, desk.clone(), host.clone()));
         let peers = Peers::start(network.clone(), book, serve.clone(), seams.random.clone());
-        endpoint.look_up_in(&peers);
+        endpoint.look_up_in(peers.shared_book());
         let transport = Transport { peers: peers.clone(), directory: Arc::new(members.clone()) };
         let places = Places {
             me,

@@ -34,7 +34,7 @@ pub use lanes::{Lane, LaneEnded};
 pub use peer::PeerFacts;
 pub use serve::{Refused, RefusedCode, Serve};
 
-use super::book::{AddressBook, AddressSource, KnownAddress};
+use super::book::{AddressBook, AddressSource, KnownAddress, SharedBook};
 use crate::limits::{BOOK_SAVE_PAUSE, PEERS_MAX, SUSPECT_AGE_MIN};
 use crate::seams::network::{CloseCode, Link, LinkLost, Network, Protocol, StreamIn, StreamOut};
 use crate::seams::{self, Random, Tasks};
@@ -59,7 +59,7 @@ struct Inner {
     /// Drawn when the node started; a peer that shows another one has restarted.
     incarnation: u64,
     table: Mutex<BTreeMap<EndpointId, Arc<Peer>>>,
-    book: Mutex<AddressBook>,
+    book: SharedBook,
     book_changed: Notify,
     /// Counts what changed in anyone's facts.
     changes: watch::Sender<u64>,
@@ -81,7 +81,7 @@ impl Peers {
             incarnation: random.next_u64(),
             random,
             table: Mutex::default(),
-            book: Mutex::new(book),
+            book: Arc::new(Mutex::new(book)),
             book_changed: Notify::new(),
             changes: watch::Sender::new(0),
             tasks: Tasks::new(),
@@ -267,6 +267,11 @@ impl Peers {
     /// Changes whenever a link comes, goes or is refused: the moment to look at [`Peers::facts`].
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
+    }
+
+    /// Where peers are looked up; it may outlive this.
+    pub fn shared_book(&self) -> SharedBook {
+        self.inner.book.clone()
     }
 
     /// Where a peer was last known to be, who said so and when, the newest first.

@@ -89,3 +89,26 @@ fn a_host_that_was_unplugged_catches_up() {
     assert_eq!(nodes[0].printed(&["get", "k"]), "after");
     assert!(!nodes[2].has_ended());
 }
+
+/// By how much a start may take longer because there is no internet.
+const START_LONGER_MAX: Duration = Duration::from_millis(100);
+const STARTS: usize = 7;
+
+#[test]
+fn a_start_does_not_wait_for_an_internet_that_is_not_there() {
+    let Some(lan) = Lan::new(2 * STARTS as u8) else { return };
+    let took = |host: &super::lan::Host, reach| {
+        let begun = Instant::now();
+        let _node = host.start(&["--reach", reach]);
+        begun.elapsed()
+    };
+    // In turns, so that both have the same hours of the machine; the middle one of each counts.
+    let mut starts: Vec<(Duration, Duration)> =
+        lan.hosts.chunks(2).map(|two| (took(&two[0], "lan"), took(&two[1], "internet"))).collect();
+    starts.sort_by_key(|start| start.0);
+    let lan_took = starts[STARTS / 2].0;
+    starts.sort_by_key(|start| start.1);
+    let internet_took = starts[STARTS / 2].1;
+    println!("half of the starts within {lan_took:?}, reaching for the internet {internet_took:?}");
+    assert!(internet_took < lan_took + START_LONGER_MAX, "{lan_took:?}, {internet_took:?}");
+}

@@ -73,6 +73,10 @@ impl Lan {
             "link add br1 type bridge forward_delay 0 mcast_snooping 0",
             "link set br1 up",
         ]);
+        // What stays on the link is not the router's to filter, which some kernels have it do.
+        router.shell(
+            "all=/proc/sys/net/bridge/bridge-nf-call-iptables; [ ! -e $all ] || echo 0 > $all",
+        );
         let hosts = (0..hosts).map(|host| Host::new(&router, network, HOSTS + host)).collect();
         Lan { hosts, router, network, nats: Cell::new(0) }
     }
@@ -88,6 +92,16 @@ impl Lan {
     #[track_caller]
     pub(super) fn mend(&self) {
         self.plug_into("br0", &self.hosts);
+    }
+
+    /// Whether the hosts can reach the router only, and not each other.
+    #[track_caller]
+    pub(super) fn isolate(&self, isolated: bool) {
+        let word = if isolated { "on" } else { "off" };
+        let line =
+            |host: &Host| format!("link set {} type bridge_slave isolated {word}", host.port);
+        let lines: Vec<String> = self.hosts.iter().map(line).collect();
+        self.router.ip(&lines.iter().map(String::as_str).collect::<Vec<_>>());
     }
 
     /// From here on multicast DNS does not pass.

@@ -102,3 +102,30 @@ fn hosts_that_change_their_addresses_all_at_once_serve_again_within_10_s() {
         }
     }
 }
+
+/// The terms of the groups, as the node knows them.
+#[track_caller]
+fn terms(node: &Node<'_>) -> Vec<u64> {
+    let status: Value = serde_json::from_str(&node.printed(&["status", "--json"])).expect("JSON");
+    let groups = status["cluster"]["groups"].as_array().expect("groups").iter();
+    groups.map(|group| group["term"].as_u64().expect("a term")).collect()
+}
+
+/// How long cables are out: well under the second for which a leader is not replaced, of which the
+/// pause between its heartbeats and the time that a packet is sent again in have their part.
+const HICCUP: Duration = Duration::from_millis(500);
+
+#[test]
+fn a_hiccup_costs_no_leader() {
+    let Some(lan) = Lan::new(3) else { return };
+    let mut nodes = room(&lan.hosts);
+    let before = terms(&nodes[0]);
+    for host in &lan.hosts {
+        host.unplug();
+        // That time passes is the subject.
+        std::thread::sleep(HICCUP);
+        host.plug();
+        serve_again(&mut nodes, Instant::now(), "a hiccup");
+    }
+    assert_eq!(terms(&nodes[0]), before, "somebody was elected: {}", logs(&nodes));
+}

@@ -146,3 +146,28 @@ fn a_node_that_is_reached_by_its_relay_only_tells_no_address() {
     let known = two.printed(&["members", "--addresses"]);
     assert!(!known.contains(&internet.hosts[1].address().to_string()), "{known}");
 }
+
+#[test]
+fn a_link_goes_over_to_the_relay_and_back_without_a_restart() {
+    let Some(internet) = Lan::internet(1) else { return };
+    let Some(room) = Lan::new(2) else { return };
+    room.connect(&internet, Masquerade::EachItsOwn);
+    let relay = Relay::start(&internet.hosts[0]);
+    let one = room.hosts[0].start(&by(&relay.url));
+    let two = room.hosts[1].join(one.ticket(), &by(&relay.url));
+    assert!(until(|| way(&one) == "direct"), "they are on one link: {}", one.printed(&["doctor"]));
+    let serves = |what: &str| {
+        let value = format!("written {what}");
+        let put = until(|| one.run(&["--timeout", "1s", "put", "key", &value]).code == 0);
+        let read = until(|| two.run(&["--timeout", "1s", "get", "key"]).stdout == value);
+        assert!(put && read, "nothing goes {what}; the log:\n{two}");
+    };
+    for round in 1..=2 {
+        room.isolate(true);
+        serves(&format!("by the relay, {round}"));
+        assert!(until(|| way(&one) == "relayed"), "{}", one.printed(&["doctor"]));
+        room.isolate(false);
+        serves(&format!("on the LAN, {round}"));
+        assert!(until(|| way(&one) == "direct"), "{}", one.printed(&["doctor"]));
+    }
+}
