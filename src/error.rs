@@ -4,11 +4,13 @@
 //! again. The other kinds of [`enum@Error`] depend on the moment. A text names groups, nodes, limits
 //! and lengths, and never a key's or a value's bytes.
 
+use aspen_tickets::KEYSPACE_BYTES_MAX;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::limits::*;
-use crate::types::{GroupId, LeaseId, NodeId, Revision};
+use crate::types::{GroupId, KeyspaceName, LeaseId, NodeId, Revision};
 
 /// The result of an operation on the store.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -60,6 +62,12 @@ pub enum Error {
         group: GroupId,
         /// Why.
         reason: String,
+    },
+    /// There is no such keyspace; the request had no effect. Create it, or name another.
+    #[error("there is no keyspace {name}; list the keyspaces, or create it")]
+    UnknownKeyspace {
+        /// The name that was asked for.
+        name: KeyspaceName,
     },
     /// Stored data is damaged; nothing was served from it.
     #[error("{0}")]
@@ -178,6 +186,37 @@ pub enum Invalid {
     /// Not a lease's id.
     #[error("a lease id is 1 to 16 hexadecimal digits and not 0")]
     LeaseId,
+    /// Not a keyspace's name.
+    #[error(
+        "a keyspace's name is 1 to {KEYSPACE_BYTES_MAX} letters, digits, `.`, `_` and `-`, the \
+         first a letter or a digit"
+    )]
+    KeyspaceName,
+    /// One operation, or what it is asked together with, is about keys of different shards.
+    #[error(
+        "the keys are in different shards of the keyspace {keyspace}; keys that have the same part \
+         in {{braces}} are in one"
+    )]
+    CrossShard {
+        /// The keyspace.
+        keyspace: KeyspaceName,
+        /// Two keys, or beginnings of ranges, that are not in one shard; the second is missing if
+        /// the first is a range that is in several.
+        keys: Vec<Bytes>,
+    },
+    /// What is asked is about one shard, and the keyspace has several.
+    #[error(
+        "{what} belongs to one shard, and the keyspace {keyspace} has {shards}; name a key that is \
+         in the shard"
+    )]
+    NeedsShard {
+        /// What is asked for.
+        what: &'static str,
+        /// The keyspace.
+        keyspace: KeyspaceName,
+        /// How many shards it has.
+        shards: u32,
+    },
     /// Not a cluster's id.
     #[error("a cluster id is 32 hexadecimal digits")]
     ClusterId,
@@ -307,7 +346,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::Invalid(_) => Kind::Invalid,
-            Error::Refused(_) => Kind::Refused,
+            Error::Refused(_) | Error::UnknownKeyspace { .. } => Kind::Refused,
             Error::Denied(_) => Kind::Denied,
             Error::Busy { .. } => Kind::Busy,
             Error::NoSpace { .. } | Error::Unavailable { .. } => Kind::Unavailable,

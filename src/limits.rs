@@ -173,11 +173,11 @@ pub const LOG_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const CHECKPOINT_LOG_BYTES: u64 = 32 * 1024 * 1024;
 /// The same in entries.
 pub const CHECKPOINT_LOG_ENTRIES: u64 = 50_000;
-/// The same in segments of the log: a group that writes little would otherwise keep on the disk
-/// what busier groups have long let go of.
-pub const CHECKPOINT_LOG_SEGMENTS: usize = 2;
-/// How often a group looks how many segments it keeps.
-pub const CHECKPOINT_LOOK: Duration = Duration::from_secs(60);
+/// The same in segments that others have begun since: a group that writes little would otherwise keep
+/// on the disk what busier groups have long let go of.
+pub const CHECKPOINT_LOG_SEGMENTS: u32 = 1;
+/// How often a group looks how old the segments are that it keeps.
+pub const CHECKPOINT_LOOK: Duration = Duration::from_secs(15);
 
 // --- the state ---
 
@@ -398,6 +398,21 @@ pub const GRANT_USES_MAX: u32 = 256;
 pub const GRANT_CLIENTS_MAX: usize = 16_384;
 /// Most expired records that one decision drops on its way; further ones are dropped later.
 pub const ROSTER_DROPS_MAX: usize = 256;
+/// How much a member takes, in proportion to others, unless it says otherwise.
+pub const MEMBER_WEIGHT: u32 = 100;
+/// The most that it may say: products of weights and counts stay far from overflowing.
+pub const MEMBER_WEIGHT_MAX: u32 = 10_000;
+/// Longest name, and longest value, of a setting of the cluster, in bytes.
+pub const SETTING_BYTES_MAX: usize = 64;
+/// Most keyspaces. Past it: `Refused::TooManyKeyspaces`.
+pub const KEYSPACES_MAX: usize = 256;
+/// Most shards of a keyspace: all are made in one transaction. Past it: `Refused::Malformed`.
+pub const KEYSPACE_SHARDS_MAX: u32 = 500;
+/// Most shards of all keyspaces: each replica is a Raft group of its own on a node, and every node
+/// knows where all are. Past it: `Refused::TooManyShards`.
+pub const SHARDS_MAX: usize = 2_048;
+/// How many replicas the shards of a keyspace have unless it is said.
+pub const KEYSPACE_REPLICAS: u8 = 3;
 /// Most voters of a group: two may fail, and each further one makes every write wait for more.
 pub const VOTERS_MAX: usize = 5;
 
@@ -479,6 +494,11 @@ pub const CLIENT_ROUND_TRIES_MAX: usize = 4;
 /// Most nodes that a client remembers: those of its ticket and those it was told of. Past it, who
 /// is new is not remembered.
 pub const CLIENT_NODES_MAX: usize = 64;
+/// How many shards one operation asks at once, and so how many pages it holds.
+pub const CLIENT_SHARDS_AT_ONCE: usize = 8;
+/// Most keyspaces whose shards a client that comes from elsewhere knows the places of. Past it what
+/// it knows is forgotten, and asked for again.
+pub const CLIENT_KEYSPACES_MAX: usize = 64;
 /// How long a client leaves a node alone that did not answer; doubled with each failure in a row.
 pub const CLIENT_BREAKER_OPEN_MIN: Duration = Duration::from_millis(250);
 /// The longest of that; shorter than [`CLIENT_DEADLINE`], so that every operation may find a node
@@ -547,6 +567,29 @@ pub const HTTP_LEASES_PAGE_MAX: u64 = 1_000;
 
 // --- the roster, placement, and acts on the cluster ---
 
+/// How long a member must have been reached without a break before it is handed a lead that it is
+/// wanted for: one that comes and goes would have the lead come and go with it.
+pub const LEAD_STEADY: Duration = Duration::from_secs(3);
+/// How long shards wait for as many members as they want replicas before they are placed on those
+/// that there are.
+pub const PLACE_WAIT: Duration = Duration::from_secs(3);
+/// How long a member is not heard before it is given no shards, and those on their way to it are to
+/// be elsewhere: longer than a restart takes.
+pub const SILENT_AFTER: Duration = Duration::from_secs(5);
+/// Most shards that one change of the roster gives another aim; the rest are next.
+pub const AIMS_MAX: usize = 128;
+/// How often placement looks at what the roster does not tell: who is lost, who has waited.
+pub const BALANCE_LOOK: Duration = Duration::from_millis(500);
+/// How long a group has nothing to do before it sleeps.
+pub const REST_AFTER: Duration = Duration::from_secs(5);
+/// How often a node looks which of its groups those are.
+pub const REST_LOOK: Duration = Duration::from_secs(1);
+/// How long a member has to say which groups sleep on it.
+pub const REST_ASK_MAX: Duration = Duration::from_secs(1);
+/// How long the members have to say that they know of a change.
+pub const ACKNOWLEDGE_MAX: Duration = Duration::from_secs(2);
+/// How long a node rests after it could not erase a group that it holds no longer.
+pub const GROUP_ERASE_RETRY: Duration = Duration::from_secs(5);
 /// How long the roster waits for the meta group's replica before it looks again.
 pub const ROSTER_WAIT: Duration = Duration::from_secs(5);
 /// How long the roster rests when its replica has ended: it is started again meanwhile.
@@ -611,12 +654,12 @@ pub const MESH_LISTEN_MIN: Duration = Duration::from_millis(2_000);
 pub const MESH_LOOK: Duration = Duration::from_millis(250);
 /// How long one that was not met is left alone.
 pub const MESH_DIAL_PAUSE: Duration = Duration::from_secs(1);
-/// How long one with another secret is: each try is a line in both logs.
+/// How long one with another secret is.
 pub const MESH_REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// How long until the next member is asked for a ticket.
 pub const MESH_ASK_PAUSE: Duration = Duration::from_secs(2);
-/// How often a node tells of another cluster of its mesh.
-pub const MESH_DIVIDED_PAUSE: Duration = Duration::from_secs(300);
+/// How often the log tells of a node of another cluster of the mesh, or with another secret.
+pub const MESH_TOLD_PAUSE: Duration = Duration::from_secs(300);
 /// Most nodes that one which looks for its cluster has met; others are met once one is gone.
 pub const MESH_SESSIONS_MAX: usize = 256;
 /// How long two nodes may take to prove that they know the mesh's secret.
@@ -666,6 +709,12 @@ const _: () = {
     assert!(2 * (ROSTER_DROPS_MAX + 8) <= TXN_OPS_MAX);
     assert!(ANNOUNCEMENT_BYTES_MAX < GOSSIP_MESSAGE_BYTES_MAX);
     assert!(VOTERS_MAX % 2 == 1);
+    assert!(KEYSPACE_REPLICAS as usize <= VOTERS_MAX);
+    // Each is a guard and a write, with as many guards of members.
+    assert!(2 * AIMS_MAX + MEMBERS_MAX <= TXN_OPS_MAX);
+    assert!(2 * KEYSPACE_SHARDS_MAX as usize + 8 <= TXN_OPS_MAX);
+    assert!(KEYSPACE_SHARDS_MAX as usize <= SHARDS_MAX);
+    assert!(SHARDS_MAX < LOG_GROUPS_MAX && SHARDS_MAX <= LANES_MAX);
     assert!(ANNOUNCE_EVERY.as_millis() < ANNOUNCE_EVERY_MAX.as_millis());
     assert!(ANNOUNCE_JITTER > 0.0 && ANNOUNCE_JITTER < 0.5);
     assert!(2 * ANNOUNCE_GAP_MIN.as_millis() < ANNOUNCE_EVERY.as_millis());

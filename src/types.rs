@@ -5,8 +5,10 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 pub use aspen_tickets::Address;
+use aspen_tickets::KEYSPACE_BYTES_MAX;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +30,60 @@ impl GroupId {
     pub const META: GroupId = GroupId(0);
     /// The group of the default keyspace's first shard.
     pub const FIRST_SHARD: GroupId = GroupId(1);
+}
+
+/// The name of a keyspace: 1 to [`KEYSPACE_BYTES_MAX`] letters,
+/// digits, `.`, `_` and `-` of ASCII, the first a letter or a digit.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct KeyspaceName(Arc<str>);
+
+impl KeyspaceName {
+    /// The keyspace that is meant where none is named.
+    pub const DEFAULT: &str = "default";
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for KeyspaceName {
+    fn default() -> Self {
+        KeyspaceName(KeyspaceName::DEFAULT.into())
+    }
+}
+
+impl FromStr for KeyspaceName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let begins = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+        if begins && text.len() <= KEYSPACE_BYTES_MAX && text.bytes().all(is_inner) {
+            Ok(KeyspaceName(text.into()))
+        } else {
+            Err(Invalid::KeyspaceName)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyspaceName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl fmt::Display for KeyspaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for KeyspaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyspaceName({self})")
+    }
 }
 
 /// A cluster's random 128-bit name for itself.

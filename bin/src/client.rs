@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use aspen::KvClient;
 use aspen::seams::Tasks;
+use aspen::types::KeyspaceName;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -149,11 +150,19 @@ impl Request {
     }
 }
 
+/// Where the store is: what is asked there is about a keyspace.
+const STORE_PATHS: &[&str] = &["/v1/kv", "/v1/txn", "/v1/watch", "/v1/leases", "/v1/compact"];
+
 /// The path of a key: `/v1/kv/` and its bytes.
 pub(crate) fn key_path(key: &[u8]) -> String {
     let mut path = String::from("/v1/kv/");
     path.extend(percent_encoding::percent_encode(key, PATH));
     path
+}
+
+/// A name as one segment of a path.
+pub(crate) fn segment(name: &str) -> String {
+    percent_encoding::percent_encode(name.as_bytes(), QUERY).to_string()
 }
 
 /// An answer that came whole. Not every one says yes: see [`Answer::accepted`].
@@ -250,6 +259,9 @@ const UNKNOWN_REMEDY: &str =
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     way: Way,
+    /// What of the store is meant, for requests on it.
+    keyspace: KeyspaceName,
+    near: Option<String>,
     timeout: Duration,
     connections: Tasks,
 }
@@ -275,11 +287,28 @@ impl Node {
     pub(crate) fn of(config: &Config) -> Result<Self, Failure> {
         let address = Address::parse(&config.node)
             .ok_or_else(|| Failure::usage(format!("{:?} is not a node's URL", config.node)))?;
-        Ok(Node { way: Way::Http(address), timeout: config.timeout, connections: Tasks::new() })
+        Ok(Node::by(Way::Http(address), config))
+    }
+
+    fn by(way: Way, config: &Config) -> Self {
+        let (keyspace, near) = (config.keyspace.clone(), config.near.clone());
+        Node { way, keyspace, near, timeout: config.timeout, connections: Tasks::new() }
+    }
+
+    /// The request as it is sent: one on the store says which keyspace and shard it is about.
+    fn aimed(&self, request: Request) -> Request {
+        let is_on_store = STORE_PATHS.iter().any(|path| request.target.starts_with(path));
+        if !is_on_store {
+            return request;
+        }
+        let is_named = self.keyspace != KeyspaceName::default();
+        let request = request.maybe("keyspace", is_named.then(|| self.keyspace.as_str()));
+        request.maybe("near", self.near.as_deref())
     }
 
     /// The nodes of the cluster that a ticket is for.
-    pub(crate) async fn by_ticket(text: String, timeout: Duration) -> Result<Self, Failure> {
+    pub(crate) async fn by_ticket(text: String, config: &Config) -> Result<Self, Failure> {
+        let timeout = config.timeout;
         let ticket: ClientTicket = input::ticket(&input::ticket_text(text)?)?;
         let connecting = aspen::Client::connect(&ticket);
         let client = match time::timeout(timeout, connecting).await {
@@ -289,7 +318,7 @@ impl Node {
             }
         };
         let way = Way::Ticket(client.kv().with_deadline(timeout));
-        Ok(Node { way, timeout: timeout + GRACE, connections: Tasks::new() })
+        Ok(Node { timeout: timeout + GRACE, ..Node::by(way, config) })
     }
 
     /// Sends a request and waits for its whole answer, whatever it says.
@@ -347,7 +376,7 @@ impl Node {
         deadline: Instant,
     ) -> Result<(StatusCode, HeaderMap, Incoming), Failure> {
         let writes = request.writes;
-        let request = self.prepare(request)?;
+        let request = self.prepare(self.aimed(request))?;
         let mut sender = match &self.way {
             Way::Http(address) => self.speak(self.dial(address, deadline).await?).await?,
             Way::Ticket(client) => {

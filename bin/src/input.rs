@@ -14,6 +14,8 @@ use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 
 use crate::exit::Failure;
 
+pub(crate) use aspen::roster::settings::{time as duration, time_text as duration_text};
+
 /// How keys are written in arguments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Encoding {
@@ -77,30 +79,10 @@ pub(crate) fn uses(text: &str) -> Result<Uses, String> {
     number.map(Uses::Limited).ok_or_else(|| "use a whole number from 1, or any".to_owned())
 }
 
-/// Whole numbers with a unit: `500ms`, `10s`, `2m`, `1h`, `7d`.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let (_, unit_ms) = UNITS.iter().find(|(name, _)| *name == unit)?;
-    let ms = number.parse::<u64>().ok()?.checked_mul(*unit_ms)?;
-    Some(Duration::from_millis(ms))
-}
-
-/// The shortest text that [`duration`] reads as this time, to the millisecond.
-pub(crate) fn duration_text(time: Duration) -> String {
-    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let fits = UNITS.iter().rev().find(|(_, unit_ms)| ms.is_multiple_of(*unit_ms));
-    let (name, unit_ms) = fits.copied().unwrap_or(("ms", 1));
-    format!("{}{name}", ms / unit_ms)
-}
-
-/// The same as an argument's parser.
+/// A time as an argument's parser reads it.
 pub(crate) fn duration_argument(text: &str) -> Result<Duration, String> {
     duration(text).ok_or_else(|| "use a time such as 500ms, 10s, 2m, 1h or 7d".to_owned())
 }
-
-const UNITS: &[(&str, u64)] =
-    &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// Where a value or a request's body comes from.
 #[derive(Debug)]

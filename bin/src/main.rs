@@ -22,12 +22,13 @@ mod signals;
 mod sse;
 mod start;
 
+use std::mem::take;
 use std::pin::Pin;
 use std::process::ExitCode;
 
-use args::{Cli, ClientSettings, Cmd, JoinArgs, TicketCmd};
+use args::{Cli, ClientSettings, Cmd, JoinArgs, LeaseArgs, StoreSettings, TicketCmd};
 use client::Node;
-use config::{Loaded, Origin};
+use config::{Loaded, Origin, Setting};
 use exit::Failure;
 use mimalloc::MiMalloc;
 
@@ -67,27 +68,35 @@ fn run() -> Result<(), Failure> {
             misplaced.refuse()?;
             commands::config::run(&command, json)
         }
-        Cmd::Put(args) => {
-            as_client(&client, async |node| commands::kv::put(node, args, json).await)
+        Cmd::Put(mut args) => {
+            let store = take(&mut args.store);
+            on_keys(&client, store, async |node| commands::kv::put(node, args, json).await)
         }
-        Cmd::Get(args) => {
-            as_client(&client, async |node| commands::kv::get(node, args, json).await)
+        Cmd::Get(mut args) => {
+            let store = take(&mut args.store);
+            on_keys(&client, store, async |node| commands::kv::get(node, args, json).await)
         }
-        Cmd::Del(args) => {
-            as_client(&client, async |node| commands::kv::del(node, args, json).await)
+        Cmd::Del(mut args) => {
+            let store = take(&mut args.store);
+            on_keys(&client, store, async |node| commands::kv::del(node, args, json).await)
         }
-        Cmd::Range(args) => {
-            as_client(&client, async |node| commands::range::run(node, args, json).await)
+        Cmd::Range(mut args) => {
+            let store = take(&mut args.store);
+            on_keys(&client, store, async |node| commands::range::run(node, args, json).await)
         }
-        Cmd::Watch(args) => {
-            as_client(&client, async |node| commands::watch::run(node, args, json).await)
+        Cmd::Watch(mut args) => {
+            let store = take(&mut args.store);
+            on_keys(&client, store, async |node| commands::watch::run(node, args, json).await)
         }
-        Cmd::Txn(args) => as_client(&client, async |node| commands::txn::run(node, args).await),
-        Cmd::Lease(args) => {
-            as_client(&client, async |node| commands::lease::run(node, args.command, json).await)
+        Cmd::Txn(mut args) => {
+            let store = take(&mut args.store);
+            on_keys(&client, store, async |node| commands::txn::run(node, args).await)
         }
-        Cmd::Compact { revision } => {
-            as_client(&client, async |node| commands::compact::run(node, revision, json).await)
+        Cmd::Lease(LeaseArgs { store, command }) => {
+            on_keys(&client, store, async |node| commands::lease::run(node, command, json).await)
+        }
+        Cmd::Compact { revision, store } => {
+            on_keys(&client, store, async |node| commands::compact::run(node, revision, json).await)
         }
         Cmd::Ticket(args) => match args.command {
             TicketCmd::Show { text } => {
@@ -104,6 +113,9 @@ fn run() -> Result<(), Failure> {
                 at_node(&client, async |node| commands::ticket::revoke(node, id, json).await)
             }
         },
+        Cmd::Keyspace(args) => {
+            at_node(&client, async |node| commands::keyspace::run(node, args.command, json).await)
+        }
         Cmd::Doctor => at_node(&client, async |node| commands::doctor::run(node, json).await),
         Cmd::Members { addresses } => {
             at_node(&client, async |node| commands::members::list(node, addresses, json).await)
@@ -111,6 +123,18 @@ fn run() -> Result<(), Failure> {
         Cmd::Leave => at_node(&client, async |node| commands::members::leave(node, json).await),
         Cmd::Remove { member } => {
             at_node(&client, async |node| commands::members::remove(node, member, json).await)
+        }
+        Cmd::Drain { member, off } => {
+            at_node(&client, async |node| commands::members::drain(node, member, !off, json).await)
+        }
+        Cmd::Maintenance { switch, members } => at_node(&client, async |node| {
+            commands::members::maintenance(node, &members, switch == "on", json).await
+        }),
+        Cmd::Rebalance { dry_run: _ } => {
+            at_node(&client, async |node| commands::members::rebalance(node, json).await)
+        }
+        Cmd::Settings { command } => {
+            at_node(&client, async |node| commands::settings::run(node, command, json).await)
         }
         Cmd::Transfer { group, member } => at_node(&client, async |node| {
             commands::members::transfer(node, group, member, json).await
@@ -125,15 +149,16 @@ fn run() -> Result<(), Failure> {
 }
 
 /// Runs a command on the store: at the node, or by the ticket, that flags and environment name.
-fn as_client(
-    settings: &ClientSettings,
+fn on_keys(
+    client: &ClientSettings,
+    store: StoreSettings,
     command: impl AsyncFnOnce(Node) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let loaded = load_client(settings)?;
+    let loaded = load_client(&[&client.0[..], &store.0].concat())?;
     let ticket = ticket_of(&loaded)?;
     run_with(&loaded, async |config| {
         let node = match ticket {
-            Some(ticket) => Node::by_ticket(ticket, config.timeout).await?,
+            Some(ticket) => Node::by_ticket(ticket, config).await?,
             None => Node::of(config)?,
         };
         command(node).await
@@ -145,7 +170,7 @@ fn at_node(
     settings: &ClientSettings,
     command: impl AsyncFnOnce(Node) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let loaded = load_client(settings)?;
+    let loaded = load_client(&settings.0)?;
     if let Origin::Flag(_) = loaded.origin("ticket") {
         return Err(Failure::usage(
             "--ticket is for commands on keys, such as put and get; name a node with --node",
@@ -154,8 +179,8 @@ fn at_node(
     run_with(&loaded, async |config| command(Node::of(config)?).await)
 }
 
-fn load_client(settings: &ClientSettings) -> Result<Loaded, Failure> {
-    config::load_client(&settings.0, &config::environment())
+fn load_client(given: &[(&'static Setting, String)]) -> Result<Loaded, Failure> {
+    config::load_client(given, &config::environment())
         .map_err(|problems| config::failure(&problems))
 }
 

@@ -213,6 +213,10 @@ fn builder(config: &Config) -> Result<KvServiceBuilder, Failure> {
     };
     builder = builder.with_storage(config.storage).with_reach(config.reach);
     builder = builder.with_times(config.times).with_internet(config.internet.clone());
+    builder = builder.with_shards(config.shards).with_replicas(config.replicas);
+    if let Some(capacity) = config.capacity {
+        builder = builder.with_capacity(capacity);
+    }
     if let Some(name) = &config.node_name {
         builder = builder.with_node_name(name);
     }

@@ -1,33 +1,66 @@
 //! The groups of this node: one supervised part for each replica, and the handles to them.
 //!
+//! Which groups the node holds follows from the roster alone ([`Roster::part`]): those that it is
+//! given are opened, those that it has no part in any longer are stopped and then erased. A node
+//! that has just started may know an older roster than the one by which it opened a group; that
+//! group goes on until the roster has caught up.
+//!
 //! A group's part opens its replica, publishes it in the group's slot and ends when the replica
 //! can't go on, so that the supervisor starts it again. Operations never pass through the part:
 //! they take the replica from the slot.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::health::HealthBoard;
+use super::roster::Members;
 use super::service::service_part;
 use super::supervisor::{ChildSpec, Family};
 use crate::error::{Error, Result};
 use crate::health::Part;
+use crate::limits::GROUP_ERASE_RETRY;
 use crate::raft::Replica;
+use crate::roster::{Roster, keyspaces};
+use crate::seams::failpoint;
 use crate::status::GroupStatus;
-use crate::types::GroupId;
+use crate::types::{GroupId, NodeId, Revision};
 
 const STOPPING: &str = "the node is stopping";
 
+/// Where the replicas of this node are kept.
+pub trait Holdings: Send + Sync + 'static {
+    /// Opens a group's replica, at each start of the group. From then on it is held as of this
+    /// revision of the roster.
+    fn open(
+        &self,
+        group: GroupId,
+        part: keyspaces::Part,
+        as_of: Revision,
+    ) -> BoxFuture<'static, Result<Replica>>;
+
+    /// Gives up all that is kept of a group, whose replica has stopped.
+    fn erase(&self, group: GroupId) -> BoxFuture<'static, Result<()>>;
+
+    /// The groups of which something is kept, each with the revision by which it was opened.
+    fn held(&self) -> BoxFuture<'static, BTreeMap<GroupId, Revision>>;
+}
+
+type Slots = BTreeMap<GroupId, watch::Sender<Place>>;
+
 /// Handles to the node's groups, good across restarts of the groups; clones are the same.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Groups {
     /// Where each group's running replica is found.
-    slots: Arc<BTreeMap<GroupId, watch::Sender<Place>>>,
+    slots: Arc<RwLock<Slots>>,
+    /// Those led here that are where the record of a revision wanted them.
+    reached: watch::Sender<BTreeMap<GroupId, Revision>>,
+    /// Told when a group's part has ended for good.
+    ended: Arc<Notify>,
     /// Cancelled when the groups stop for good.
     stopped: CancellationToken,
 }
@@ -41,21 +74,27 @@ enum Place {
 }
 
 impl Groups {
-    /// Handles to groups that are still to be started.
-    pub fn new(groups: impl IntoIterator<Item = GroupId>) -> Self {
-        let slot = |group| (group, watch::Sender::new(Place::Starting));
-        let slots = Arc::new(groups.into_iter().map(slot).collect());
-        Groups { slots, stopped: CancellationToken::new() }
+    fn read<T>(&self, read: impl FnOnce(&Slots) -> T) -> T {
+        read(&self.slots.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write<T>(&self, write: impl FnOnce(&mut Slots) -> T) -> T {
+        write(&mut self.slots.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether the node holds a group, or is about to.
+    pub fn holds(&self, group: GroupId) -> bool {
+        self.read(|slots| slots.contains_key(&group))
     }
 
     /// The group's replica, waiting until a deadline for one that is starting. An error is final:
     /// the deadline has passed, or waiting does not help.
     pub async fn replica(&self, group: GroupId, deadline: Instant) -> Result<Replica> {
         let unavailable = |reason: &str| Error::Unavailable { group, reason: reason.into() };
-        let Some(slot) = self.slots.get(&group) else {
+        let Some(mut place) = self.read(|slots| slots.get(&group).map(watch::Sender::subscribe))
+        else {
             return Err(unavailable("it is not on this node"));
         };
-        let mut place = slot.subscribe();
         loop {
             if self.stopped.is_cancelled() {
                 return Err(unavailable(STOPPING));
@@ -67,10 +106,11 @@ impl Groups {
                 Place::Down(error) => error.clone(),
                 Place::Starting => unavailable("it is still starting"),
             };
-            // The slot's sender lives as long as this handle.
             let moved = self.stopped.run_until_cancelled(place.changed());
-            if timeout_at(deadline, moved).await.is_err() {
-                return Err(waiting_for);
+            match timeout_at(deadline, moved).await {
+                Err(_) => return Err(waiting_for),
+                Ok(Some(Err(_))) => return Err(unavailable("it is no longer on this node")),
+                Ok(Some(Ok(())) | None) => {}
             }
         }
     }
@@ -82,19 +122,17 @@ impl Groups {
 
     /// The replica of a group, if it runs at the moment.
     pub fn get(&self, group: GroupId) -> Option<Replica> {
-        match &*self.slots.get(&group)?.borrow() {
-            Place::Running(replica) => Some(replica.clone()),
-            Place::Starting | Place::Down(_) => None,
-        }
+        self.read(|slots| running(&slots.get(&group)?.borrow()))
     }
 
     /// The replicas that run at the moment.
     pub fn running(&self) -> Vec<(GroupId, Replica)> {
-        let running = self.slots.iter().filter_map(|(group, slot)| match &*slot.borrow() {
-            Place::Running(replica) => Some((*group, replica.clone())),
-            Place::Starting | Place::Down(_) => None,
-        });
-        running.collect()
+        self.read(|slots| {
+            let replica = |(group, slot): (&GroupId, &watch::Sender<Place>)| {
+                Some((*group, running(&slot.borrow())?))
+            };
+            slots.iter().filter_map(replica).collect()
+        })
     }
 
     /// What they do; those that don't run are stopped.
@@ -103,69 +141,190 @@ impl Groups {
             Place::Running(replica) => replica.status(),
             Place::Starting | Place::Down(_) => GroupStatus::stopped(*group),
         };
-        self.slots.iter().map(status).collect()
+        self.read(|slots| slots.iter().map(status).collect())
     }
 
-    fn ids(&self) -> Vec<GroupId> {
-        self.slots.keys().copied().collect()
+    pub(super) fn show_reached(&self, reached: BTreeMap<GroupId, Revision>) {
+        self.reached.send_if_modified(|shown| {
+            let is_news = *shown != reached;
+            *shown = reached;
+            is_news
+        });
+    }
+
+    /// The groups led here that are where the roster's record of a revision wanted them.
+    pub fn reached(&self) -> watch::Receiver<BTreeMap<GroupId, Revision>> {
+        self.reached.subscribe()
+    }
+
+    fn put(&self, group: GroupId, place: Place) {
+        self.read(|slots| slots.get(&group).map(|slot| slot.send_replace(place)));
+    }
+
+    fn begin(&self, group: GroupId) {
+        self.write(|slots| {
+            slots.entry(group).or_insert_with(|| watch::Sender::new(Place::Starting));
+        });
+    }
+
+    fn end(&self, group: GroupId) {
+        self.write(|slots| slots.remove(&group));
+        self.ended.notify_one();
     }
 }
 
-/// Opens a group's replica, at each start of the group.
-pub type OpenReplica = Arc<dyn Fn(GroupId) -> BoxFuture<'static, Result<Replica>> + Send + Sync>;
+fn running(place: &Place) -> Option<Replica> {
+    match place {
+        Place::Running(replica) => Some(replica.clone()),
+        Place::Starting | Place::Down(_) => None,
+    }
+}
 
-/// The supervised part that runs all groups.
-pub(super) fn groups_part(groups: &Groups, open: OpenReplica, board: &HealthBoard) -> ChildSpec {
-    let children = groups
-        .ids()
-        .into_iter()
-        .map(|group| {
-            let part = GroupPart { group, groups: groups.clone(), board: board.clone() };
-            let open = open.clone();
-            let run = move |stop| {
-                let (part, open) = (part.clone(), open.clone());
-                Box::pin(async move { part.run(open, stop).await }) as _
-            };
-            service_part(part_name(group), Arc::new(run)).reports_itself()
-        })
-        .collect();
-    let (lost, stopped) = (watch::Sender::new(None), groups.stopped.clone());
-    Family { children, board: board.clone(), lost, stopped }.spec("groups")
+/// What the parts of this file share.
+#[derive(Clone)]
+struct Shared {
+    me: NodeId,
+    members: Members,
+    groups: Groups,
+    holdings: Arc<dyn Holdings>,
+    board: HealthBoard,
+}
+
+/// The supervised parts that run all groups: one that follows which they are, and their family.
+pub(super) fn groups_parts(
+    me: NodeId,
+    members: &Members,
+    groups: &Groups,
+    holdings: Arc<dyn Holdings>,
+    board: &HealthBoard,
+) -> [ChildSpec; 2] {
+    let (members, groups, board) = (members.clone(), groups.clone(), board.clone());
+    let stopped = groups.stopped.clone();
+    let shared = Shared { me, members, groups, holdings, board: board.clone() };
+    shared.groups.begin(GroupId::META);
+    let wanted = watch::Sender::new(vec![shared.spec(GroupId::META)]);
+    let (lost, children) = (watch::Sender::new(None), wanted.subscribe());
+    let family = Family { children, independent: true, board, lost, stopped };
+    let run = move |stop: CancellationToken| {
+        let following = shared.clone().follow(wanted.clone());
+        Box::pin(async move {
+            // What is being erased is erased by the next start.
+            stop.run_until_cancelled_owned(following).await;
+            Ok(())
+        }) as _
+    };
+    [family.spec("groups"), service_part("holdings", Arc::new(run))]
 }
 
 fn part_name(group: GroupId) -> String {
     format!("group {group}")
 }
 
+impl Shared {
+    fn spec(&self, group: GroupId) -> ChildSpec {
+        let part = GroupPart { group, shared: self.clone() };
+        let run = move |stop| {
+            let part = part.clone();
+            Box::pin(async move { part.run(stop).await }) as _
+        };
+        let groups = self.groups.clone();
+        let spec = service_part(part_name(group), Arc::new(run)).reports_itself();
+        spec.when_dismissed(move || groups.end(group))
+    }
+
+    /// Holds what the roster says, for as long as it changes.
+    async fn follow(self, wanted: watch::Sender<Vec<ChildSpec>>) {
+        let mut changes = self.members.changes();
+        loop {
+            let roster = changes.borrow_and_update().clone();
+            let held = self.holdings.held().await;
+            let now = assigned(&roster, self.me, &held);
+            now.iter().for_each(|group| self.groups.begin(*group));
+            wanted.send_if_modified(|children| {
+                let specs: Vec<_> = now.iter().map(|group| self.spec(*group)).collect();
+                let is_new =
+                    !specs.iter().map(ChildSpec::name).eq(children.iter().map(ChildSpec::name));
+                *children = specs;
+                is_new
+            });
+            let mut failed = false;
+            for group in held.into_keys().filter(|group| !now.contains(group)) {
+                if !self.groups.holds(group) {
+                    failed |= !self.erase(group).await;
+                }
+            }
+            tokio::select! {
+                biased;
+                changed = changes.changed() => if changed.is_err() { return },
+                () = self.groups.ended.notified() => {}
+                () = sleep(GROUP_ERASE_RETRY), if failed => {}
+            }
+        }
+    }
+
+    /// Gives up what is left of a group; true if nothing is.
+    async fn erase(&self, group: GroupId) -> bool {
+        tracing::info!(%group, "this node holds the group no longer, and erases its replica");
+        failpoint::step("before a replica is erased");
+        let erased = self.holdings.erase(group).await;
+        failpoint::step("after a replica was erased");
+        match erased {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%group, %error, "a replica can't be erased yet");
+                false
+            }
+        }
+    }
+}
+
+/// The groups that a node is to hold. What it holds already by a later roster than this one it goes
+/// on to hold, and so what a roster from before there were keyspaces does not know.
+fn assigned(roster: &Roster, me: NodeId, held: &BTreeMap<GroupId, Revision>) -> BTreeSet<GroupId> {
+    let shards = roster.shards().map(|(group, ..)| group);
+    let given = shards.filter(|group| roster.part(*group, me).is_some());
+    let unjudged = held
+        .iter()
+        .filter(|(group, as_of)| **as_of > roster.revision() || !roster.has_numbered(**group));
+    given.chain(unjudged.map(|(group, _)| *group)).chain([GroupId::META]).collect()
+}
+
 /// One group's part of the tree.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct GroupPart {
     group: GroupId,
-    groups: Groups,
-    board: HealthBoard,
+    shared: Shared,
 }
 
 impl GroupPart {
     /// Says that the group serves, or why it does not.
     fn say(&self, trouble: Option<&str>) {
         let name = part_name(self.group);
-        self.board.say(match trouble {
+        self.shared.board.say(match trouble {
             None => Part::healthy(name),
             Some(why) => Part::unhealthy(name, why),
         });
     }
 
     fn put(&self, place: Place) {
-        if let Some(slot) = self.groups.slots.get(&self.group) {
-            slot.send_replace(place);
-        }
-        self.board.show_groups(self.groups.statuses());
+        self.shared.groups.put(self.group, place);
+        self.shared.board.groups_changed();
     }
 
-    async fn run(self, open: OpenReplica, stop: CancellationToken) -> Result<(), String> {
+    async fn open(&self) -> Result<Replica> {
+        let Shared { me, members, holdings, .. } = &self.shared;
+        let roster = members.roster();
+        let part = roster.part(self.group, *me).unwrap_or(keyspaces::Part::Follow);
+        failpoint::step("before a replica is opened");
+        let opened = holdings.open(self.group, part, roster.revision()).await;
+        failpoint::step("after a replica was opened");
+        opened
+    }
+
+    async fn run(self, stop: CancellationToken) -> Result<(), String> {
         self.put(Place::Starting);
         // Not cut short by a stop: a Raft that is half open would have no owner.
-        let replica = match open(self.group).await {
+        let replica = match self.open().await {
             Ok(replica) => replica,
             Err(error) => {
                 self.put(Place::Down(error.clone()));
@@ -198,7 +357,7 @@ impl GroupPart {
         loop {
             let status = replica.status();
             self.say(status.leader.is_none().then_some("it has no leader at the moment"));
-            self.board.show_groups(self.groups.statuses());
+            self.shared.board.groups_changed();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,

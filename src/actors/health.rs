@@ -6,8 +6,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::groups::Groups;
@@ -22,6 +22,10 @@ use crate::store::space::{Room, SpaceGuard};
 const EVERY: Duration = Duration::from_secs(1);
 /// How often the groups' counters are: often enough for a person who watches a node catch up.
 const GROUPS_EVERY: Duration = Duration::from_millis(100);
+/// The shortest pause between two looks.
+const GROUPS_GAP_MIN: Duration = Duration::from_millis(5);
+/// What each group adds to that.
+const GROUPS_GAP: Duration = Duration::from_micros(500);
 const DISK: &str = "disk";
 
 /// What each part last said; clones are the same board.
@@ -31,6 +35,8 @@ pub struct HealthBoard {
     parts: Arc<Mutex<Vec<Part>>>,
     report: watch::Sender<HealthReport>,
     groups: watch::Sender<Vec<GroupStatus>>,
+    /// Told when a group starts, stops, or has another leader.
+    groups_changed: Arc<Notify>,
 }
 
 impl Default for HealthBoard {
@@ -39,6 +45,7 @@ impl Default for HealthBoard {
             parts: Arc::default(),
             report: watch::Sender::new(HealthReport::default()),
             groups: watch::Sender::new(Vec::new()),
+            groups_changed: Arc::default(),
         }
     }
 }
@@ -52,10 +59,21 @@ impl HealthBoard {
             Some(said) => *said = part,
             None => parts.push(part),
         }
+        self.publish(&parts);
+    }
+
+    /// There is no such part any more.
+    pub(super) fn forget(&self, name: &str) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.retain(|part| part.name != name);
+        self.publish(&parts);
+    }
+
+    fn publish(&self, parts: &[Part]) {
         // A nearly full disk refuses writes and serves reads: that is ready.
         let ready = parts.iter().all(|part| part.state < PartState::Unhealthy || part.name == DISK);
         // Under the lock, so that the last report published is of the last word said.
-        self.report.send_replace(HealthReport { ready, parts: parts.clone() });
+        self.report.send_replace(HealthReport { ready, parts: parts.to_vec() });
     }
 
     /// The latest report, and each that follows.
@@ -69,7 +87,12 @@ impl HealthBoard {
         self.groups.subscribe()
     }
 
-    pub(super) fn show_groups(&self, groups: Vec<GroupStatus>) {
+    /// A group starts, stops, or has another leader.
+    pub(super) fn groups_changed(&self) {
+        self.groups_changed.notify_one();
+    }
+
+    fn show_groups(&self, groups: Vec<GroupStatus>) {
         self.groups.send_if_modified(|shown| {
             let is_new = *shown != groups;
             *shown = groups;
@@ -107,8 +130,13 @@ async fn sample_disk(board: &HealthBoard, space: SpaceGuard) {
 
 async fn sample_groups(board: &HealthBoard, groups: Groups) {
     loop {
-        board.show_groups(groups.statuses());
-        sleep(GROUPS_EVERY).await;
+        let statuses = groups.statuses();
+        // The more there are, the less often: a look costs about a microsecond a group.
+        let pause = GROUPS_GAP * statuses.len() as u32;
+        board.show_groups(statuses);
+        // Of many that change at once, all are shown in one look.
+        sleep(GROUPS_GAP_MIN + pause).await;
+        let _ = timeout(GROUPS_EVERY, board.groups_changed.notified()).await;
     }
 }
 

@@ -5,7 +5,8 @@
 //! ├─ store            the shared log; its failure is the node's
 //! ├─ groups           one child for each replica on this node
 //! │  ├─ group 0       the meta group
-//! │  └─ group 1 …
+//! │  └─ group 1 …     the shards that the roster gives it
+//! ├─ holdings         which those are; erases those that are others' now
 //! ├─ roster           follows the meta group: who the members are
 //! ├─ discovery        where they are: all who say so feed one address book
 //! ├─ placement        changes the membership of the groups led here
@@ -29,6 +30,7 @@ mod service;
 mod store;
 mod supervisor;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
@@ -37,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use discovery::Sources;
 pub use gossip::{Rumours, Speaker, Told};
-pub use groups::{Groups, OpenReplica};
+pub use groups::{Groups, Holdings};
 pub use health::HealthBoard;
 pub use roster::{Members, read_roster};
 pub use service::RunService;
@@ -49,7 +51,7 @@ use crate::store::space::SpaceGuard;
 use crate::types::NodeId;
 use mailbox::Envelope;
 use placement::Placement;
-use supervisor::{Family, Supervisor};
+use supervisor::{Family, Supervisor, fixed};
 
 /// What the tree is grown from.
 pub struct TreeSpec {
@@ -59,8 +61,8 @@ pub struct TreeSpec {
     pub space: SpaceGuard,
     /// The slots of the groups to run.
     pub groups: Groups,
-    /// How to open one.
-    pub open: OpenReplica,
+    /// Where their replicas are kept.
+    pub holdings: Arc<dyn Holdings>,
     /// Which node this is.
     pub me: NodeId,
     /// Who the members are; kept up to date from here on.
@@ -85,7 +87,7 @@ impl Tree {
         spec: TreeSpec,
         doors: impl FnOnce(&HealthBoard) -> Vec<(String, RunService)>,
     ) -> Result<Tree> {
-        let TreeSpec { log, space, groups, open, me, members, peers, sources } = spec;
+        let TreeSpec { log, space, groups, holdings, me, members, peers, sources } = spec;
         let board = HealthBoard::default();
         let placement = Placement {
             me,
@@ -93,20 +95,21 @@ impl Tree {
             groups: groups.clone(),
             peers: peers.clone(),
         };
-        let mut children = vec![
-            store::store_part(log),
-            groups::groups_part(&groups, open, &board),
+        let mut children = vec![store::store_part(log)];
+        children.extend(groups::groups_parts(me, &members, &groups, holdings, &board));
+        children.extend([
             roster::roster_part(members.clone(), groups.clone(), peers.clone()),
             discovery::discovery_part(members, peers, sources),
             placement::placement_part(placement),
             health::health_part(board.clone(), space, groups),
-        ];
+        ]);
         let doors = doors(&board);
         children.extend(doors.into_iter().map(|(name, run)| service::service_part(name, run)));
         let lost = watch::Sender::new(None);
         let losing = lost.subscribe();
         let stopped = CancellationToken::new();
-        let family = Family { children, board: board.clone(), lost, stopped };
+        let children = fixed(children);
+        let family = Family { children, independent: false, board: board.clone(), lost, stopped };
         let (root, _handle) = Actor::spawn(None, Supervisor, family)
             .await
             .map_err(|error| Error::Fatal(format!("the node's actors did not start: {error}")))?;

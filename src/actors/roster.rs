@@ -4,7 +4,7 @@
 //! is committed and was applied here or heard from another member, so it may be late, and never
 //! ahead. Before there is anything, it knows whom the node was told of at its admission.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -34,10 +34,35 @@ pub struct Members {
     told_of: Arc<OnceLock<BTreeMap<NodeId, EndpointId>>>,
     /// The keys of all, made when they change: they are asked for with every operation.
     endpoints: watch::Sender<Arc<[EndpointId]>>,
+    /// The keys of those that hold each shard; as above.
+    holders: watch::Sender<Arc<Holders>>,
     /// Told when a key was turned away.
     turned_away: Arc<Notify>,
     /// Whether nodes that say the same mesh may introduce themselves.
     has_mesh: Arc<AtomicBool>,
+}
+
+/// Who holds which shard.
+#[derive(Debug, Default)]
+struct Holders {
+    of: BTreeMap<GroupId, Arc<[EndpointId]>>,
+    next_group: Option<GroupId>,
+}
+
+impl Holders {
+    fn of(roster: &Roster) -> Self {
+        let mut shared: BTreeMap<BTreeSet<NodeId>, Arc<[EndpointId]>> = BTreeMap::new();
+        let holders = roster.shards().map(|(group, ..)| {
+            let nodes = roster.holders(group);
+            let keys = |nodes: &BTreeSet<NodeId>| {
+                nodes.iter().filter_map(|node| Some(roster.member(*node)?.endpoint)).collect()
+            };
+            let keys = shared.get(&nodes).cloned().unwrap_or_else(|| keys(&nodes));
+            shared.insert(nodes, keys.clone());
+            (group, keys)
+        });
+        Holders { of: holders.collect(), next_group: roster.next_group() }
+    }
 }
 
 impl Default for Members {
@@ -46,6 +71,7 @@ impl Default for Members {
             roster: watch::Sender::default(),
             told_of: Arc::default(),
             endpoints: watch::Sender::new(Arc::default()),
+            holders: watch::Sender::default(),
             turned_away: Arc::default(),
             has_mesh: Arc::default(),
         }
@@ -74,6 +100,7 @@ impl Members {
                 if roster.cluster().is_some() {
                     let present = roster.present().map(|member| member.endpoint);
                     self.endpoints.send_replace(present.collect());
+                    self.holders.send_replace(Arc::new(Holders::of(roster)));
                 }
             }
             is_news
@@ -83,6 +110,22 @@ impl Members {
     /// The keys of all members, this node's included.
     pub fn endpoints(&self) -> Arc<[EndpointId]> {
         self.endpoints.borrow().clone()
+    }
+
+    /// The keys of those that hold a group, this node's included; all members of those that hold
+    /// what everybody holds, and nobody of a shard that has no place yet. `None` if the group is a
+    /// deleted shard's.
+    pub fn holders(&self, group: GroupId) -> Option<Arc<[EndpointId]>> {
+        if group == GroupId::META {
+            return Some(self.endpoints());
+        }
+        let holders = self.holders.borrow();
+        match holders.of.get(&group) {
+            Some(endpoints) => Some(endpoints.clone()),
+            None if holders.next_group.is_some_and(|next| group < next) => None,
+            // A shard from before there were keyspaces, or one that this node has not heard of.
+            None => Some(self.endpoints()),
+        }
     }
 
     /// The roster as it is known now; empty until the meta group has been read.

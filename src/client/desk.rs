@@ -14,7 +14,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::nodes::Members;
-use super::request::{Asked, Failure, Reply, Request, Response, WatchAsked, encode_response};
+use super::request::{
+    Asked, Failure, Located, Reply, Request, Response, WatchAsked, encode_response,
+};
 use super::shown;
 use crate::actors::Groups;
 use crate::error::{Error, Refusal};
@@ -24,7 +26,7 @@ use crate::limits::{
 use crate::net::{Refused, RefusedCode, read_message};
 use crate::raft::{Failed, GroupWatch, Replica, WatchRequest};
 use crate::seams::network::{StreamIn, StreamOut};
-use crate::types::{EndpointId, GroupId};
+use crate::types::{EndpointId, GroupId, KeyspaceName};
 
 /// The pause between looks at who leads.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -72,9 +74,47 @@ impl Desk {
         self.groups.are_stopped()
     }
 
+    /// Whether this node holds a group, or is about to.
+    pub(super) fn holds(&self, group: GroupId) -> bool {
+        self.groups.holds(group)
+    }
+
+    /// The replica of a group that this node holds.
+    async fn replica(&self, group: GroupId, start_by: Instant) -> Result<Replica, Failure> {
+        if !self.groups.holds(group) && !self.is_closed() {
+            return Err(Failure::NotHere { as_of: self.members.as_of() });
+        }
+        Ok(self.groups.replica(group, start_by).await?)
+    }
+
+    /// Where the shards of a keyspace are.
+    fn locate(&self, name: &KeyspaceName) -> Reply {
+        let (as_of, keyspace) = (self.members.as_of(), self.members.keyspace(name));
+        let mut nodes: Vec<EndpointId> = Vec::new();
+        let mut at = |node: &EndpointId| {
+            let known = nodes.iter().position(|known| known == node);
+            // There are fewer members than this counts.
+            known.unwrap_or_else(|| {
+                nodes.push(*node);
+                nodes.len() - 1
+            }) as u16
+        };
+        let groups = keyspace.iter().flat_map(|keyspace| keyspace.groups());
+        let holders = groups
+            .map(|group| {
+                let holders = self.members.holders(group);
+                holders.iter().flat_map(|holders| holders.iter()).map(&mut at).collect()
+            })
+            .collect();
+        Reply::Located(Located { as_of, keyspace, nodes, holders })
+    }
+
     /// Answers by a deadline, waiting until another for a replica that is starting.
     pub async fn answer(&self, request: Request, start_by: Instant, deadline: Instant) -> Response {
-        let replica = self.groups.replica(request.group(), start_by).await?;
+        if let Request::Locate { keyspace } = &request {
+            return Ok(self.locate(keyspace));
+        }
+        let replica = self.replica(request.group(), start_by).await?;
         let is_write = request.is_write();
         match timeout_at(deadline, serve(&replica, request)).await {
             Ok(Ok(reply)) => Ok(reply),
@@ -94,7 +134,7 @@ impl Desk {
         start_by: Instant,
         deadline: Instant,
     ) -> Result<GroupWatch, Failure> {
-        let replica = self.groups.replica(group, start_by).await?;
+        let replica = self.replica(group, start_by).await?;
         match timeout_at(deadline, replica.watch(request)).await {
             Ok(begun) => begun.map_err(|failed| self.failure(failed)),
             Err(_) => Err(late(&replica)),
@@ -180,6 +220,10 @@ fn serve(
             }
             Request::KeepAlive { lease, .. } => replica.keep_alive(lease).await.map(Reply::from),
             Request::LeaseTtl { lease, .. } => replica.lease_ttl(lease).await.map(Reply::from),
+            Request::Locate { .. } => {
+                let what = "a replica was asked where replicas are".to_owned();
+                Err(Failed::Final(Error::Fatal(what)))
+            }
         }
     }
 }

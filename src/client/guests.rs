@@ -36,7 +36,7 @@ use crate::roster::clients::Permit;
 use crate::roster::refused::Refused;
 use crate::seams::Tasks;
 use crate::seams::network::{CloseCode, Link, StreamIn, StreamOut};
-use crate::types::EndpointId;
+use crate::types::{EndpointId, GroupId, KeyspaceName};
 use crate::wire::{Malformed, StreamKind};
 
 /// Who decides about clients' tickets: the node, from the roster.
@@ -222,24 +222,32 @@ impl Guest {
         let client = self.link.peer();
         self.still_permitted()?;
         scope::check_session(&self.secret, &asked.request, client).map_err(denied)?;
-        scope::check(&self.permit, &mut asked.request).map_err(denied)?;
+        let keyspace = self.keyspace_of(asked.request.group());
+        scope::check(&self.permit, keyspace.as_ref(), &mut asked.request).map_err(denied)?;
+        let group = asked.request.group();
         let reply = self.desk.answer_asked(asked).await?;
         Ok(match reply {
             Reply::Answer { answer, .. } => {
                 let proof = match answer.body {
-                    AnswerBody::Session(id) => Some(scope::prove(&self.secret, id, client)),
+                    AnswerBody::Session(id) => Some(scope::prove(&self.secret, group, id, client)),
                     _ => None,
                 };
                 Reply::Answer { answer, proof }
             }
-            lease @ Reply::Lease { .. } => lease,
+            other @ (Reply::Lease { .. } | Reply::Located(_)) => other,
         })
+    }
+
+    /// The keyspace that a group is a shard of.
+    fn keyspace_of(&self, group: GroupId) -> Option<KeyspaceName> {
+        self.desk.members().keyspace_of(group)
     }
 
     async fn watch(&self, asked: WatchAsked, out: &mut StreamOut, input: &mut StreamIn) {
         let may_go_on = || {
             self.still_permitted()?;
-            scope::check_watch(&self.permit, asked.group, &asked.range)
+            let keyspace = self.keyspace_of(asked.group);
+            scope::check_watch(&self.permit, keyspace.as_ref(), &asked.range)
         };
         shown::serve(&self.desk, asked.clone(), &may_go_on, out, input).await;
     }

@@ -9,7 +9,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::machine::ops::{
     Action, AnswerBody, Claim, ClaimState, Holder, KeyRange, LeaseInfo, Query,
 };
-use crate::types::{Consistency, Key, LeaseId, Revision, Value};
+use crate::types::{Consistency, GroupId, Key, LeaseId, Revision, Value};
 
 /// A lease that was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,8 @@ pub struct Lease {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lock {
-    /// The key that stands for the claim; it exists for as long as the lock is held.
+    /// The key that stands for the claim, in the shard of the lock's name; it exists for as long as
+    /// the lock is held.
     pub key: Key,
     /// Greater than that of every earlier holder: give it to whatever the lock protects, and
     /// have that refuse smaller ones.
@@ -76,18 +77,21 @@ impl KvClient {
 
     /// Gives a lease its full time again.
     pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<LeaseTtl> {
-        self.lease(Request::KeepAlive { group: self.inner.group, lease: id }).await
+        self.lease(|group| Request::KeepAlive { group, lease: id }).await
     }
 
     /// How much of a lease's time is left.
     pub async fn lease_ttl(&self, id: LeaseId) -> Result<LeaseTtl> {
-        self.lease(Request::LeaseTtl { group: self.inner.group, lease: id }).await
+        self.lease(|group| Request::LeaseTtl { group, lease: id }).await
     }
 
-    async fn lease(&self, request: Request) -> Result<LeaseTtl> {
-        match self.send(&request, self.until(), &mut None).await? {
+    async fn lease(&self, request: impl FnOnce(GroupId) -> Request) -> Result<LeaseTtl> {
+        let deadline = self.until();
+        let shard = self.shard("a lease", deadline).await?;
+        let reply = shard.send(&request(shard.group()), deadline, &mut None).await;
+        match self.explained(reply)? {
             Reply::Lease { id, ttl_ms, left_ms } => Ok(LeaseTtl { id, ttl_ms, left_ms }),
-            Reply::Answer { answer, .. } => Err(unexpected(&answer.body)),
+            other => Err(other.unexpected()),
         }
     }
 
@@ -188,7 +192,9 @@ impl KvClient {
         V: TryInto<Value, Error: Into<Error>>,
     {
         let name = key_of(name)?;
-        let state = self.claim(name.clone(), lease, value_of(value)?).await?;
+        // The claims are where the name is, wherever their keys would be by themselves.
+        let here = KvClient { near: Some(name.clone()), ..self.clone() };
+        let state = here.claim(name.clone(), lease, value_of(value)?).await?;
         if let Some(lock) = held(&state) {
             return Ok(lock);
         }
@@ -198,12 +204,11 @@ impl KvClient {
         loop {
             // Begun before looking, so that whatever ends a claim after that is seen; and from
             // now, because history since the claim was made may be compacted.
-            let mut changes = self.watch_range(claims.clone()).await?;
-            let own = self.get(&key).await?.map(|record| record.create_revision);
-            if own != Some(token) {
+            let mut changes = here.watch_range(claims.clone()).await?;
+            if here.claimed_at(&key).await? != Some(token) {
                 return Err(ended());
             }
-            match self.holder_of(&name).await? {
+            match here.holder_of(&name).await? {
                 Some(holder) if holder.key == key => return Ok(Lock { key, token }),
                 Some(holder) => {
                     changes.until_deleted(|gone| *gone == holder.key || *gone == key).await?;
@@ -230,6 +235,18 @@ impl KvClient {
     {
         let (name, value) = (key_of(name)?, value_of(value)?);
         self.execute(Action::Proclaim { name, lease, value }).await.map(drop)
+    }
+
+    /// When a claim was made, if it is there.
+    async fn claimed_at(&self, key: &Key) -> Result<Option<Revision>> {
+        let deadline = self.until();
+        let shard = self.shard("a lock", deadline).await?;
+        let query = Query::Get(key.clone());
+        let answer = shard.query(query, Consistency::Linearizable, deadline).await;
+        match self.explained(answer)?.body {
+            AnswerBody::Record(record) => Ok(record.map(|record| record.create_revision)),
+            other => Err(unexpected(&other)),
+        }
     }
 
     async fn claim(&self, name: Key, lease: LeaseId, value: Value) -> Result<ClaimState> {

@@ -6,7 +6,7 @@
 //! telling where the members are for as long as the link lasts ([`Places`]).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
@@ -14,19 +14,23 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::group::GroupClient;
 use super::nodes::{Changes, Nodes, NotAnswered};
 use super::places::Places;
 use super::request::{
-    Asked, Hello, Place, Reply, Request, WatchAsked, Whereabouts, decode_response,
+    Asked, Hello, Located, Place, Reply, Request, WatchAsked, Whereabouts, decode_response,
 };
 use super::shown::RemoteWatch;
-use crate::error::Denied;
-use crate::limits::{CALL_BYTES_MAX, CONTROL_BYTES_MAX, GUEST_ADMIT_MAX, LINK_CLOSE_WAIT};
+use crate::error::{Denied, Error, Result};
+use crate::limits::{
+    CALL_BYTES_MAX, CLIENT_KEYSPACES_MAX, CONTROL_BYTES_MAX, GUEST_ADMIT_MAX, LINK_CLOSE_WAIT,
+};
 use crate::net::{open_stream, read_message, write_message};
 use crate::raft::WatchRequest;
-use crate::seams::Tasks;
+use crate::roster::records::Keyspace;
 use crate::seams::network::{CloseCode, Link, LinkLost, Network, Protocol, StreamIn, StreamOut};
-use crate::types::{Address, EndpointId, GroupId};
+use crate::seams::{Random, Tasks};
+use crate::types::{Address, EndpointId, GroupId, KeyspaceName, Revision};
 use crate::wire::StreamKind;
 
 /// A client's links.
@@ -37,9 +41,41 @@ pub(super) struct Links {
     ticket: String,
     places: Arc<Places>,
     slots: Mutex<BTreeMap<EndpointId, Slot>>,
+    /// Where the shards of keyspaces are that were asked for.
+    maps: Mutex<BTreeMap<KeyspaceName, Map>>,
+    itself: Weak<Links>,
+    random: Random,
     closed: watch::Sender<bool>,
     /// Each dial is one, so that it is made to its end whoever waits for it; and each link's news.
     tasks: Tasks,
+}
+
+/// Where the shards of a keyspace are, as a member told.
+#[derive(Debug)]
+struct Map {
+    as_of: Revision,
+    keyspace: Keyspace,
+    holders: Vec<Arc<[EndpointId]>>,
+}
+
+impl Map {
+    /// `None` if there is no such keyspace, or what was told makes no sense.
+    fn of(located: Located) -> Option<Self> {
+        let Located { as_of, keyspace, nodes, holders } = located;
+        let keyspace = keyspace?;
+        let node = |at: u16| nodes.get(usize::from(at)).copied();
+        let holders: Vec<Arc<[EndpointId]>> = holders
+            .into_iter()
+            .map(|holders| holders.into_iter().filter_map(node).collect())
+            .collect();
+        (holders.len() == keyspace.shards as usize).then_some(Map { as_of, keyspace, holders })
+    }
+
+    /// Who holds a group; `None` if it is none of these, or nobody is known to.
+    fn holders(&self, group: GroupId) -> Option<Arc<[EndpointId]>> {
+        let shard = self.keyspace.shard(group)?;
+        self.holders.get(shard as usize).filter(|holders| !holders.is_empty()).cloned()
+    }
 }
 
 /// The link to a node.
@@ -59,15 +95,19 @@ impl Links {
         network: Arc<dyn Network>,
         ticket: String,
         places: impl IntoIterator<Item = Place>,
-    ) -> Self {
-        Links {
+        random: Random,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|itself| Links {
             network,
             ticket,
             places: Arc::new(Places::new(places)),
             slots: Mutex::default(),
+            maps: Mutex::default(),
+            itself: itself.clone(),
+            random,
             closed: watch::Sender::new(false),
             tasks: Tasks::new(),
-        }
+        })
     }
 
     /// The link to a node, made if need be.
@@ -122,6 +162,31 @@ impl Links {
         let dialling = Slot::Dialling(addresses, dial);
         slots.insert(endpoint, dialling.clone());
         Ok(dialling)
+    }
+
+    fn maps(&self) -> MutexGuard<'_, BTreeMap<KeyspaceName, Map>> {
+        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in where the shards of a keyspace are.
+    fn take(&self, name: &KeyspaceName, located: Located) -> Option<Keyspace> {
+        let mut maps = self.maps();
+        let Some(map) = Map::of(located) else {
+            maps.remove(name);
+            return None;
+        };
+        if maps.len() >= CLIENT_KEYSPACES_MAX {
+            maps.clear();
+        }
+        let keyspace = map.keyspace;
+        maps.insert(name.clone(), map);
+        Some(keyspace)
+    }
+
+    /// This, as whoever asks over it holds it.
+    fn itself(&self) -> Result<Arc<Links>> {
+        let closed = || Error::Fatal("the client is closed".into());
+        self.itself.upgrade().ok_or_else(closed)
     }
 
     fn slots(&self) -> MutexGuard<'_, BTreeMap<EndpointId, Slot>> {
@@ -234,12 +299,37 @@ impl Nodes for Links {
         *self.closed.borrow()
     }
 
-    fn here(&self) -> Option<EndpointId> {
+    fn here(&self, _group: GroupId) -> Option<EndpointId> {
         None
     }
 
-    fn known(&self) -> Arc<[EndpointId]> {
-        self.places.endpoints()
+    /// Those that hold it, or all members as long as that is not known.
+    fn known(&self, group: GroupId) -> Option<Arc<[EndpointId]>> {
+        let holders = self.maps().values().find_map(|map| map.holders(group));
+        Some(holders.unwrap_or_else(|| self.places.endpoints()))
+    }
+
+    fn not_here(&self, group: GroupId, as_of: Revision) {
+        self.maps().retain(|_, map| map.as_of >= as_of || map.holders(group).is_none());
+    }
+
+    fn keyspace(&self, name: &KeyspaceName) -> Option<Keyspace> {
+        self.maps().get(name).map(|map| map.keyspace)
+    }
+
+    fn find_keyspace<'a>(
+        &'a self,
+        name: &'a KeyspaceName,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Option<Keyspace>>> {
+        Box::pin(async move {
+            let group = GroupClient::over(self.itself()?, GroupId::META, self.random.clone());
+            let request = Request::Locate { keyspace: name.clone() };
+            match group.send(&request, deadline, &mut None).await? {
+                Reply::Located(located) => Ok(self.take(name, located)),
+                other => Err(other.unexpected()),
+            }
+        })
     }
 
     fn learn(&self, place: &Place) {

@@ -4,16 +4,20 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::desk::Desk;
+use super::group::GroupClient;
 use super::nodes::{Changes, Nodes, NotAnswered};
 use super::request::{Asked, Failure, Place, Reply, Request, WatchAsked, decode_response};
 use super::shown::RemoteWatch;
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::machine::ops::Query;
 use crate::net::{CallFailed, Peers, Refused, RefusedCode};
 use crate::raft::WatchRequest;
-use crate::types::{EndpointId, GroupId};
+use crate::roster::records::Keyspace;
+use crate::seams::Random;
+use crate::types::{Consistency, EndpointId, GroupId, KeyspaceName, Revision};
 use crate::wire::StreamKind;
 
 /// The nodes of a cluster, asked from one of them.
@@ -23,18 +27,20 @@ pub struct Member {
     desk: Desk,
     /// None on a node that is alone for good.
     peers: Option<Peers>,
+    random: Random,
 }
 
 impl Member {
     /// Asks from the node with this key, the others through its peers.
-    pub fn new(id: EndpointId, desk: Desk, peers: Option<Peers>) -> Self {
-        Member { id, desk, peers }
+    pub fn new(id: EndpointId, desk: Desk, peers: Option<Peers>, random: Random) -> Self {
+        Member { id, desk, peers, random }
     }
 
     /// Until when to wait for a replica of this node that is starting: no time at all if another
     /// node may answer meanwhile.
-    fn start_by(&self, deadline: Instant) -> Instant {
-        let alone = self.known().iter().all(|member| *member == self.id);
+    fn start_by(&self, group: GroupId, deadline: Instant) -> Instant {
+        let known = self.known(group);
+        let alone = known.is_none_or(|known| known.iter().all(|member| *member == self.id));
         if alone { deadline } else { Instant::now() }
     }
 
@@ -103,12 +109,41 @@ impl Nodes for Member {
         self.desk.is_closed()
     }
 
-    fn here(&self) -> Option<EndpointId> {
-        Some(self.id)
+    fn here(&self, group: GroupId) -> Option<EndpointId> {
+        self.desk.holds(group).then_some(self.id)
     }
 
-    fn known(&self) -> Arc<[EndpointId]> {
-        self.desk.members().endpoints()
+    fn known(&self, group: GroupId) -> Option<Arc<[EndpointId]>> {
+        self.desk.members().holders(group)
+    }
+
+    /// The roster says who does.
+    fn not_here(&self, _group: GroupId, _as_of: Revision) {}
+
+    fn keyspace(&self, name: &KeyspaceName) -> Option<Keyspace> {
+        self.desk.members().keyspace(name)
+    }
+
+    /// This node may not have heard of it yet: it asks how far the meta group is, and waits until it
+    /// has heard that much.
+    fn find_keyspace<'a>(
+        &'a self,
+        name: &'a KeyspaceName,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Option<Keyspace>>> {
+        Box::pin(async move {
+            let (nodes, random) = (Arc::new(self.clone()), self.random.clone());
+            let meta = GroupClient::over(nodes, GroupId::META, random);
+            let known = meta.query(Query::Status, Consistency::Linearizable, deadline).await?;
+            let members = self.desk.members();
+            match timeout_at(deadline, members.reached(known.revision)).await {
+                Ok(()) => Ok(members.keyspace(name)),
+                Err(_) => {
+                    let reason = "this node lags behind it".into();
+                    Err(Error::Unavailable { group: GroupId::META, reason })
+                }
+            }
+        })
     }
 
     /// The roster says where members are.
@@ -124,7 +159,7 @@ impl Nodes for Member {
             if node != self.id {
                 return self.ask_peer(node, request, deadline).await;
             }
-            let start_by = self.start_by(deadline);
+            let start_by = self.start_by(request.group(), deadline);
             self.desk.answer(request, start_by, deadline).await.map_err(NotAnswered::Failed)
         })
     }
@@ -142,7 +177,7 @@ impl Nodes for Member {
                 let watch = self.watch_peer(node, asked, deadline).await?;
                 return Ok(Box::new(watch) as _);
             }
-            let start_by = self.start_by(deadline);
+            let start_by = self.start_by(group, deadline);
             let watch = self.desk.watch(group, request, start_by, deadline).await;
             watch.map(|watch| Box::new(watch) as _).map_err(NotAnswered::Failed)
         })

@@ -3,9 +3,11 @@
 //! Key → shard → group → leader, retries and sessions; local and remote alike. This file holds
 //! the two calls that everything else is made of, [`KvClient::execute`] and [`KvClient::query`];
 //! the chains of options are in `requests`, conditions and transactions in `txn`, leases and
-//! locks in `leases`, watches in `watch`.
+//! locks in `leases`, watches in `watch`. `keyspace` knows the shards and which of them is meant,
+//! `fan` does what goes over several of them.
 //!
-//! Below them, an operation is a [`Request`], the same whoever answers it.
+//! Below them is [`GroupClient`], which asks one group. An operation is a [`Request`], the same
+//! whoever answers it.
 //! `retry` repeats it inside one deadline, `route` says which node is next, and [`nodes::Nodes`]
 //! asks one node once: its own process's replicas or a member over the network ([`Member`]), or
 //! members over links that a ticket opens ([`Client`]; `places` knows where they are). The other
@@ -13,7 +15,10 @@
 //! on; what comes over a client's link is held against its ticket first (`guests`, `scope`).
 
 mod desk;
+mod fan;
+mod group;
 mod guests;
+mod keyspace;
 mod leases;
 mod links;
 mod member;
@@ -30,24 +35,25 @@ mod shown;
 mod txn;
 mod watch;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use crate::error::{Error, Refusal, Result};
-use crate::limits::{CLIENT_DEADLINE, CLIENT_WRITES_MAX};
-use crate::machine::ops::{Action, Answer, AnswerBody, Command, Query, Status};
+use crate::error::{Error, Result};
+use crate::limits::CLIENT_DEADLINE;
+use crate::machine::ops::{Action, Answer, AnswerBody, Query, Status};
 use crate::seams::Random;
-use crate::types::{Consistency, GroupId};
+use crate::types::{Consistency, EndpointId, GroupId, Key, KeyspaceName, Revision};
+use keyspace::{Keyspace, Shards};
 use nodes::Nodes;
-use request::{Reply, Request};
-use route::Route;
-use session::Session;
+#[cfg(doc)]
+use request::Request;
 
 pub use crate::raft::{LeaseTtl, WatchBatch, WatchEvent, WatchRequest};
 pub use desk::Desk;
+pub use fan::{Position, Scanned};
+pub use group::GroupClient;
 pub use guests::{Authorise, NotPermitted};
 pub use leases::{Lease, Lock};
 pub use member::Member;
@@ -56,38 +62,75 @@ pub use requests::{Delete, Deleted, Get, IntoKeyRange, Put, PutDone, Range, Rang
 pub use txn::{Compare, CompareOf, Op, OpAnswer, Txn, TxnDone};
 pub use watch::{Watch, WatchBuilder};
 
-/// A handle on the store; clones share one session and what is known of the nodes.
+/// A handle on the store: on one keyspace of it; clones share sessions and what is known of the
+/// nodes.
 #[derive(Clone, Debug)]
 pub struct KvClient {
-    inner: Arc<Inner>,
+    keyspace: Arc<Keyspace>,
     /// How long one operation may take, its retries included.
     within: Duration,
-}
-
-#[derive(Debug)]
-struct Inner {
-    nodes: Arc<dyn Nodes>,
-    /// The group of the one shard there is.
-    group: GroupId,
-    session: Session,
-    route: Mutex<Route>,
-    random: Random,
-    /// Fewer than the answers that a session may have outstanding.
-    writes: Arc<Semaphore>,
+    /// A key of the only shard that is meant.
+    near: Option<Key>,
 }
 
 impl KvClient {
-    /// A client of one group that asks these nodes, in a session of its own.
-    pub fn over(nodes: Arc<dyn Nodes>, group: GroupId, random: Random) -> Self {
-        let inner = Inner {
-            nodes,
-            group,
-            session: Session::default(),
-            route: Mutex::default(),
-            random,
-            writes: Arc::new(Semaphore::new(CLIENT_WRITES_MAX)),
-        };
-        KvClient { inner: Arc::new(inner), within: CLIENT_DEADLINE }
+    /// A client of a keyspace that asks these nodes, in sessions of its own.
+    pub fn over(nodes: Arc<dyn Nodes>, keyspace: KeyspaceName, random: Random) -> Self {
+        let keyspace = Keyspace::new(nodes, keyspace, random);
+        KvClient { keyspace, within: CLIENT_DEADLINE, near: None }
+    }
+
+    /// A client of another keyspace, which need not be there yet.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// service.cluster().create_keyspace("logs", 4, 3).await?;
+    /// let logs = service.client().keyspace("logs")?;
+    /// logs.put("2026-11-22/1", "started").await?;
+    /// assert_eq!(service.client().get("2026-11-22/1").await?, None);
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn keyspace(&self, name: &str) -> Result<Self> {
+        let keyspace = self.keyspace.another(name.parse()?);
+        Ok(KvClient { keyspace, within: self.within, near: None })
+    }
+
+    /// A client of the same keyspace for the one shard that has a key: what belongs to a shard as a
+    /// whole, as leases and revisions do, needs to know which. Keys with the same part in `{braces}`
+    /// are in one shard; where there is only one, any key will do, and none is needed.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .with_shards(8)
+    /// #     .start()
+    /// #     .await?;
+    /// # let kv = service.client();
+    /// use std::time::Duration;
+    ///
+    /// let jobs = kv.near("{jobs}")?;
+    /// let lease = jobs.lease_grant(Duration::from_secs(60)).await?;
+    /// kv.put("{jobs}/7", "mine").lease(lease.id).await?;
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn near<K: TryInto<Key, Error: Into<Error>>>(&self, key: K) -> Result<Self> {
+        Ok(KvClient { near: Some(txn::key_of(key)?), ..self.clone() })
+    }
+
+    /// Which keyspace.
+    pub fn name(&self) -> &KeyspaceName {
+        self.keyspace.name()
     }
 
     /// The same client with another deadline for each operation, retries included; without this
@@ -114,10 +157,6 @@ impl KvClient {
         self
     }
 
-    fn route(&self) -> MutexGuard<'_, Route> {
-        self.inner.route.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// When an operation that begins now must end.
     fn until(&self) -> Instant {
         Instant::now() + self.within
@@ -127,55 +166,55 @@ impl KvClient {
     /// durable. Only after [`Error::OutcomeUnknown`] may it have been done nevertheless; and
     /// [`Refusal::AnswerForgotten`] says that it was done and its answer is too large to be had
     /// again.
+    ///
+    /// A delete of a range that is in several shards is one of its own in each: what it answers has
+    /// no revision.
+    ///
+    /// [`Refusal::AnswerForgotten`]: crate::error::Refusal::AnswerForgotten
     pub async fn execute(&self, action: Action) -> Result<Answer> {
         action.validate()?;
         let deadline = self.until();
-        let _place = match timeout_at(deadline, self.inner.writes.acquire()).await {
-            Ok(Ok(place)) => place,
-            _ => return Err(busy()),
-        };
-        // Why an earlier try may have been done.
-        let mut uncertain: Option<String> = None;
-        loop {
-            let turn = self.inner.session.turn(self, deadline).await?;
-            let command = Command { session: Some(turn.place()), action: action.clone() };
-            let request =
-                Request::Propose { group: self.inner.group, command, proof: turn.proof() };
-            match self.send(&request, deadline, &mut uncertain).await {
-                Ok(reply) => return answer(reply),
-                Err(Error::Refused(Refusal::SessionExpired)) if uncertain.is_none() => {
-                    // Never done: the command gets a turn in a new session.
-                    self.inner.session.forget(turn.place().id);
-                }
-                Err(error) => {
-                    if error == Error::Refused(Refusal::SessionExpired) {
-                        self.inner.session.forget(turn.place().id);
-                    } else if matches!(error, Error::Refused(_)) {
-                        // Decided by the machine, for all tries at once.
-                        return Err(error);
-                    }
-                    return Err(self.what_is_known(error, uncertain));
-                }
-            }
+        let shards = self.shards(deadline).await?;
+        match shards.of_action(self, &action)? {
+            Some(shard) => self.explained(shard.execute(action, deadline).await),
+            None => self.explained(fan::delete(&shards, action, deadline).await),
         }
     }
 
-    /// The error of the last try, unless an earlier one may have been done.
-    fn what_is_known(&self, error: Error, uncertain: Option<String>) -> Error {
-        match uncertain {
-            Some(reason) => Error::OutcomeUnknown { group: self.inner.group, reason },
-            None => error,
-        }
-    }
-
-    /// Reads at a freshness.
+    /// Reads at a freshness. What is read of several shards has no revision.
     pub async fn query(&self, query: Query, consistency: Consistency) -> Result<Answer> {
         query.validate()?;
-        let request = Request::Query { group: self.inner.group, query, consistency };
-        answer(self.send(&request, self.until(), &mut None).await?)
+        let deadline = self.until();
+        let shards = self.shards(deadline).await?;
+        match shards.of_query(self, &query)? {
+            Some(shard) => self.explained(shard.query(query, consistency, deadline).await),
+            None => self.explained(fan::query(&shards, query, consistency, deadline).await),
+        }
     }
 
-    /// The shard's counters.
+    /// The keyspace's shards, as they are known now.
+    async fn shards(&self, deadline: Instant) -> Result<Arc<Shards>> {
+        self.keyspace.shards(deadline).await
+    }
+
+    /// The one shard that is meant; an error if there are several.
+    async fn shard(&self, what: &'static str, deadline: Instant) -> Result<GroupClient> {
+        let shards = self.shards(deadline).await?;
+        Ok(shards.only(self, what)?.clone())
+    }
+
+    /// A group that does not answer may be one of a keyspace that was deleted.
+    fn explained<T>(&self, outcome: Result<T>) -> Result<T> {
+        match outcome {
+            Err(Error::Unavailable { .. }) if self.keyspace.is_gone() => {
+                Err(Error::UnknownKeyspace { name: self.name().clone() })
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The counters of the keyspace: of its shard, or the sums of all its shards', which then have
+    /// no revisions.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
@@ -198,6 +237,34 @@ impl KvClient {
         }
     }
 
+    /// Where a key lives, as the leader of its shard says.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let service = aspen::KvServiceBuilder::new(1, "doc")
+    /// #     .with_storage(aspen::StorageBackend::Memory)
+    /// #     .with_reach(aspen::Reach::Loopback)
+    /// #     .start()
+    /// #     .await?;
+    /// # let kv = service.client();
+    /// let place = kv.explain("greeting").await?;
+    /// assert_eq!((place.shard, place.revision), (0, 0));
+    /// # service.shutdown().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn explain<K: TryInto<Key, Error: Into<Error>>>(&self, key: K) -> Result<Explained> {
+        let key = txn::key_of(key)?;
+        let deadline = self.until();
+        let shards = self.shards(deadline).await?;
+        let shard = shards.of_key(&key);
+        let group = shards.at(shard);
+        // Only the leader answers under its lease.
+        let status = group.query(Query::Status, Consistency::Lease, deadline).await;
+        let revision = self.explained(status)?.revision;
+        Ok(Explained { shard, group: group.group(), leader: group.leader(), revision })
+    }
+
     /// Drops history before a revision; reads at it and later ones go on. Answers the revision.
     ///
     /// ```
@@ -216,16 +283,23 @@ impl KvClient {
     /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub async fn compact(&self, revision: crate::types::Revision) -> Result<()> {
+    pub async fn compact(&self, revision: Revision) -> Result<()> {
         self.execute(Action::Compact { revision }).await.map(drop)
     }
 }
 
-fn answer(reply: Reply) -> Result<Answer> {
-    match reply {
-        Reply::Answer { answer, .. } => Ok(answer),
-        Reply::Lease { .. } => Err(Error::Fatal("an operation was answered with a lease".into())),
-    }
+/// Where a key lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Explained {
+    /// Which of the keyspace's shards it is in.
+    pub shard: u32,
+    /// The shard's group.
+    pub group: GroupId,
+    /// Who leads the group.
+    pub leader: Option<EndpointId>,
+    /// The shard's revision.
+    pub revision: Revision,
 }
 
 /// The client has as many writes under way as it may.

@@ -14,16 +14,28 @@ use tokio::time::Instant;
 use super::request::{Failure, Place, Reply, Request, Whereabouts};
 use crate::error::{Error, Result};
 use crate::raft::{GroupWatch, WatchBatch, WatchRequest};
-use crate::types::{EndpointId, GroupId, NodeId, Revision};
+use crate::roster::records::Keyspace;
+use crate::types::{EndpointId, GroupId, KeyspaceName, NodeId, Revision};
 
 /// Nodes that hold groups, and the ways to ask them.
 pub trait Nodes: Debug + Send + Sync + 'static {
     /// Whether asking is of no use any more: the node, or the client, has stopped.
     fn is_closed(&self) -> bool;
-    /// The node in this very process, if there is one: the cheapest to ask.
-    fn here(&self) -> Option<EndpointId>;
-    /// All that may be asked, this one included, in an order that stays.
-    fn known(&self) -> Arc<[EndpointId]>;
+    /// The node in this very process, if there is one that holds the group: the cheapest to ask.
+    fn here(&self, group: GroupId) -> Option<EndpointId>;
+    /// All that may be asked about a group, this one included, in an order that stays; `None` if
+    /// the group is no more.
+    fn known(&self, group: GroupId) -> Option<Arc<[EndpointId]>>;
+    /// A node that was asked about a group does not hold it, by the roster of this revision.
+    fn not_here(&self, group: GroupId, as_of: Revision);
+    /// A keyspace, if it is known here and now.
+    fn keyspace(&self, name: &KeyspaceName) -> Option<Keyspace>;
+    /// A keyspace that was not known, or that has changed; `None` if there is none.
+    fn find_keyspace<'a>(
+        &'a self,
+        name: &'a KeyspaceName,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Option<Keyspace>>>;
     /// A node that was named as a leader.
     fn learn(&self, place: &Place);
     /// Asks one node once, ending soon after the deadline. Dropped, it may have been done.
@@ -47,6 +59,16 @@ pub trait Nodes: Debug + Send + Sync + 'static {
 pub trait Members: Debug + Send + Sync + 'static {
     /// Their keys, in an order that stays; empty only before the node is in a cluster.
     fn endpoints(&self) -> Arc<[EndpointId]>;
+    /// Those that hold a group, in an order that stays; `None` if the group is no more.
+    fn holders(&self, group: GroupId) -> Option<Arc<[EndpointId]>>;
+    /// A keyspace.
+    fn keyspace(&self, name: &KeyspaceName) -> Option<Keyspace>;
+    /// The keyspace that a group is a shard of.
+    fn keyspace_of(&self, group: GroupId) -> Option<KeyspaceName>;
+    /// The revision of the roster that says all this.
+    fn as_of(&self) -> Revision;
+    /// Resolves when that is at least this one.
+    fn reached(&self, revision: Revision) -> BoxFuture<'static, ()>;
     /// Where one of them is.
     fn place(&self, node: NodeId) -> Option<Place>;
     /// Where they are, for clients that come from elsewhere: at most

@@ -17,7 +17,7 @@ use crate::limits::CLIENT_DEADLINE;
 use crate::net::{Endpoint, Internet, Listen, NodeKey, Reach};
 use crate::seams::Random;
 use crate::seams::network::{CloseCode, Gate, Network, Protocol};
-use crate::types::{Address, EndpointId, GroupId};
+use crate::types::{Address, EndpointId, GroupId, KeyspaceName};
 
 /// A cluster, used from outside with a client's ticket. It is a [`KvClient`] in all else: what the
 /// ticket does not allow is refused with [`Error::Denied`].
@@ -73,12 +73,12 @@ impl Client {
             endpoint: EndpointId(peer.endpoint),
             addresses: peer.addresses.clone(),
         });
-        let links = Arc::new(Links::new(network, ticket.to_string(), places));
+        let links = Links::new(network, ticket.to_string(), places, random.clone());
         if let Err(error) = reach_any(&links, ticket).await {
             links.close().await;
             return Err(error);
         }
-        let kv = KvClient::over(links.clone(), GroupId::FIRST_SHARD, random);
+        let kv = KvClient::over(links.clone(), KeyspaceName::default(), random);
         Ok(Client { kv, links })
     }
 
@@ -121,7 +121,7 @@ async fn reach_any(links: &Links, ticket: &ClientTicket) -> Result<()> {
         }
     }
     let reason = format!("no member of the ticket answers ({reason}); are they running?");
-    Err(Error::Unavailable { group: GroupId::FIRST_SHARD, reason })
+    Err(Error::Unavailable { group: GroupId::META, reason })
 }
 
 /// Whether all members are on this machine.

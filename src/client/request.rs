@@ -15,8 +15,9 @@ use crate::error::{Corrupt, Denied, Error, Invalid, Refusal};
 use crate::limits::{CLIENT_PLACE_ADDRESSES_MAX, CLIENT_REASON_BYTES_MAX};
 use crate::machine::ops::{Answer, Command, KeyRange, Query};
 use crate::raft::{LeaseTtl, WatchEvent, WatchRequest};
+use crate::roster::records::Keyspace;
 use crate::types::{
-    Address, Consistency, EndpointId, GroupId, Key, LeaseId, NodeId, Record, Revision,
+    Address, Consistency, EndpointId, GroupId, Key, KeyspaceName, LeaseId, NodeId, Record, Revision,
 };
 use crate::wire::envelope::{self, Unreadable};
 
@@ -61,6 +62,11 @@ pub enum Request {
         /// The lease.
         lease: LeaseId,
     },
+    /// Where the shards of a keyspace are; any member knows.
+    Locate {
+        /// The keyspace.
+        keyspace: KeyspaceName,
+    },
 }
 
 /// Which nodes can answer a request.
@@ -80,6 +86,7 @@ impl Request {
             | Request::Query { group, .. }
             | Request::KeepAlive { group, .. }
             | Request::LeaseTtl { group, .. } => *group,
+            Request::Locate { .. } => GroupId::META,
         }
     }
 
@@ -92,7 +99,8 @@ impl Request {
         match self {
             Request::Query {
                 consistency: Consistency::Linearizable | Consistency::Stale, ..
-            } => Aim::Replica,
+            }
+            | Request::Locate { .. } => Aim::Replica,
             Request::Query { consistency: Consistency::Lease, .. }
             | Request::Propose { .. }
             | Request::KeepAlive { .. }
@@ -129,6 +137,32 @@ pub enum Reply {
         /// What is left of it.
         left_ms: u64,
     },
+    /// To [`Request::Locate`].
+    Located(Located),
+}
+
+/// Where the shards of a keyspace are, as the node that answers knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Located {
+    /// The revision of the roster that says so.
+    pub as_of: Revision,
+    /// The keyspace; `None` if there is none of this name.
+    pub keyspace: Option<Keyspace>,
+    /// All that hold shards of it.
+    pub nodes: Vec<EndpointId>,
+    /// Of each shard, which of those hold it, by their places in the list.
+    pub holders: Vec<Vec<u16>>,
+}
+
+impl Reply {
+    /// It answers another question than was asked: a bug, told as such rather than by a panic.
+    pub(super) fn unexpected(&self) -> Error {
+        Error::Fatal(match self {
+            Reply::Answer { answer, .. } => return super::unexpected(&answer.body),
+            Reply::Lease { .. } => "an operation was answered with a lease".into(),
+            Reply::Located(_) => "an operation was answered with the places of shards".into(),
+        })
+    }
 }
 
 impl From<Answer> for Reply {
@@ -159,6 +193,11 @@ pub enum Failure {
     NotLeader {
         /// Who leads, if known.
         leader: Option<Place>,
+    },
+    /// Nothing was done: the node holds no replica of the group, by the roster of this revision.
+    NotHere {
+        /// The revision.
+        as_of: Revision,
     },
     /// The write may or may not have been done.
     Unknown {
@@ -192,6 +231,8 @@ enum Told {
     OutcomeUnknown { group: GroupId, reason: String },
     Corrupt(Corrupt),
     Fatal(String),
+    NotHere { as_of: Revision },
+    UnknownKeyspace(KeyspaceName),
 }
 
 /// Text from elsewhere is for people, and a line is enough.
@@ -207,6 +248,7 @@ impl From<Failure> for Told {
     fn from(failure: Failure) -> Self {
         let error = match failure {
             Failure::NotLeader { leader } => return Told::NotLeader(leader),
+            Failure::NotHere { as_of } => return Told::NotHere { as_of },
             Failure::Unknown { reason } => return Told::Unknown(clipped(reason)),
             Failure::Final(error) => error,
         };
@@ -226,6 +268,7 @@ impl From<Failure> for Told {
                 Told::Corrupt(Corrupt { group, index, what: clipped(what) })
             }
             Error::Fatal(reason) => Told::Fatal(clipped(reason)),
+            Error::UnknownKeyspace { name } => Told::UnknownKeyspace(name),
         }
     }
 }
@@ -238,6 +281,7 @@ impl From<Told> for Failure {
                     |place: &Place| Address::are_few(&place.addresses, CLIENT_PLACE_ADDRESSES_MAX);
                 return Failure::NotLeader { leader: leader.filter(within) };
             }
+            Told::NotHere { as_of } => return Failure::NotHere { as_of },
             Told::Unknown(reason) => return Failure::Unknown { reason: clipped(reason) },
             // Every request is checked before it is sent, so this is another version's opinion.
             Told::Invalid(text) => Error::Invalid(Invalid::Other(clipped(text))),
@@ -255,6 +299,7 @@ impl From<Told> for Failure {
             }
             Told::Corrupt(corrupt) => Error::Corrupt(corrupt),
             Told::Fatal(reason) => Error::Fatal(clipped(reason)),
+            Told::UnknownKeyspace(name) => Error::UnknownKeyspace { name },
         })
     }
 }

@@ -8,6 +8,7 @@ use std::ops::{self, Bound};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+use super::fan::{Position, Scanned};
 use super::txn::{CompareOf, key_of, value_of};
 use super::{Compare, KvClient, Op, OpAnswer, unexpected};
 use crate::error::{Error, Refusal, Result};
@@ -90,8 +91,7 @@ impl KvClient {
     /// assert_eq!((page.count, page.more), (2, true));
     ///
     /// // The next page, as of the same moment.
-    /// let last = &page.records[0].key;
-    /// let page = kv.range(..).prefix("app/").after(last).at(page.revision).await?;
+    /// let page = kv.range(..).prefix("app/").after_page(&page).await?;
     /// assert_eq!(page.records[0].key.as_bytes(), b"app/b");
     /// # service.shutdown().await?;
     /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
@@ -101,6 +101,7 @@ impl KvClient {
         Range {
             client: self.clone(),
             range: machine::Range::of(range.into_key_range()),
+            as_of: None,
             consistency: Consistency::default(),
         }
     }
@@ -127,7 +128,8 @@ impl KvClient {
         Delete { client: self.clone(), range, prev: false, conditions: Vec::new() }
     }
 
-    /// Deletes a range of keys at once, with one revision.
+    /// Deletes a range of keys: at once, with one revision, where it is in one shard, and else in one
+    /// shard after the other.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
@@ -150,7 +152,7 @@ impl KvClient {
         Delete { client: self.clone(), range, prev: false, conditions: Vec::new() }
     }
 
-    /// Deletes every key that begins with these bytes, with one revision.
+    /// Deletes every key that begins with these bytes; as [`KvClient::delete_range`] does.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
@@ -390,6 +392,7 @@ impl Get {
 pub struct Range {
     client: KvClient,
     range: machine::Range,
+    as_of: Option<Position>,
     consistency: Consistency,
 }
 
@@ -397,14 +400,16 @@ pub struct Range {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RangePage {
-    /// The shard's revision when the page was read.
+    /// The revision that the page is of; 0 if it is of several shards.
     pub revision: Revision,
     /// The records, in the order asked for.
     pub records: Vec<KeyRecord>,
     /// How many keys the range holds in all.
     pub count: u64,
-    /// There are more records than are here.
+    /// There are more records than are here: see [`Range::after_page`].
     pub more: bool,
+    /// What revision of each shard it is of.
+    pub position: Position,
 }
 
 impl Range {
@@ -414,7 +419,7 @@ impl Range {
         self
     }
 
-    /// Only keys after this one: how a page is continued, with [`Range::at`] its revision.
+    /// Only keys after this one.
     pub fn after(mut self, key: &Key) -> Self {
         self.range.range.start = Bound::Excluded(key.clone().into_bytes());
         self
@@ -468,17 +473,29 @@ impl Range {
         self
     }
 
-    async fn send(self) -> Result<RangePage> {
-        let answer = self.client.query(Query::Range(self.range), self.consistency).await?;
-        match answer.body {
-            AnswerBody::Range(page) => Ok(RangePage {
-                revision: answer.revision,
-                records: page.records,
-                count: page.count,
-                more: page.more,
-            }),
-            other => Err(unexpected(&other)),
+    /// Goes on after a page, as of the same moment.
+    pub fn after_page(mut self, page: &RangePage) -> Self {
+        if let Some(last) = page.records.last() {
+            let last = last.key.clone().into_bytes();
+            match self.range.order.descending {
+                false => self.range.range.start = Bound::Excluded(last),
+                true => self.range.range.end = Bound::Excluded(last),
+            }
         }
+        self.as_of = Some(page.position.clone());
+        self
+    }
+
+    async fn send(self) -> Result<RangePage> {
+        let scanned = self.client.scan(self.range, self.as_of.as_ref(), self.consistency).await?;
+        let Scanned { page, revision, position } = scanned;
+        Ok(RangePage {
+            revision: revision.unwrap_or(0),
+            records: page.records,
+            count: page.count,
+            more: page.more,
+            position,
+        })
     }
 }
 
@@ -496,7 +513,8 @@ pub struct Delete {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Deleted {
-    /// The shard's revision afterwards: the delete's own if there was something to delete.
+    /// The shard's revision afterwards: the delete's own if there was something to delete. 0 if it
+    /// was in several shards.
     pub revision: Revision,
     /// How many keys it removed.
     pub count: u64,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::KvClient;
+use super::group::GroupClient;
 use super::nodes::{Changes, NotAnswered};
 use super::request::{Aim, Failure, Reply, Request};
 use super::route::Round;
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::limits::{CLIENT_BACKOFF_MAX, CLIENT_BACKOFF_MIN, CLIENT_TRY_MAX, CLIENT_TRY_MIN};
 use crate::raft::WatchRequest;
 use crate::seams::Random;
-use crate::types::{EndpointId, GroupId};
+use crate::types::EndpointId;
 
 /// Waits between rounds, longer each time.
 struct Backoff<'a> {
@@ -50,7 +50,7 @@ impl<'a> Backoff<'a> {
 
 /// One operation's tries.
 struct Tries<'a> {
-    client: &'a KvClient,
+    client: &'a GroupClient,
     aim: Aim,
     is_write: bool,
     deadline: Instant,
@@ -73,7 +73,7 @@ enum Verdict {
 }
 
 impl<'a> Tries<'a> {
-    fn new(client: &'a KvClient, aim: Aim, is_write: bool, deadline: Instant) -> Self {
+    fn new(client: &'a GroupClient, aim: Aim, is_write: bool, deadline: Instant) -> Self {
         Tries {
             client,
             aim,
@@ -97,14 +97,18 @@ impl<'a> Tries<'a> {
             if nodes.is_closed() {
                 return Err(self.nobody_answers());
             }
-            let here = nodes.here();
-            let known = || nodes.known();
-            let chosen = self.client.route().choose(self.aim, here, known, &self.round, now);
+            let group = self.client.inner.group;
+            let here = nodes.here(group);
+            let Some(known) = nodes.known(group) else {
+                let reason = "its keyspace was deleted".into();
+                return Err(self.error.take().unwrap_or(Error::Unavailable { group, reason }));
+            };
+            let chosen = self.client.route().choose(self.aim, here, &known, &self.round, now);
             if let Some(node) = chosen {
                 // A write in this process is waited for, because its replica is told when it leads
                 // no more; and so is the only node there is.
-                let patient = self.is_write && here == Some(node)
-                    || nodes.known().iter().all(|known| *known == node);
+                let patient =
+                    self.is_write && here == Some(node) || known.iter().all(|known| *known == node);
                 let until = if patient { self.deadline } else { now + self.patience };
                 return Ok((node, until.min(self.deadline)));
             }
@@ -156,7 +160,7 @@ impl<'a> Tries<'a> {
                     None => {
                         // Its own replica is told first who leads, unless it is cut off: once it
                         // has had its time, the others are asked too.
-                        let here = self.client.inner.nodes.here() == Some(node);
+                        let here = self.client.inner.nodes.here(group) == Some(node);
                         if here && !self.backoff.is_longest() {
                             self.round.end();
                         }
@@ -164,6 +168,11 @@ impl<'a> Tries<'a> {
                     }
                 };
                 Verdict::Again(unavailable(reason.into()), None)
+            }
+            Failure::NotHere { as_of } => {
+                drop(route);
+                self.client.inner.nodes.not_here(group, as_of);
+                Verdict::Again(unavailable("it is elsewhere by now".into()), None)
             }
             Failure::Unknown { reason } => {
                 Verdict::Again(unavailable(reason.clone()), Some(reason))
@@ -181,7 +190,7 @@ impl<'a> Tries<'a> {
     }
 }
 
-impl KvClient {
+impl GroupClient {
     /// Sends a request until it is answered, refused, or the time is up. `uncertain` says why an
     /// earlier try may have been done: then only an answer and [`Error::Refused`] are about all of
     /// them.
@@ -221,10 +230,10 @@ impl KvClient {
     /// Begins a watch at whichever node can.
     pub(super) async fn attach(
         &self,
-        group: GroupId,
         request: &WatchRequest,
+        deadline: Instant,
     ) -> Result<Box<dyn Changes>> {
-        let deadline = self.until();
+        let group = self.inner.group;
         let mut tries = Tries::new(self, Aim::Replica, false, deadline);
         loop {
             let (node, until) = tries.next().await?;

@@ -7,7 +7,6 @@
 //! waits and begins another.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -60,7 +59,7 @@ impl Route {
         &mut self,
         aim: Aim,
         here: Option<EndpointId>,
-        known: impl FnOnce() -> Arc<[EndpointId]>,
+        known: &[EndpointId],
         round: &Round,
         now: Instant,
     ) -> Option<EndpointId> {
@@ -73,9 +72,14 @@ impl Route {
         };
         let may_ask = |node: &EndpointId| !round.asked.contains(node) && self.may_ask(*node, now);
         let node = best.into_iter().flatten().find(may_ask);
-        let node = node.or_else(|| known().iter().copied().find(may_ask))?;
+        let node = node.or_else(|| known.iter().copied().find(may_ask))?;
         self.ask(node, now);
         Some(node)
+    }
+
+    /// Who leads, as far as is known.
+    pub(super) fn leader(&self) -> Option<EndpointId> {
+        self.leader
     }
 
     fn may_ask(&self, node: EndpointId, now: Instant) -> bool {
@@ -147,7 +151,7 @@ mod tests {
     fn order(route: &mut Route, aim: Aim, here: Option<EndpointId>) -> Vec<EndpointId> {
         let mut round = Round::default();
         let mut order = Vec::new();
-        while let Some(node) = route.choose(aim, here, || KNOWN.into(), &round, Instant::now()) {
+        while let Some(node) = route.choose(aim, here, &KNOWN, &round, Instant::now()) {
             round.asked(node);
             order.push(node);
         }

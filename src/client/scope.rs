@@ -25,14 +25,18 @@ use crate::machine::ops::{
     Action, Command, Compare, CompareKeys, Delete, KeyRange, Op, Put, PutLease, Query, Txn,
 };
 use crate::roster::clients::Permit;
-use crate::types::{EndpointId, GroupId, Key, LeaseId, SessionId};
-
-/// The keyspace that there is; its one shard is [`GroupId::FIRST_SHARD`].
-const KEYSPACE: &str = "default";
+use crate::types::{EndpointId, GroupId, Key, KeyspaceName, LeaseId, SessionId};
 
 /// Refuses what a ticket does not allow, and gives a new lease of a limited ticket its id.
-pub(super) fn check(permit: &Permit, request: &mut Request) -> Result<(), Denied> {
-    let scope = Scope::of(permit, request.group())?;
+pub(super) fn check(
+    permit: &Permit,
+    keyspace: Option<&KeyspaceName>,
+    request: &mut Request,
+) -> Result<(), Denied> {
+    if let Request::Locate { keyspace } = request {
+        return Scope { permit, keyspace }.locate();
+    }
+    let scope = Scope::of(permit, keyspace)?;
     match request {
         Request::Propose { command, .. } => scope.command(command),
         Request::Query { query, .. } => scope.query(query),
@@ -44,23 +48,37 @@ pub(super) fn check(permit: &Permit, request: &mut Request) -> Result<(), Denied
             scope.any_of([Verb::Read, Verb::Write])?;
             scope.lease(*lease)
         }
+        // Answered above.
+        Request::Locate { .. } => Ok(()),
     }
 }
 
 /// Refuses a watch of keys that the ticket does not show.
-pub(super) fn check_watch(permit: &Permit, group: GroupId, range: &KeyRange) -> Result<(), Denied> {
-    Scope::of(permit, group)?.may(Verb::Read, range)
+pub(super) fn check_watch(
+    permit: &Permit,
+    keyspace: Option<&KeyspaceName>,
+    range: &KeyRange,
+) -> Result<(), Denied> {
+    Scope::of(permit, keyspace)?.may(Verb::Read, range)
 }
 
-/// What a ticket allows in one group.
+/// What a ticket allows in one keyspace.
 struct Scope<'a> {
     permit: &'a Permit,
+    keyspace: &'a KeyspaceName,
 }
 
 impl<'a> Scope<'a> {
     /// The cluster's own records are in a group that no ticket opens.
-    fn of(permit: &'a Permit, group: GroupId) -> Result<Self, Denied> {
-        if group == GroupId::FIRST_SHARD { Ok(Scope { permit }) } else { Err(Denied::Internal) }
+    fn of(permit: &'a Permit, keyspace: Option<&'a KeyspaceName>) -> Result<Self, Denied> {
+        keyspace.map(|keyspace| Scope { permit, keyspace }).ok_or(Denied::Internal)
+    }
+
+    /// Where its shards are is for whoever may do anything with any of its keys.
+    fn locate(&self) -> Result<(), Denied> {
+        let verbs = [Verb::Read, Verb::Write, Verb::Admin];
+        let any = |verb| self.permit.allows_some(verb, self.keyspace.as_str());
+        if verbs.into_iter().any(any) { Ok(()) } else { Err(Denied::Outside) }
     }
 
     fn command(&self, command: &mut Command) -> Result<(), Denied> {
@@ -167,7 +185,7 @@ impl<'a> Scope<'a> {
     fn may(&self, verb: Verb, range: &KeyRange) -> Result<(), Denied> {
         self.verb(verb)?;
         let (start, end) = range.bounds();
-        if self.permit.allows_range(verb, KEYSPACE, start, end) {
+        if self.permit.allows_range(verb, self.keyspace.as_str(), start, end) {
             Ok(())
         } else {
             Err(Denied::Outside)
@@ -190,8 +208,9 @@ impl<'a> Scope<'a> {
     /// Whether the ticket is for all keys of the keyspace.
     fn is_whole(&self) -> bool {
         let verbs = [Verb::Read, Verb::Write, Verb::Admin];
+        let keyspace = self.keyspace.as_str();
         let whole =
-            |verb| self.permit.allows_range(verb, KEYSPACE, Bound::Unbounded, Bound::Unbounded);
+            |verb| self.permit.allows_range(verb, keyspace, Bound::Unbounded, Bound::Unbounded);
         verbs.into_iter().any(whole)
     }
 
@@ -229,9 +248,15 @@ fn claims(name: &Key) -> KeyRange {
     KeyRange::prefix([name.as_bytes(), b"/"].concat())
 }
 
-/// What shows that a session belongs to a client.
-pub(super) fn prove(secret: &[u8; 32], session: SessionId, client: EndpointId) -> Proof {
+/// What shows that a session of a group belongs to a client. Each group numbers its own.
+pub(super) fn prove(
+    secret: &[u8; 32],
+    group: GroupId,
+    session: SessionId,
+    client: EndpointId,
+) -> Proof {
     let mut hasher = blake3::Hasher::new_keyed(secret);
+    hasher.update(&group.0.to_be_bytes());
     hasher.update(&session.0.to_be_bytes());
     hasher.update(&client.0);
     let mut proof = Proof::default();
@@ -246,12 +271,12 @@ pub(super) fn check_session(
     request: &Request,
     client: EndpointId,
 ) -> Result<(), Denied> {
-    let Request::Propose { command, proof, .. } = request else { return Ok(()) };
+    let Request::Propose { group, command, proof } = request else { return Ok(()) };
     match (&command.session, proof, &command.action) {
         (None, _, Action::SessionOpen) => Ok(()),
         // Compared as hashes are, in constant time.
         (Some(place), Some(proof), _)
-            if blake3::hash(&prove(secret, place.id, client)) == blake3::hash(proof) =>
+            if blake3::hash(&prove(secret, *group, place.id, client)) == blake3::hash(proof) =>
         {
             Ok(())
         }

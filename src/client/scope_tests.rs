@@ -9,9 +9,24 @@ use crate::types::{Consistency, Value};
 
 const GROUP: GroupId = GroupId::FIRST_SHARD;
 
+/// The default keyspace has this group; the meta group is in none.
+fn keyspace_of(group: GroupId) -> Option<KeyspaceName> {
+    (group == GROUP).then(KeyspaceName::default)
+}
+
+fn check(permit: &Permit, request: &mut Request) -> Result<(), Denied> {
+    super::check(permit, keyspace_of(request.group()).as_ref(), request)
+}
+
+fn check_watch(permit: &Permit, group: GroupId, range: &KeyRange) -> Result<(), Denied> {
+    super::check_watch(permit, keyspace_of(group).as_ref(), range)
+}
+
 fn permit(prefixes: &[&str], verbs: &[Verb]) -> Permit {
-    let prefix =
-        |prefix: &&str| Prefix { keyspace: KEYSPACE.into(), prefix: prefix.as_bytes().into() };
+    let prefix = |prefix: &&str| Prefix {
+        keyspace: KeyspaceName::DEFAULT.into(),
+        prefix: prefix.as_bytes().into(),
+    };
     let scope = match prefixes {
         [] => Area::All,
         _ => Area::Prefixes(prefixes.iter().map(prefix).collect()),
@@ -209,12 +224,14 @@ fn a_session_is_used_by_the_key_that_opened_it() {
         *place = proof;
         check_session(&secret, &request, client)
     };
-    assert_eq!(with(Some(prove(&secret, SessionId(5), client))), Ok(()));
+    assert_eq!(with(Some(prove(&secret, GROUP, SessionId(5), client))), Ok(()));
     for wrong in [
         None,
-        Some(prove(&secret, SessionId(5), other)),
-        Some(prove(&secret, SessionId(6), client)),
-        Some(prove(&[8; 32], SessionId(5), client)),
+        Some(prove(&secret, GROUP, SessionId(5), other)),
+        Some(prove(&secret, GROUP, SessionId(6), client)),
+        Some(prove(&[8; 32], GROUP, SessionId(5), client)),
+        // Another group numbers its sessions alike.
+        Some(prove(&secret, GroupId(2), SessionId(5), client)),
     ] {
         assert_eq!(with(wrong), Err(Denied::ForeignSession));
     }

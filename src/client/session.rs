@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use super::group::GroupClient;
 use super::request::{Proof, Reply, Request};
-use super::{KvClient, busy, unexpected};
+use super::{busy, unexpected};
 use crate::error::{Error, Result};
 use crate::limits::SESSION_ANSWERS_MAX;
 use crate::machine::ops::{Action, AnswerBody, Command, SessionSeq};
@@ -76,7 +77,7 @@ fn lock(turns: &Mutex<Turns>) -> MutexGuard<'_, Turns> {
 
 impl Session {
     /// The next turn, in a session opened for it if there is none.
-    pub(super) async fn turn(&self, client: &KvClient, deadline: Instant) -> Result<Turn> {
+    pub(super) async fn turn(&self, client: &GroupClient, deadline: Instant) -> Result<Turn> {
         loop {
             // Listened to before looking, so that no turn ends unnoticed in between.
             let mut over = pin!(self.over.notified());
@@ -135,7 +136,7 @@ enum Next {
 
 /// Opens a session. Trying again may open two; the idle one is evicted in time. Nothing is
 /// uncertain about the write that waits for it: it was not sent yet.
-async fn open(client: &KvClient, deadline: Instant) -> Result<(SessionId, Option<Proof>)> {
+async fn open(client: &GroupClient, deadline: Instant) -> Result<(SessionId, Option<Proof>)> {
     let command = Command { session: None, action: Action::SessionOpen };
     let request = Request::Propose { group: client.inner.group, command, proof: None };
     match client.send(&request, deadline, &mut None).await? {
@@ -143,7 +144,7 @@ async fn open(client: &KvClient, deadline: Instant) -> Result<(SessionId, Option
             AnswerBody::Session(id) => Ok((id, proof)),
             other => Err(unexpected(&other)),
         },
-        Reply::Lease { .. } => Err(Error::Fatal("a session was answered with a lease".into())),
+        other => Err(other.unexpected()),
     }
 }
 

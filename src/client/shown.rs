@@ -173,7 +173,11 @@ impl Changes for RemoteWatch {
                     }
                     // Another node may go on.
                     Shown::Ended(Failure::Final(Error::Unavailable { .. } | Error::Corrupt(_)))
-                    | Shown::Ended(Failure::NotLeader { .. } | Failure::Unknown { .. }) => break,
+                    | Shown::Ended(
+                        Failure::NotLeader { .. }
+                        | Failure::NotHere { .. }
+                        | Failure::Unknown { .. },
+                    ) => break,
                     Shown::Ended(Failure::Final(error)) => return Err(error),
                 }
             }

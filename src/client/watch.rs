@@ -3,18 +3,21 @@
 use std::fmt;
 use std::future::IntoFuture;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use futures_util::{Stream, StreamExt, stream};
-use tokio::time::sleep;
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use tokio::time::{Instant, sleep};
 
+use super::fan::Position;
+use super::group::GroupClient;
 use super::nodes::Changes;
 use super::{IntoKeyRange, KvClient, WatchBatch, WatchRequest};
-use crate::error::{Error, Result};
-use crate::limits::CLIENT_BACKOFF_MIN;
+use crate::error::{Error, Invalid, Result};
+use crate::limits::{CLIENT_BACKOFF_MIN, CLIENT_SHARDS_AT_ONCE};
 use crate::machine::ops::KeyRange;
 use crate::types::{Key, Revision};
 
@@ -54,9 +57,48 @@ impl KvClient {
         WatchBuilder { client: self.clone(), request }
     }
 
-    /// Watches as a request says.
+    /// Watches as a request says. Where the range is in several shards no revision can be named: such
+    /// a watch goes on from a position.
     pub async fn watch_as(&self, request: WatchRequest) -> Result<Watch> {
-        Watch::begin(self.clone(), request).await
+        self.watch_on(request, None).await
+    }
+
+    /// Watches as a request says, from what was not shown yet at a position.
+    pub async fn watch_after(&self, request: WatchRequest, position: &Position) -> Result<Watch> {
+        self.watch_on(request, Some(position)).await
+    }
+
+    async fn watch_on(&self, request: WatchRequest, after: Option<&Position>) -> Result<Watch> {
+        let deadline = self.until();
+        let shards = self.shards(deadline).await?;
+        if let Some(Position(revisions)) = after
+            && revisions.len() != shards.count() as usize
+        {
+            let what = "the position is one of another keyspace".to_owned();
+            return Err(Invalid::Other(what).into());
+        }
+        let of = shards.of_range(self, &request.range)?;
+        if of.is_none() && request.from.is_some() {
+            shards.only(self, "a revision")?;
+        }
+        let of: Vec<(usize, GroupClient)> = match of {
+            Some(group) => vec![(shards.place_of(group), group.clone())],
+            None => shards.all().cloned().enumerate().collect(),
+        };
+        let begin = |(at, group): (usize, GroupClient)| {
+            let seen = after.map(|Position(revisions)| revisions[at]);
+            let from = seen.map(|seen| seen + 1).or(request.from);
+            let request = WatchRequest { from, ..request.clone() };
+            let within = self.within;
+            async move { Ok::<_, Error>((at, Standing::begin(group, request, within).await?)) }
+        };
+        let standing = stream::iter(of).map(begin).buffer_unordered(CLIENT_SHARDS_AT_ONCE);
+        let standing: Vec<(usize, Standing)> = self.explained(standing.try_collect().await)?;
+        let mut revisions = after.map_or(vec![0; shards.count() as usize], |at| at.0.clone());
+        for (at, standing) in &standing {
+            revisions[*at] = standing.attached.next_revision() - 1;
+        }
+        Ok(Watch::new(standing, Position(revisions)))
     }
 }
 
@@ -87,14 +129,19 @@ impl IntoFuture for WatchBuilder {
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(Watch::begin(self.client, self.request))
+        Box::pin(async move { self.client.watch_as(self.request).await })
     }
 }
 
-/// Changes as they come: a stream of batches, each of whole revisions. It goes on across restarts
-/// of the group, and at another node when the one that shows it is lost; it ends after an error, such as history that is gone.
+/// Changes as they come: a stream of batches, each of whole revisions of one shard. It goes on across
+/// restarts of the group, and at another node when the one that shows it is lost; it ends after an
+/// error, such as history that is gone.
 pub struct Watch {
-    batches: BoxStream<'static, Result<WatchBatch>>,
+    batches: BoxStream<'static, (usize, Result<WatchBatch>)>,
+    position: Position,
+    /// Which shard the last batch is of.
+    shard: usize,
+    has_ended: bool,
 }
 
 impl fmt::Debug for Watch {
@@ -107,27 +154,54 @@ impl Stream for Watch {
     type Item = Result<WatchBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.batches.poll_next_unpin(cx)
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        let next = ready!(self.batches.poll_next_unpin(cx));
+        Poll::Ready(next.map(|(at, batch)| {
+            match &batch {
+                Ok(batch) => {
+                    self.position.0[at] = batch.revision;
+                    self.shard = at;
+                }
+                Err(_) => self.has_ended = true,
+            }
+            batch
+        }))
     }
 }
 
 impl Watch {
-    async fn begin(client: KvClient, request: WatchRequest) -> Result<Self> {
-        let attached = client.attach(client.inner.group, &request).await?;
-        let place = Some(Standing { client, request, attached, is_new: true });
-        let batches = stream::unfold(place, |place| async move {
-            let mut place = place?;
-            match place.next().await {
-                Ok(batch) => Some((Ok(batch), Some(place))),
-                Err(error) => Some((Err(error), None)),
-            }
-        });
-        Ok(Watch { batches: batches.boxed() })
+    fn new(standing: Vec<(usize, Standing)>, position: Position) -> Self {
+        let one = |(at, standing): (usize, Standing)| {
+            let place = Some(standing);
+            let batches = stream::unfold(place, move |place| async move {
+                let mut place = place?;
+                match place.next().await {
+                    Ok(batch) => Some(((at, Ok(batch)), Some(place))),
+                    Err(error) => Some(((at, Err(error)), None)),
+                }
+            });
+            batches.boxed()
+        };
+        let batches = stream::select_all(standing.into_iter().map(one)).boxed();
+        Watch { batches, position, shard: 0, has_ended: false }
+    }
+
+    /// Up to where each shard was shown: a watch that goes on from here misses nothing and shows
+    /// nothing twice.
+    pub fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// Which shard the last batch is of.
+    pub fn shard(&self) -> usize {
+        self.shard
     }
 
     /// The next changes, waiting for them.
     pub async fn next(&mut self) -> Result<WatchBatch> {
-        match self.batches.next().await {
+        match StreamExt::next(self).await {
             Some(batch) => batch,
             None => Err(Error::Fatal("the watch has ended".into())),
         }
@@ -144,16 +218,23 @@ impl Watch {
     }
 }
 
-/// A watch's place, which outlives the replica that serves it.
+/// A watch's place in one group, which outlives the replica that serves it.
 struct Standing {
-    client: KvClient,
+    group: GroupClient,
     request: WatchRequest,
     attached: Box<dyn Changes>,
+    /// How long it looks for a node that shows it.
+    within: Duration,
     /// Nothing was shown since it was attached.
     is_new: bool,
 }
 
 impl Standing {
+    async fn begin(group: GroupClient, request: WatchRequest, within: Duration) -> Result<Self> {
+        let attached = group.attach(&request, Instant::now() + within).await?;
+        Ok(Standing { group, request, attached, within, is_new: true })
+    }
+
     async fn next(&mut self) -> Result<WatchBatch> {
         loop {
             if let Some(batch) = self.attached.next().await? {
@@ -166,7 +247,8 @@ impl Standing {
             }
             // That replica is lost: go on with another where this one ended.
             self.request.from = Some(self.attached.next_revision());
-            self.attached = self.client.attach(self.client.inner.group, &self.request).await?;
+            let deadline = Instant::now() + self.within;
+            self.attached = self.group.attach(&self.request, deadline).await?;
         }
     }
 }

@@ -16,8 +16,9 @@ use super::problem::Problem;
 use crate::actors::Told;
 use crate::net::KnownAddress;
 use crate::node::{GroupFacts, MemberFacts};
+use crate::roster::Roster;
 use crate::roster::announcement::Part;
-use crate::roster::records::State as Standing;
+use crate::roster::records::{Duty, Shard, State as Standing};
 use crate::seams::network::Path;
 use crate::types::{NodeId, Revision};
 
@@ -51,6 +52,13 @@ struct MemberForm {
     addresses: Vec<String>,
     version: String,
     connected: bool,
+    health: &'static str,
+    capacity: u32,
+    draining: bool,
+    maintenance: bool,
+    /// Of how many shards it is to hold replicas, and how many it is to lead.
+    replicas: usize,
+    leads: usize,
     heard_ms: Option<u64>,
     reached_at: Option<String>,
     path: Option<PathForm>,
@@ -137,7 +145,8 @@ fn millis(time: Duration) -> u64 {
 }
 
 impl MemberForm {
-    fn of(facts: MemberFacts) -> Self {
+    fn of(facts: MemberFacts, roster: &Roster) -> Self {
+        let health = facts.health(roster.lost_after()).as_str();
         let MemberFacts {
             member,
             is_connected,
@@ -148,8 +157,18 @@ impl MemberForm {
             known,
             told,
             offences,
+            ..
         } = facts;
+        let Duty { weight, draining, maintenance } = roster.duty(member.node);
+        let replicas = |(_, shard, _): &(_, &Shard, _)| shard.replicas.contains(&member.node);
+        let leads = |(_, shard, _): &(_, &Shard, _)| shard.leader == Some(member.node);
         MemberForm {
+            health,
+            capacity: weight,
+            draining,
+            maintenance,
+            replicas: roster.shards().filter(replicas).count(),
+            leads: roster.shards().filter(leads).count(),
             node: member.node,
             name: member.name,
             endpoint_id: member.endpoint.to_string(),
@@ -177,6 +196,7 @@ impl MemberForm {
 struct GroupForm {
     id: u64,
     role: &'static str,
+    asleep: bool,
     term: u64,
     leader: Option<NodeId>,
     last_log_index: u64,
@@ -195,10 +215,11 @@ struct ReplicaForm {
 
 impl GroupForm {
     fn of(facts: GroupFacts) -> Self {
-        let GroupFacts { status, stored } = facts;
+        let GroupFacts { status, stored, is_asleep } = facts;
         GroupForm {
             id: status.group.0,
             role: status.role.as_str(),
+            asleep: is_asleep,
             term: status.term,
             leader: status.leader,
             last_log_index: status.last_log_index,
@@ -219,10 +240,11 @@ pub(super) async fn show(
 ) -> Result<Response<Body>, Problem> {
     Params::parse(request.uri().query(), &[])?;
     let (identity, cluster) = (&node.door.node, &node.door.cluster);
+    let roster = cluster.roster();
     let form = ClusterForm {
         id: identity.cluster_id.to_string(),
         name: &identity.cluster_name,
-        revision: cluster.roster().revision(),
+        revision: roster.revision(),
         now_s: cluster.now_s(),
         node: NodeForm {
             id: identity.node_id,
@@ -230,7 +252,11 @@ pub(super) async fn show(
             listen: identity.listen.iter().map(ToString::to_string).collect(),
             version: env!("CARGO_PKG_VERSION"),
         },
-        members: cluster.members().into_iter().map(MemberForm::of).collect(),
+        members: cluster
+            .members()
+            .into_iter()
+            .map(|facts| MemberForm::of(facts, &roster))
+            .collect(),
         groups: cluster.groups().into_iter().map(GroupForm::of).collect(),
     };
     Ok(json::answer(StatusCode::OK, &form))

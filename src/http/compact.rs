@@ -31,12 +31,11 @@ pub(super) async fn compact(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    Params::parse(request.uri().query(), &[])?;
+    let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
     let held = body::read(&app, request.into_body(), HTTP_JSON_BYTES_MAX, &problem::BODY_TOO_LARGE)
         .await?;
     let CompactForm { revision } = json::read(&held.bytes)?;
-    let Answer { revision: present, body } =
-        app.client.execute(Action::Compact { revision }).await?;
+    let Answer { revision: present, body } = client.execute(Action::Compact { revision }).await?;
     let AnswerBody::Compacted { revision: compacted, pending } = body else {
         return Err(Problem::contradiction("a compaction"));
     };

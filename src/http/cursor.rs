@@ -1,5 +1,5 @@
-//! Where a listing continues: an opaque text that holds the listing's revision, its order and
-//! the last key it answered.
+//! Where a listing continues: an opaque text that holds the listing's revision of each shard, its
+//! order and the last key it answered.
 //!
 //! A cursor is the client's to keep, so it is checked like any input: its version, its length to
 //! the byte, and that the listing it is given to is the one it came from.
@@ -11,21 +11,23 @@ use serde::{Deserialize, Serialize};
 use std::ops::Bound;
 
 use super::problem::{self, Problem};
-use crate::limits::KEY_BYTES_MAX;
+use crate::client::Position;
+use crate::limits::{KEY_BYTES_MAX, KEYSPACE_SHARDS_MAX};
 use crate::machine::ops::KeyRange;
 use crate::types::{Key, Revision};
 
 /// The first byte of a cursor; another one is of a version that this door does not know.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
-/// Longest cursor: the version, two varints and a key, in base64.
-const CURSOR_CHARS_MAX: usize = (KEY_BYTES_MAX + 32) * 4 / 3 + 4;
+/// Longest cursor: the version, a varint a shard, two more and a key, in base64.
+const CURSOR_CHARS_MAX: usize =
+    (KEY_BYTES_MAX + 32 + 10 * KEYSPACE_SHARDS_MAX as usize) * 4 / 3 + 4;
 
 /// A place in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Cursor {
-    /// The revision that all pages of the listing are of.
-    pub(super) revision: Revision,
+    /// The revision of each shard that all pages of the listing are of.
+    pub(super) position: Position,
     /// The listing goes from the greatest key to the least.
     pub(super) descending: bool,
     /// The last key that was answered.
@@ -36,7 +38,7 @@ impl Cursor {
     /// The cursor as a client keeps it.
     pub(super) fn to_text(&self) -> String {
         let bytes = postcard::to_extend(self, vec![VERSION])
-            .expect("a number, a bool and a key always encode");
+            .expect("numbers, a bool and a key always encode");
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
@@ -66,7 +68,7 @@ impl Cursor {
         if self.descending != descending {
             return Err(refuse("its order is another one"));
         }
-        if revision.is_some_and(|revision| revision != self.revision) {
+        if revision.is_some_and(|revision| !self.position.0.contains(&revision)) {
             return Err(refuse("its revision is another one"));
         }
         if !range.contains(self.last.as_bytes()) {
@@ -92,27 +94,31 @@ mod tests {
     use proptest::prelude::*;
 
     fn cursor(last: &[u8]) -> Cursor {
-        Cursor { revision: 300, descending: false, last: Key::try_from(last).unwrap() }
+        let position = Position(vec![300]);
+        Cursor { position, descending: false, last: Key::try_from(last).unwrap() }
     }
 
     #[test]
     fn the_form_is_fixed() {
-        // 01 version, ac 02 revision 300, 00 ascending, 02 "ab"
-        assert_eq!(cursor(b"ab").to_text(), "AawCAAJhYg");
-        assert_eq!(Cursor::from_text(b"AawCAAJhYg").unwrap(), cursor(b"ab"));
+        // 02 version, 01 one shard, ac 02 revision 300, 00 ascending, 02 "ab"
+        assert_eq!(cursor(b"ab").to_text(), "AgGsAgACYWI");
+        assert_eq!(Cursor::from_text(b"AgGsAgACYWI").unwrap(), cursor(b"ab"));
     }
 
     #[test]
     fn the_longest_key_fits() {
         let longest = cursor(&[0xff; KEY_BYTES_MAX]);
-        let longest = Cursor { revision: Revision::MAX, ..longest };
+        let longest = Cursor {
+            position: Position(vec![Revision::MAX; KEYSPACE_SHARDS_MAX as usize]),
+            ..longest
+        };
         assert_eq!(Cursor::from_text(longest.to_text().as_bytes()).unwrap(), longest);
     }
 
     #[test]
     fn an_altered_cursor_is_refused() {
         for bad in
-            ["", "A", "AawCAAJhYg==", "AawCAAJhYgA", "AawCAAJh", "AqwCAAJhYg", "AawCAAA", "%"]
+            ["", "A", "AgGsAgACYWI==", "AgGsAgACYWIA", "AgGsAgACYW", "AwGsAgACYWI", "AgGsAgAA", "%"]
         {
             let problem = Cursor::from_text(bad.as_bytes()).unwrap_err();
             assert_eq!(problem.name(), "bad-cursor", "{bad}");

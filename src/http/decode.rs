@@ -11,6 +11,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 
 use super::problem::{self, Problem};
+use crate::client::KvClient;
 use crate::types::Key;
 
 /// The key that a request path's remainder after `/v1/kv/` names: its bytes after percent
@@ -106,6 +107,24 @@ impl<'a> Params<'a> {
             given.push((name, value));
         }
         Ok(Params { given })
+    }
+
+    /// Decodes a query on a store, in which these names and those of its keyspace may occur, and
+    /// finds who is asked: the keyspace that is named, or the one shard of it that has a key.
+    pub(super) fn of_store(
+        query: Option<&'a str>,
+        allowed: &[&'static str],
+        client: &KvClient,
+    ) -> Result<(Self, KvClient), Problem> {
+        let params = Params::parse(query, &[allowed, &["keyspace", "near"]].concat())?;
+        let mut client = match params.parsed::<String>("keyspace")? {
+            Some(name) => client.keyspace(&name)?,
+            None => client.clone(),
+        };
+        if let Some(key) = params.bytes("near") {
+            client = client.near(Key::new(key)?)?;
+        }
+        Ok((params, client))
     }
 
     fn find(&self, name: &str) -> Option<&Option<Cow<'a, [u8]>>> {

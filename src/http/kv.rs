@@ -15,12 +15,15 @@ use super::decode::{Params, key_from_path};
 use super::etag::{self, Condition, Tags};
 use super::json::{self, RecordForm};
 use super::problem::{self, ASPEN_REVISION, Problem};
+use crate::client::KvClient;
 use crate::limits::VALUE_BYTES_MAX;
 use crate::machine::ops::{
     Action, Answer, AnswerBody, Compare, CompareKeys, CompareTarget, Delete, Is, KeyRange, Op, Put,
     PutLease, Query, Range, Select, Txn,
 };
-use crate::types::{Consistency, Key, LeaseId, Record, Revision, Value};
+use crate::types::{
+    Consistency, GroupId, Key, KeyspaceName, LeaseId, NodeId, Record, Revision, Value,
+};
 
 const ASPEN_CREATE_REVISION: HeaderName = HeaderName::from_static("aspen-create-revision");
 const ASPEN_MOD_REVISION: HeaderName = HeaderName::from_static("aspen-mod-revision");
@@ -41,7 +44,14 @@ pub(super) async fn get(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let key = key_of(&request)?;
-    let params = Params::parse(request.uri().query(), &["consistency", "revision"])?;
+    let (params, client) = Params::of_store(
+        request.uri().query(),
+        &["consistency", "revision", "explain"],
+        &app.client,
+    )?;
+    if params.flag("explain")? {
+        return explain(&app, &client, key).await;
+    }
     let consistency = params.parsed::<Consistency>("consistency")?.unwrap_or_default();
     let condition = Condition::of(request.headers())?;
     let query = match params.number("revision")? {
@@ -50,7 +60,7 @@ pub(super) async fn get(
             Query::Range(Range { revision: Some(revision), ..Range::of(KeyRange::one(&key)) })
         }
     };
-    let Answer { revision, body } = app.client.query(query, consistency).await?;
+    let Answer { revision, body } = client.query(query, consistency).await?;
     let record = match body {
         AnswerBody::Record(record) => record,
         AnswerBody::Range(page) => page.records.into_iter().next().map(|found| found.record),
@@ -66,6 +76,29 @@ pub(super) async fn get(
     let record = record.ok_or_else(|| Problem::key_not_found(revision))?;
     let same = matches!(&condition, Some(c @ Condition::NoneMatch(_)) if !c.holds(present));
     Ok(record_response(record, revision, same))
+}
+
+#[derive(Serialize)]
+struct ExplainForm<'a> {
+    keyspace: &'a KeyspaceName,
+    shard: u32,
+    group: GroupId,
+    leader: Option<NodeId>,
+    revision: Revision,
+}
+
+/// Where a key lives, in place of its value.
+async fn explain(app: &App, client: &KvClient, key: Key) -> Result<Response<Body>, Problem> {
+    let place = client.explain(key).await?;
+    let node = |endpoint| app.cluster.as_ref()?.roster().member_of(endpoint).map(|m| m.node);
+    let form = ExplainForm {
+        keyspace: client.name(),
+        shard: place.shard,
+        group: place.group,
+        leader: place.leader.and_then(node),
+        revision: place.revision,
+    };
+    Ok(json::answer_at(StatusCode::OK, place.revision, &form))
 }
 
 /// A record as an answer: its value the body, its counters headers; without the value if the
@@ -104,7 +137,8 @@ pub(super) async fn put(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let key = key_of(&request)?;
-    let params = Params::parse(request.uri().query(), &["lease", "prev"])?;
+    let (params, client) =
+        Params::of_store(request.uri().query(), &["lease", "prev"], &app.client)?;
     let lease = match params.parsed::<LeaseId>("lease")? {
         Some(lease) => PutLease::Attach(lease),
         None => PutLease::Detach,
@@ -118,7 +152,7 @@ pub(super) async fn put(
     let put = Put { key: key.clone(), value: Some(value), lease, prev };
     let absent = compare(&key, Is::Equal, CompareTarget::Version(0));
     let probe = Txn { when: vec![absent], ..Txn::default() };
-    let written = write(&app, &key, condition, vec![Op::Txn(probe), Op::Put(put)]).await?;
+    let written = write(&client, &key, condition, vec![Op::Txn(probe), Op::Put(put)]).await?;
     let [AnswerBody::Txn { succeeded: created, .. }, AnswerBody::Put { prev: before }] =
         &written.answers[..]
     else {
@@ -155,12 +189,12 @@ pub(super) async fn delete(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let key = key_of(&request)?;
-    let params = Params::parse(request.uri().query(), &["prev"])?;
+    let (params, client) = Params::of_store(request.uri().query(), &["prev"], &app.client)?;
     let prev = params.flag("prev")?;
     let condition = Condition::of(request.headers())?;
 
     let delete = Delete { range: KeyRange::one(&key), prev };
-    let written = write(&app, &key, condition, vec![Op::Delete(delete)]).await?;
+    let written = write(&client, &key, condition, vec![Op::Delete(delete)]).await?;
     let [AnswerBody::Deleted { count, prev: before }] = &written.answers[..] else {
         return Err(Problem::contradiction("a delete"));
     };
@@ -186,13 +220,13 @@ struct Written {
 
 /// Does the operations on the key if the condition holds, and otherwise says where the key is.
 async fn write(
-    app: &App,
+    client: &KvClient,
     key: &Key,
     condition: Option<Condition>,
     ops: Vec<Op>,
 ) -> Result<Written, Problem> {
     let (txn, expected) = guard(key, condition, ops);
-    let Answer { revision, body } = app.client.execute(Action::Txn(txn)).await?;
+    let Answer { revision, body } = client.execute(Action::Txn(txn)).await?;
     let AnswerBody::Txn { succeeded, answers } = body else {
         return Err(Problem::contradiction("a transaction"));
     };

@@ -34,12 +34,12 @@ pub(super) async fn grant(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    Params::parse(request.uri().query(), &[])?;
+    let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
     let held = body::read(&app, request.into_body(), HTTP_JSON_BYTES_MAX, &problem::BODY_TOO_LARGE)
         .await?;
     let GrantForm { ttl_ms, id } = json::read(&held.bytes)?;
     let grant = Action::LeaseGrant { id: id.map(|id| id.0), ttl_ms };
-    let Answer { revision, body } = app.client.execute(grant).await?;
+    let Answer { revision, body } = client.execute(grant).await?;
     let AnswerBody::Lease { id, ttl_ms } = body else {
         return Err(Problem::contradiction("a lease grant"));
     };
@@ -69,7 +69,8 @@ pub(super) async fn list(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let params = Params::parse(request.uri().query(), &["after", "limit", "consistency"])?;
+    let (params, client) =
+        Params::of_store(request.uri().query(), &["after", "limit", "consistency"], &app.client)?;
     let consistency = params.parsed::<Consistency>("consistency")?.unwrap_or_default();
     let after = params.parsed::<LeaseId>("after")?;
     let limit = match params.number("limit")? {
@@ -79,7 +80,7 @@ pub(super) async fn list(
     };
     // One more than is answered tells whether there are more.
     let query = Query::Leases { after, limit: limit + 1 };
-    let Answer { revision, body } = app.client.query(query, consistency).await?;
+    let Answer { revision, body } = client.query(query, consistency).await?;
     let AnswerBody::Leases(leases) = body else {
         return Err(Problem::contradiction("a listing of leases"));
     };
@@ -117,13 +118,14 @@ pub(super) async fn show(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let id: LeaseId = id.parse()?;
-    let with_keys = Params::parse(request.uri().query(), &["keys"])?.flag("keys")?;
-    let ttl = TtlForm::of(app.client.lease_ttl(id).await?);
+    let (params, client) = Params::of_store(request.uri().query(), &["keys"], &app.client)?;
+    let with_keys = params.flag("keys")?;
+    let ttl = TtlForm::of(client.lease_ttl(id).await?);
     if !with_keys {
         return Ok(json::answer(StatusCode::OK, &LeaseForm { ttl, keys: None }));
     }
     let query = Query::Lease { id, keys: true };
-    let Answer { revision, body } = app.client.query(query, Consistency::Linearizable).await?;
+    let Answer { revision, body } = client.query(query, Consistency::Linearizable).await?;
     let AnswerBody::LeaseInfo { keys, .. } = &body else {
         return Err(Problem::contradiction("a look at a lease"));
     };
@@ -142,8 +144,8 @@ pub(super) async fn revoke(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let id: LeaseId = id.parse()?;
-    Params::parse(request.uri().query(), &[])?;
-    let Answer { revision, .. } = app.client.execute(Action::LeaseRevoke { id }).await?;
+    let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
+    let Answer { revision, .. } = client.execute(Action::LeaseRevoke { id }).await?;
     Ok(json::answer_at(StatusCode::OK, revision, &RevokedForm { revision }))
 }
 
@@ -153,7 +155,7 @@ pub(super) async fn keep_alive(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let id: LeaseId = id.parse()?;
-    Params::parse(request.uri().query(), &[])?;
-    let ttl = app.client.lease_keep_alive(id).await?;
+    let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
+    let ttl = client.lease_keep_alive(id).await?;
     Ok(json::answer(StatusCode::OK, &TtlForm::of(ttl)))
 }

@@ -1,4 +1,6 @@
-//! Members leave and are removed, and groups get other leaders.
+//! Members leave, are removed, are drained and maintained, and groups get other leaders.
+
+use std::collections::BTreeSet;
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -47,6 +49,90 @@ pub(super) async fn leave(
         Err(_elapsed) => (StatusCode::ACCEPTED, "leaving"),
     };
     Ok(json::answer(status, &DepartureForm { node: cluster.me(), state }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DrainForm {
+    on: bool,
+}
+
+#[derive(Serialize)]
+struct DrainedForm {
+    node: NodeId,
+    draining: bool,
+    /// How many replicas it has still to give to others.
+    replicas: usize,
+}
+
+pub(super) async fn drain(
+    State(node): State<AtNode>,
+    Path(member): Path<String>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let member = NodeId(number(&member, "a node")?);
+    let too_large = &problem::BODY_TOO_LARGE;
+    let held = body::read(&node.app, request.into_body(), HTTP_JSON_BYTES_MAX, too_large).await?;
+    let DrainForm { on } = json::read(&held.bytes)?;
+    let cluster = &node.door.cluster;
+    cluster.drain(member, on).await?;
+    let roster = cluster.fresh().await?;
+    let replicas = roster.shards().filter(|(_, shard, _)| shard.is_held_by(member)).count();
+    Ok(json::answer(StatusCode::OK, &DrainedForm { node: member, draining: on, replicas }))
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct MaintenanceForm {
+    nodes: BTreeSet<NodeId>,
+    on: bool,
+}
+
+pub(super) async fn maintenance(
+    State(node): State<AtNode>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let too_large = &problem::BODY_TOO_LARGE;
+    let held = body::read(&node.app, request.into_body(), HTTP_JSON_BYTES_MAX, too_large).await?;
+    let form: MaintenanceForm = json::read(&held.bytes)?;
+    node.door.cluster.maintain(&form.nodes, form.on).await?;
+    Ok(json::answer(StatusCode::OK, &form))
+}
+
+#[derive(Serialize)]
+struct PlanForm {
+    moves: Vec<MoveForm>,
+}
+
+#[derive(Serialize)]
+struct MoveForm {
+    group: GroupId,
+    from: Vec<NodeId>,
+    to: Vec<NodeId>,
+    leader: Option<NodeId>,
+}
+
+/// Where shards would be put next; nothing is done.
+pub(super) async fn rebalance(
+    State(node): State<AtNode>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let cluster = &node.door.cluster;
+    let plan = cluster.plan().await?;
+    let roster = cluster.roster();
+    let moves = plan.into_iter().map(|(group, aim)| MoveForm {
+        group,
+        from: roster
+            .shard(group)
+            .map(|(shard, _)| shard.replicas.iter().copied().collect())
+            .unwrap_or_default(),
+        to: aim.replicas.into_iter().collect(),
+        leader: aim.leader,
+    });
+    Ok(json::answer(StatusCode::OK, &PlanForm { moves: moves.collect() }))
 }
 
 #[derive(Deserialize)]

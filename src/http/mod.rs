@@ -8,7 +8,8 @@
 //! - `decode`, `etag`, `json`, `cursor`: the forms that endpoints share, read and written.
 //! - `problem`: every error that a client can see, in one table.
 //! - `kv`, `range`, `txn`, `watch`, `leases`, `compact`: the endpoints of the store, which need a
-//!   client and no node ([`serve_client`]). `node`, `cluster`, `members`, `tickets`: those of a node.
+//!   client and no node ([`serve_client`]). `node`, `cluster`, `members`, `tickets`, `keyspaces`,
+//!   `settings`: those of a node.
 
 mod body;
 mod cluster;
@@ -18,6 +19,7 @@ mod decode;
 mod door;
 mod etag;
 mod json;
+mod keyspaces;
 mod kv;
 mod leases;
 mod members;
@@ -26,6 +28,7 @@ mod problem;
 mod range;
 mod refused;
 mod serve;
+mod settings;
 mod tickets;
 mod txn;
 mod watch;
@@ -40,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::KvClient;
 use crate::limits::HTTP_BODIES_BYTES_MAX;
-use crate::node::DoorContext;
+use crate::node::{Cluster, DoorContext};
 use crate::seams::Tasks;
 
 pub use decode::key_from_path;
@@ -52,6 +55,8 @@ pub use serve::serve_client;
 #[derive(Debug)]
 struct Shared {
     client: KvClient,
+    /// The cluster, at a node.
+    cluster: Option<Cluster>,
     /// One permit for each byte of request bodies that may be held at once.
     bodies: Arc<Semaphore>,
     /// Connections, and what is left to do for refused bodies.
@@ -63,9 +68,10 @@ struct Shared {
 type App = Arc<Shared>;
 
 impl Shared {
-    fn new(client: KvClient) -> App {
+    fn new(client: KvClient, cluster: Option<Cluster>) -> App {
         Arc::new(Shared {
             client,
+            cluster,
             bodies: Arc::new(Semaphore::new(HTTP_BODIES_BYTES_MAX)),
             tasks: Tasks::new(),
             closing: CancellationToken::new(),
@@ -92,6 +98,14 @@ fn node_router(app: App, door: DoorContext) -> Router {
         .merge(store_routes())
         .route("/v1/cluster", get(cluster::show))
         .route("/v1/members/{node}", delete(members::remove))
+        .route("/v1/keyspaces", post(keyspaces::create).get(keyspaces::list))
+        .route("/v1/keyspaces/{name}", get(keyspaces::show).delete(keyspaces::delete))
+        .route("/v1/shards", get(keyspaces::shards))
+        .route("/v1/settings", get(settings::list))
+        .route("/v1/settings/{name}", put(settings::set))
+        .route("/v1/maintenance", post(members::maintenance))
+        .route("/v1/members/{node}/drain", post(members::drain))
+        .route("/v1/rebalance", get(members::rebalance))
         .route("/v1/leave", post(members::leave))
         .route("/v1/groups/{group}/transfer", post(members::transfer))
         .route("/v1/tickets", post(tickets::create).get(tickets::list))
@@ -119,7 +133,7 @@ where
     App: FromRef<S>,
 {
     Router::new()
-        .route("/v1/kv", get(range::list))
+        .route("/v1/kv", get(range::list).delete(range::delete))
         .route("/v1/kv/", get(kv::empty_key).put(kv::empty_key).delete(kv::empty_key))
         .route("/v1/kv/{*key}", put(kv::put).get(kv::get).delete(kv::delete))
         .route("/v1/txn", post(txn::run))

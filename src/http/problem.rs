@@ -2,15 +2,18 @@
 //!
 //! A kind's name and status are part of the API: a program matches on `type`, which is
 //! [`TYPE_PREFIX`] and the name. The `detail` is for people, one sentence that says what to do,
-//! and names lengths and limits, never a stored key or value. The table in `docs/http.md` is
+//! and names lengths and limits, never a stored key or value. Keys that the request names and that
+//! do not go together are told again, as `keys`. The table in `docs/http.md` is
 //! compared with [`KINDS`] by a test.
 
 use axum::body::Body;
 use axum::http::header::{self, HeaderValue};
 use axum::http::{HeaderName, Response, StatusCode};
 use axum::response::IntoResponse;
+use bytes::Bytes;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use super::json::Blob;
 use crate::error::{Error, Invalid, Refusal};
 use crate::types::Revision;
 
@@ -48,19 +51,25 @@ kinds! {
     BAD_HEADER = 400 "bad-header" "A header is malformed";
     BAD_JSON = 400 "bad-json" "The body is not the JSON that is expected";
     BAD_QUERY = 400 "bad-query" "A query parameter is unknown or malformed";
+    CROSS_SHARD = 400 "cross-shard" "The keys are in different shards";
     FUTURE_REVISION = 400 "future-revision" "The revision has not been yet";
     INVALID = 400 "invalid" "The request can't be satisfied in any state";
     KEY_EMPTY = 400 "key-empty" "A key is empty";
     KEY_TOO_LONG = 400 "key-too-long" "A key is over its limit";
+    KEYSPACE_NAME = 400 "keyspace-name" "A keyspace's name is malformed";
+    KEYSPACE_OUT_OF_BOUNDS = 400 "keyspace-out-of-bounds" "A keyspace's shards or replicas are out of bounds";
     LEASE_TTL = 400 "lease-ttl" "A lease's time to live is out of bounds";
     MALFORMED = 400 "malformed" "The request is malformed";
+    NEEDS_SHARD = 400 "needs-shard" "It belongs to one shard, and the keyspace has several";
     NODE_OUT_OF_BOUNDS = 400 "node-out-of-bounds" "A number of a node is out of bounds";
     RANGE_BACKWARD = 400 "range-backward" "A range ends before it starts";
+    SETTING_VALUE = 400 "setting-value" "A setting can't be that";
     TICKET_LIFE = 400 "ticket-life" "A ticket's time is out of bounds";
     TICKET_USES = 400 "ticket-uses" "A ticket's uses are out of bounds";
     TXN_DUPLICATE_KEY = 400 "txn-duplicate-key" "A transaction writes a key twice";
     TXN_TOO_DEEP = 400 "txn-too-deep" "Transactions are nested too deep";
     TXN_TOO_MANY_OPS = 400 "txn-too-many-ops" "A transaction has too many operations";
+    WEIGHT_OUT_OF_BOUNDS = 400 "weight-out-of-bounds" "A node's capacity is out of bounds";
     DENIED = 403 "denied" "The ticket does not allow it; nothing was done";
     TICKET_EXPIRED = 403 "ticket-expired" "The ticket has expired";
     TICKET_ISSUER_GONE = 403 "ticket-issuer-gone" "The member that made the ticket is no longer one";
@@ -68,10 +77,13 @@ kinds! {
     TICKET_REVOKED = 403 "ticket-revoked" "The ticket was revoked";
     TICKET_TAMPERED = 403 "ticket-tampered" "The ticket's signature does not fit";
     TICKET_USED_UP = 403 "ticket-used-up" "The ticket was used as often as it may be";
+    GROUP_NOT_FOUND = 404 "group-not-found" "There is no such group";
     KEY_NOT_FOUND = 404 "key-not-found" "There is no such key";
+    KEYSPACE_NOT_FOUND = 404 "keyspace-not-found" "There is no such keyspace";
     LEASE_NOT_FOUND = 404 "lease-not-found" "There is no such lease";
     NODE_NOT_FOUND = 404 "node-not-found" "There is no such node";
     PATH_NOT_FOUND = 404 "path-not-found" "There is nothing at this path";
+    SETTING_NOT_FOUND = 404 "setting-not-found" "There is no such setting";
     TICKET_NOT_FOUND = 404 "ticket-not-found" "There is no such ticket";
     METHOD_NOT_ALLOWED = 405 "method-not-allowed" "The path does not take this method";
     BODY_TIMEOUT = 408 "body-timeout" "The body did not arrive in time";
@@ -79,18 +91,24 @@ kinds! {
     ALREADY_FOUNDED = 409 "already-founded" "The cluster exists already";
     CHANGE_REFUSED = 409 "change-refused" "A group's members or leader can't be changed so";
     CLUSTER_FULL = 409 "cluster-full" "The cluster has as many members as it may have";
+    KEYSPACE_EXISTS = 409 "keyspace-exists" "A keyspace with this name exists";
+    KEYSPACE_STAYS = 409 "keyspace-stays" "The keyspace can't be deleted";
     LAST_VOTER = 409 "last-voter" "Without this node nobody could vote";
     LEASE_EXISTS = 409 "lease-exists" "A lease with this id exists";
     LEASE_FULL = 409 "lease-full" "The lease holds as many keys as it may";
+    MAJORITY_AWAY = 409 "majority-away" "A group would have no majority left";
     NODE_LEAVING = 409 "node-leaving" "The node is leaving the cluster";
     NODE_NOT_LEAVING = 409 "node-not-leaving" "The node is not leaving";
     NODE_REMOVED = 409 "node-removed" "The node was removed from the cluster";
     NODE_TAKEN = 409 "node-taken" "The number is or was another node's";
     NOT_HOLDER = 409 "not-holder" "The lock or election is not held by this lease";
     NOT_MEMBER = 409 "not-member" "This node is not an active member";
+    SHARD_CHANGED = 409 "shard-changed" "The shard was changed in between";
     TICKET_EXISTS = 409 "ticket-exists" "A ticket with this id exists";
     TOO_MANY_CLIENTS = 409 "too-many-clients" "There are as many counted clients as there may be";
+    TOO_MANY_KEYSPACES = 409 "too-many-keyspaces" "There are as many keyspaces as there may be";
     TOO_MANY_LEASES = 409 "too-many-leases" "There are as many leases as there may be";
+    TOO_MANY_SHARDS = 409 "too-many-shards" "There are as many shards as there may be";
     TOO_MANY_TICKETS = 409 "too-many-tickets" "There are as many tickets as there may be";
     COMPACTED = 410 "compacted" "The history asked for was compacted";
     CONDITION_FAILED = 412 "condition-failed" "The condition does not hold";
@@ -151,12 +169,14 @@ pub struct Problem {
     /// Where in the body's JSON it is, as `then[0].put`.
     at: Option<String>,
     members: Vec<(Member, u64)>,
+    /// What of the request does not go together.
+    keys: Vec<Bytes>,
 }
 
 impl Problem {
     /// A problem of a kind, and the sentence that says what to do.
     pub(super) fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
-        Problem { kind, detail: detail.into(), at: None, members: Vec::new() }
+        Problem { kind, detail: detail.into(), at: None, members: Vec::new(), keys: Vec::new() }
     }
 
     fn with(mut self, member: Member, number: u64) -> Self {
@@ -243,6 +263,10 @@ impl Serialize for Problem {
         for (member, number) in &self.members {
             map.serialize_entry(member.name(), number)?;
         }
+        if !self.keys.is_empty() {
+            let keys: Vec<_> = self.keys.iter().map(|key| Blob(key)).collect();
+            map.serialize_entry("keys", &keys)?;
+        }
         map.end()
     }
 }
@@ -288,6 +312,7 @@ impl From<Error> for Problem {
                 Problem::new(&UNAVAILABLE, detail).with(Member::RetryAfterMs, RETRY_UNAVAILABLE_MS)
             }
             Error::OutcomeUnknown { .. } => Problem::new(&OUTCOME_UNKNOWN, detail),
+            Error::UnknownKeyspace { .. } => Problem::new(&KEYSPACE_NOT_FOUND, detail),
             Error::Corrupt(_) => Problem::new(&CORRUPT, detail),
             Error::Fatal(_) => Problem::new(&FATAL, detail),
         }
@@ -299,7 +324,12 @@ impl From<Invalid> for Problem {
         use crate::limits::*;
         let problem = |kind| Problem::new(kind, invalid.to_string());
         let over = |kind, limit: usize| problem(kind).with(Member::Limit, limit as u64);
-        match invalid {
+        match &invalid {
+            Invalid::KeyspaceName => problem(&KEYSPACE_NAME),
+            Invalid::NeedsShard { .. } => problem(&NEEDS_SHARD),
+            Invalid::CrossShard { keys, .. } => {
+                Problem { keys: keys.clone(), ..problem(&CROSS_SHARD) }
+            }
             Invalid::KeyEmpty => problem(&KEY_EMPTY),
             Invalid::KeyTooLong { .. } => over(&KEY_TOO_LONG, KEY_BYTES_MAX),
             Invalid::ValueTooLong { .. } => over(&VALUE_TOO_LONG, VALUE_BYTES_MAX),

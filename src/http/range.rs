@@ -1,6 +1,7 @@
-//! `GET /v1/kv`: many keys, as JSON, page by page.
+//! `/v1/kv`: many keys, listed as JSON page by page, or deleted.
 //!
-//! All pages of a listing are of one revision: the first page's, which its cursor carries on.
+//! All pages of a listing are of one revision of each shard: the first page's, which its cursor
+//! carries on.
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -14,7 +15,8 @@ use super::cursor::Cursor;
 use super::decode::Params;
 use super::json::{self, KeyRecordForm};
 use super::problem::{self, Problem};
-use crate::machine::ops::{Answer, AnswerBody, Order, OrderBy, Page, Query, Range, Select};
+use crate::client::Scanned;
+use crate::machine::ops::{Action, AnswerBody, Delete, Order, OrderBy, Page, Range, Select};
 use crate::types::{Consistency, Revision};
 
 const PARAMETERS: &[&str] = &[
@@ -34,7 +36,7 @@ pub(super) async fn list(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let params = Params::parse(request.uri().query(), PARAMETERS)?;
+    let (params, client) = Params::of_store(request.uri().query(), PARAMETERS, &app.client)?;
     let consistency = params.parsed::<Consistency>("consistency")?.unwrap_or_default();
     let bad = |detail| Problem::new(&problem::BAD_QUERY, detail);
     let select = selection(params.flag("keys_only")?, params.flag("count_only")?).map_err(bad)?;
@@ -42,42 +44,76 @@ pub(super) async fn list(
     check_limit(limit).map_err(bad)?;
     let descending = params.parsed::<Direction>("order")? == Some(Direction::Descending);
 
-    let mut revision = params.number("revision")?;
+    let revision = params.number("revision")?;
     let mut range =
         json::range_of(params.bytes("prefix"), params.bytes("start"), params.bytes("end"))
             .map_err(bad)?;
+    let mut as_of = None;
     if let Some(text) = params.bytes("cursor") {
         let cursor = Cursor::from_text(&text)?;
-        let listed = cursor.revision;
+        as_of = Some(cursor.position.clone());
         range = cursor.rest_of(range, descending, revision)?;
-        revision = Some(listed);
     }
 
     let order = Order { by: OrderBy::Key, descending };
-    let query = Query::Range(Range { revision, limit, order, select, ..Range::of(range) });
-    let Answer { revision: present, body } = app.client.query(query, consistency).await?;
-    let AnswerBody::Range(page) = body else {
-        return Err(Problem::contradiction("a range"));
-    };
-    let cursor = match page.records.last() {
-        Some(found) if page.more => Some(Cursor {
-            revision: revision.unwrap_or(present),
-            descending,
-            last: found.key.clone(),
-        }),
-        _ => None,
-    };
+    // A cursor says of which revisions it is.
+    let revision = revision.filter(|_| as_of.is_none());
+    let range = Range { revision, limit, order, select, ..Range::of(range) };
+    let scanned = client.scan(range, as_of.as_ref(), consistency).await?;
+    let Scanned { page, revision, position } = scanned;
+    let last = page.records.last().filter(|_| page.more);
+    let cursor = last.map(|found| Cursor { position, descending, last: found.key.clone() });
     let form = ListForm {
-        revision: revision.unwrap_or(present),
+        revision,
         cursor: cursor.map(|cursor| cursor.to_text()),
         page: PageForm::of(&page, select),
     };
-    Ok(json::answer_at(StatusCode::OK, present, &form))
+    Ok(match revision {
+        Some(revision) => json::answer_at(StatusCode::OK, revision, &form),
+        None => json::answer(StatusCode::OK, &form),
+    })
+}
+
+/// Deletes a range: at once where it is in one shard, else in one shard after the other.
+pub(super) async fn delete(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    let (params, client) =
+        Params::of_store(request.uri().query(), &["prefix", "start", "end"], &app.client)?;
+    let bad = |detail| Problem::new(&problem::BAD_QUERY, detail);
+    let bounds = ["prefix", "start", "end"].map(|name| params.bytes(name));
+    if bounds.iter().all(Option::is_none) {
+        return Err(bad("name a prefix or bounds; an empty prefix is every key"));
+    }
+    let [prefix, start, end] = bounds;
+    let range = json::range_of(prefix, start, end).map_err(bad)?;
+    let answer = client.execute(Action::Delete(Delete { range, prev: false })).await?;
+    let AnswerBody::Deleted { count, .. } = answer.body else {
+        return Err(Problem::contradiction("a delete"));
+    };
+    // Of several shards it has none.
+    let revision = Some(answer.revision).filter(|revision| *revision > 0 || count == 0);
+    Ok(match revision {
+        Some(revision) => {
+            let form = DeletedForm { revision: Some(revision), deleted: count };
+            json::answer_at(StatusCode::OK, revision, &form)
+        }
+        None => json::answer(StatusCode::OK, &DeletedForm { revision, deleted: count }),
+    })
+}
+
+#[derive(Serialize)]
+struct DeletedForm {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<Revision>,
+    deleted: u64,
 }
 
 #[derive(Serialize)]
 struct ListForm<'a> {
-    revision: Revision,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<Revision>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
     #[serde(flatten)]

@@ -60,6 +60,18 @@ impl From<Refused> for Problem {
             Refused::LifeOutOfBounds => &TICKET_LIFE,
             Refused::UsesOutOfBounds { .. } => &TICKET_USES,
             Refused::TooManyClients => &TOO_MANY_CLIENTS,
+            Refused::UnknownKeyspace { .. } => &KEYSPACE_NOT_FOUND,
+            Refused::KeyspaceExists { .. } => &KEYSPACE_EXISTS,
+            Refused::KeyspaceStays { .. } => &KEYSPACE_STAYS,
+            Refused::KeyspaceOutOfBounds => &KEYSPACE_OUT_OF_BOUNDS,
+            Refused::TooManyKeyspaces => &TOO_MANY_KEYSPACES,
+            Refused::TooManyShards { .. } => &TOO_MANY_SHARDS,
+            Refused::UnknownGroup { .. } => &GROUP_NOT_FOUND,
+            Refused::ShardChanged { .. } => &SHARD_CHANGED,
+            Refused::UnknownSetting { .. } => &SETTING_NOT_FOUND,
+            Refused::BadSetting { .. } => &SETTING_VALUE,
+            Refused::MajorityAway { .. } => &MAJORITY_AWAY,
+            Refused::WeightOutOfBounds => &WEIGHT_OUT_OF_BOUNDS,
         };
         Problem::new(kind, refused.to_string())
     }

@@ -38,7 +38,7 @@ pub(super) async fn serve(
     door: DoorContext,
     shutdown: impl Future<Output = ()>,
 ) {
-    let app = Shared::new(door.client.clone());
+    let app = Shared::new(door.client.clone(), Some(door.cluster.clone()));
     // Cancelled when this future is dropped: connections never outlive it.
     let cut = CancellationToken::new();
     let cut_on_drop = cut.clone().drop_guard();
@@ -84,7 +84,7 @@ pub async fn serve_client(
     client: KvClient,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) {
-    let app = Shared::new(client);
+    let app = Shared::new(client, None);
     connection(stream, app.clone(), store_router(app.clone())).await;
     app.tasks.ended().await;
 }

@@ -30,13 +30,13 @@ pub(super) async fn run(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    Params::parse(request.uri().query(), &[])?;
+    let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
     let held = body::read(&app, request.into_body(), HTTP_JSON_BYTES_MAX, &problem::BODY_TOO_LARGE)
         .await?;
     let form: TxnForm = json::read(&held.bytes)?;
     let shape = Shape::of(&form);
     let txn = form.into_txn()?;
-    let Answer { revision, body } = app.client.execute(Action::Txn(txn)).await?;
+    let Answer { revision, body } = client.execute(Action::Txn(txn)).await?;
     let AnswerBody::Txn { succeeded, answers } = &body else {
         return Err(Problem::contradiction("a transaction"));
     };

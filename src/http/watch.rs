@@ -1,8 +1,8 @@
 //! `GET /v1/watch`: changes as server-sent events, one event a revision.
 //!
-//! An event's id is its revision, so that `Last-Event-ID`, which browsers and libraries send by
-//! themselves when they connect again, goes on at the next revision: nothing is missed and
-//! nothing is seen twice. A client that reads slowly holds up its own watch and no other.
+//! An event's id is its revision, and with several shards what was shown of each, so that
+//! `Last-Event-ID`, which browsers and libraries send by themselves when they connect again, goes on
+//! there: nothing is missed and nothing is seen twice. A client that reads slowly holds up its own watch and no other.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -18,7 +18,7 @@ use super::App;
 use super::decode::Params;
 use super::json::{self, Blob, RecordForm};
 use super::problem::{self, Problem};
-use crate::client::{WatchBatch, WatchEvent, WatchRequest};
+use crate::client::{Position, Watch, WatchBatch, WatchEvent, WatchRequest};
 use crate::error::Error;
 use crate::limits::HTTP_HEARTBEAT;
 use crate::machine::ops::KeyRange;
@@ -30,7 +30,8 @@ const PARAMETERS: &[&str] = &["key", "prefix", "start", "end", "from", "prev"];
 const LAST_EVENT_ID: &str = "last-event-id";
 
 pub(super) async fn watch(State(app): State<App>, request: Request) -> Result<Response, Problem> {
-    let params = Params::parse(request.uri().query(), PARAMETERS)?;
+    let (params, client) = Params::of_store(request.uri().query(), PARAMETERS, &app.client)?;
+    let request_headers = request.headers();
     let bad = |detail| Problem::new(&problem::BAD_QUERY, detail);
     let ranged = ["prefix", "start", "end"].map(|name| params.bytes(name));
     let range = match (params.bytes("key"), ranged) {
@@ -38,13 +39,15 @@ pub(super) async fn watch(State(app): State<App>, request: Request) -> Result<Re
         (Some(key), [None, None, None]) => KeyRange::one(&Key::new(key)?),
         (Some(_), _) => return Err(bad("watch a key or a range, not both")),
     };
-    let from = match last_seen(request.headers())? {
-        Some(seen) => Some(seen.saturating_add(1)),
-        None => params.number("from")?,
+    let (from, prev) = (params.number("from")?, params.flag("prev")?);
+    let request = WatchRequest { range, from, prev };
+    let changes = match last_seen(request_headers)? {
+        Some(seen) => client.watch_after(WatchRequest { from: None, ..request }, &seen).await?,
+        None => client.watch_as(request).await?,
     };
-    let request = WatchRequest { range, from, prev: params.flag("prev")? };
-    let changes = app.client.watch_as(request).await?;
-    Ok(respond(events(changes).take_until(app.closing.clone().cancelled_owned())))
+    let begun = stream::iter([Ok(begun(changes.position()))]);
+    let events = begun.chain(events(batches(changes)));
+    Ok(respond(events.take_until(app.closing.clone().cancelled_owned())))
 }
 
 /// Sends events as they come, and a comment when none has come for long.
@@ -53,21 +56,42 @@ fn respond(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'stati
     Sse::new(events).keep_alive(heartbeat).into_response()
 }
 
-fn last_seen(headers: &HeaderMap) -> Result<Option<Revision>, Problem> {
+/// An event's id is what was seen then of each shard, in their order.
+fn last_seen(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
     let Some(value) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
-    let digits = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-    match digits.and_then(|text| text.parse().ok()) {
-        Some(revision) => Ok(Some(revision)),
+    let number = |text: &str| {
+        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<Revision>().ok())?
+    };
+    let seen = value.to_str().ok().and_then(|text| text.split('.').map(number).collect());
+    match seen {
+        Some(revisions) => Ok(Some(Position(revisions))),
         None => Err(Problem::new(
             &problem::BAD_HEADER,
-            "Last-Event-ID is the id of an event of a watch, which is a revision",
+            "Last-Event-ID is the id of an event of a watch: revisions, with dots between them",
         )),
     }
 }
 
+/// Changes of one shard, and where the watch was before them.
+struct Batch {
+    changes: WatchBatch,
+    shard: usize,
+    before: Position,
+}
+
+/// A watch's batches, each with where it was before.
+fn batches(watch: Watch) -> impl Stream<Item = Result<Batch, Error>> {
+    stream::unfold(watch, |mut watch| async move {
+        let before = watch.position().clone();
+        let changes = StreamExt::next(&mut watch).await?;
+        let shard = watch.shard();
+        Some((changes.map(|changes| Batch { changes, shard, before }), watch))
+    })
+}
+
 /// The watch's batches as events; the first error is the last event.
 fn events(
-    changes: impl Stream<Item = Result<WatchBatch, Error>>,
+    changes: impl Stream<Item = Result<Batch, Error>>,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     changes
         .scan(false, |ended, batch| {
@@ -83,19 +107,35 @@ fn events(
         .map(Ok)
 }
 
-fn batch_events(batch: &WatchBatch) -> Vec<Event> {
-    let of_revision = |changes: &[WatchEvent]| {
-        let revision = changes[0].revision;
-        let form = RevisionForm { revision, events: changes.iter().map(ChangeForm::of).collect() };
-        event("change", revision, &form)
+fn batch_events(batch: &Batch) -> Vec<Event> {
+    let Batch { changes, shard, before } = batch;
+    let mut at = before.clone();
+    let of_several = (at.0.len() > 1).then_some(*shard);
+    let of_revision = |events: &[WatchEvent]| {
+        let revision = events[0].revision;
+        if let Some(seen) = at.0.get_mut(*shard) {
+            *seen = revision;
+        }
+        let events = events.iter().map(ChangeForm::of).collect();
+        event("change", &at, &RevisionForm { shard: of_several, revision, events })
     };
-    batch.events.chunk_by(|a, b| a.revision == b.revision).map(of_revision).collect()
+    changes.events.chunk_by(|a, b| a.revision == b.revision).map(of_revision).collect()
 }
 
-fn event(name: &str, revision: Revision, form: &impl Serialize) -> Event {
+/// The first event says where the watch begins: who loses it before a change goes on from there.
+fn begun(at: &Position) -> Event {
+    Event::default().id(id(at)).event("progress").data("{}")
+}
+
+fn id(at: &Position) -> String {
+    let revisions: Vec<String> = at.0.iter().map(Revision::to_string).collect();
+    revisions.join(".")
+}
+
+fn event(name: &str, at: &Position, form: &impl Serialize) -> Event {
     let data = serde_json::to_string(form)
         .expect("a watch's forms are structs of strings and numbers, which are always JSON");
-    Event::default().id(revision.to_string()).event(name).data(data)
+    Event::default().id(id(at)).event(name).data(data)
 }
 
 fn last_event(error: Error) -> Event {
@@ -106,6 +146,9 @@ fn last_event(error: Error) -> Event {
 
 #[derive(Serialize)]
 struct RevisionForm<'a> {
+    /// Which of several shards it is of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<usize>,
     revision: Revision,
     events: Vec<ChangeForm<'a>>,
 }
@@ -146,6 +189,8 @@ mod tests {
 
     /// What a client reads, to the end of the stream.
     async fn read(batches: Vec<Result<WatchBatch, Error>>) -> String {
+        let batch = |changes| Batch { changes, shard: 0, before: Position(vec![0]) };
+        let batches: Vec<_> = batches.into_iter().map(|changes| changes.map(batch)).collect();
         let response = respond(events(stream::iter(batches)));
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
         String::from_utf8(body.to_vec()).unwrap()
@@ -174,6 +219,12 @@ mod tests {
         let read_on = read(vec![Err(gone), Ok(batch)]).await;
         assert!(read_on.starts_with("event: compacted\ndata: {\"type\":\"urn:aspen:problem:"));
         assert!(read_on.contains("\"compacted\":5") && !read_on.contains("change"));
+
+        let batch = WatchBatch { revision: 7, events: vec![change(7, "a", None)] };
+        let batch = Batch { changes: batch, shard: 1, before: Position(vec![3, 6, 9]) };
+        let response = respond(events(stream::iter(vec![Ok(batch)])));
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        assert!(body.starts_with(b"id: 3.7.9\nevent: change\ndata: {\"shard\":1,\"revision\":7,"));
 
         let down = Error::Unavailable { group: GroupId(1), reason: "it is stopped".into() };
         assert!(read(vec![Err(down)]).await.starts_with("event: error\ndata: {"));

@@ -23,10 +23,11 @@ use tokio::time::{sleep, timeout};
 
 use super::book::SharedBook;
 use super::gossip::Gossip;
-use super::internet::{Internet, Pins, Relays};
+use super::internet::{Internet, Relays, relay_mode};
 use super::key::NodeKey;
 use super::link::{PROTOCOLS, QuicLink, address, alpn, lost, shared, transport};
 use super::lookup::Lookup;
+use super::pins::Pins;
 use super::{door, quic};
 use crate::limits::{DIAL_MAX, LINKS_WAITING_MAX};
 use crate::seams::Tasks;
@@ -136,7 +137,7 @@ impl Endpoint {
         };
         let pins = Pins::default();
         let mut builder = iroh::Endpoint::builder(Minimal)
-            .relay_mode(beyond.map_or(RelayMode::Disabled, |internet| internet.relays.mode()))
+            .relay_mode(beyond.map_or(RelayMode::Disabled, |internet| relay_mode(&internet.relays)))
             .portmapper_config(mapping(beyond, listen))
             .ca_tls_config(pins.trust())
             .transport_config(quic::transport())
@@ -151,9 +152,9 @@ impl Endpoint {
                 .bind_addr_with_opts(*address, BindOpts::default().set_is_required(required))
                 .map_err(|error| format!("the address {address} can't be used: {error}"))?;
         }
-        if let Some(Internet { relays: Relays::These(relays), .. }) = beyond {
-            pins.note(relays);
-        }
+        let relays = beyond.and_then(|internet| internet.relays.own());
+        let relays = relays.map(Relays::addresses).unwrap_or_default();
+        pins.note(relays);
         let inner = bind(builder).await.map_err(|error| {
             let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
             format!("can't listen on {}: {error}", addresses.join(" and "))
@@ -162,9 +163,8 @@ impl Endpoint {
         let tasks = Tasks::new();
         let gossip = Gossip::start(inner.clone());
         tasks.spawn(door::serve(inner.clone(), tasks.clone(), admitted, gossip.clone()));
-        let relays = beyond.map(|internet| internet.relays.named()).unwrap_or_default();
-        let (told, places) = watch::channel(dialable(&inner.addr(), &relays));
-        tasks.spawn(follow_places(inner.clone(), relays, told));
+        let (told, places) = watch::channel(dialable(&inner.addr(), relays));
+        tasks.spawn(follow_places(inner.clone(), relays.to_vec(), told));
         let lookup = beyond.map(|internet| Lookup::new(&inner, internet));
         if let Some(lookup) = lookup.clone() {
             tasks.spawn(lookup.publish(places.clone()));

@@ -2,25 +2,15 @@
 //! its key.
 //!
 //! A relay passes on what is encrypted between the keys of two nodes, so that whoever runs one sees
-//! who talks to whom and how much, and nothing else. That is why a relay of one's own may show a
-//! certificate that nobody has signed: its URL then carries the certificate's hash, its *pin*, and
-//! who knows the URL knows the relay.
+//! who talks to whom and how much, and nothing else.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use data_encoding::BASE32_NOPAD;
-use iroh::tls::CaTlsConfig;
 use iroh::{RelayConfig, RelayMap, RelayMode};
 use iroh_relay::RelayQuicConfig;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
 
-use crate::limits::PINS_MAX;
+use super::pins::pin_of;
 use crate::types::Address;
 
 /// Beyond the LAN, by what. The default is what works for everybody: iroh's public relays and its
@@ -28,13 +18,13 @@ use crate::types::Address;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Internet {
     /// Where nodes meet that can't reach each other.
-    pub relays: Relays,
+    pub relays: Choice<Relays>,
     /// Never reached but by a relay: the node's addresses are told to nobody.
     pub relay_only: bool,
     /// Where the node is found by its key.
-    pub directory: Directory,
-    /// Whether the node is found, and finds others, in the mainline DHT, too.
-    pub dht: Dht,
+    pub directory: Choice<Directory>,
+    /// By which nodes the mainline DHT is entered, where it is found and finds others, too.
+    pub dht: Choice<Entrances>,
     /// Whether the router is asked to let others in.
     pub port_mapping: bool,
 }
@@ -42,10 +32,10 @@ pub struct Internet {
 impl Default for Internet {
     fn default() -> Self {
         Internet {
-            relays: Relays::default(),
+            relays: Choice::Public,
             relay_only: false,
-            directory: Directory::default(),
-            dht: Dht::default(),
+            directory: Choice::Public,
+            dht: Choice::Off,
             port_mapping: true,
         }
     }
@@ -58,162 +48,163 @@ impl Internet {
         let relays = addresses.into_iter().filter(|address| address.relay().is_some());
         let relays: Vec<Address> = relays.cloned().collect();
         (!relays.is_empty()).then(|| Internet {
-            relays: Relays::These(relays),
-            directory: Directory::Off,
+            relays: Choice::Own(Relays(relays)),
+            directory: Choice::Off,
             port_mapping: false,
             ..Internet::default()
         })
     }
 }
 
-/// Which relays.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Relays {
-    /// Those that the makers of iroh run for everybody.
-    #[default]
+/// What everybody uses, nothing, or one's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice<T> {
+    /// What is there for everybody: iroh's makers run relays and a directory, and the DHT is there by
+    /// itself.
     Public,
-    /// None.
+    /// Nothing.
     Off,
-    /// These; each an [`Address::Relay`].
-    These(Vec<Address>),
+    /// One's own.
+    Own(T),
 }
 
-/// Which directory of nodes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Directory {
-    /// The one that the makers of iroh run for everybody, asked by DNS.
-    #[default]
-    Public,
-    /// None.
-    Off,
-    /// The one at this URL, told and asked by HTTP as pkarr relays are.
-    At(String),
+impl<T> Choice<T> {
+    /// One's own, if that is the choice.
+    pub fn own(&self) -> Option<&T> {
+        match self {
+            Choice::Own(own) => Some(own),
+            Choice::Public | Choice::Off => None,
+        }
+    }
 }
 
-/// Whether the mainline DHT is used.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Dht {
-    /// It is not.
-    #[default]
-    Off,
-    /// It is, entered by the nodes that everybody enters it by.
-    Public,
-    /// It is, entered by these, each `host:port`.
-    By(Vec<String>),
+const PUBLIC: &str = "public";
+const OFF: &str = "off";
+
+impl<T: FromStr> FromStr for Choice<T> {
+    type Err = T::Err;
+
+    /// `public`, `off`, or what one's own is.
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        match text {
+            PUBLIC => Ok(Choice::Public),
+            OFF => Ok(Choice::Off),
+            own => own.parse().map(Choice::Own),
+        }
+    }
 }
+
+impl<T: fmt::Display> fmt::Display for Choice<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Choice::Public => f.write_str(PUBLIC),
+            Choice::Off => f.write_str(OFF),
+            Choice::Own(own) => own.fmt(f),
+        }
+    }
+}
+
+/// Relays, at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relays(Vec<Address>);
 
 impl FromStr for Relays {
     type Err = String;
 
-    /// `public`, `off`, or URLs with commas between them.
+    /// URLs with commas between them.
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            PUBLIC => Ok(Relays::Public),
-            OFF => Ok(Relays::Off),
-            urls => {
-                let relay = |url: &str| Address::relay_at(url.trim()).map_err(|e| e.to_string());
-                urls.split(',').map(relay).collect::<Result<_, _>>().map(Relays::These)
-            }
-        }
+        let relay = |url: &str| Address::relay_at(url.trim()).map_err(|error| error.to_string());
+        text.split(',').map(relay).collect::<Result<_, _>>().map(Relays)
     }
 }
 
 impl fmt::Display for Relays {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Relays::Public => f.write_str(PUBLIC),
-            Relays::Off => f.write_str(OFF),
-            Relays::These(relays) => {
-                let urls: Vec<String> = relays.iter().map(Address::to_string).collect();
-                f.write_str(&urls.join(","))
-            }
-        }
+        let urls: Vec<String> = self.0.iter().map(Address::to_string).collect();
+        f.write_str(&urls.join(","))
     }
 }
+
+impl Relays {
+    /// Where they are; each an [`Address::Relay`].
+    pub fn addresses(&self) -> &[Address] {
+        &self.0
+    }
+}
+
+/// A directory of nodes, told and asked by HTTP as pkarr relays are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory(iroh::RelayUrl);
 
 impl FromStr for Directory {
     type Err = String;
 
-    /// `public`, `off`, or a URL.
+    /// Its URL.
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            PUBLIC => Ok(Directory::Public),
-            OFF => Ok(Directory::Off),
-            url => match Address::relay_at(url) {
-                Ok(_) => Ok(Directory::At(url.to_owned())),
-                Err(error) => Err(error.to_string()),
-            },
+        // What a URL of a server is, is the same for both.
+        match Address::relay_at(text).map_err(|error| error.to_string())? {
+            Address::Relay(url) => Ok(Directory(url.as_iroh().clone())),
+            Address::Ip(_) => Err("a directory is at a URL".to_owned()),
         }
     }
 }
 
 impl fmt::Display for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Directory::Public => PUBLIC,
-            Directory::Off => OFF,
-            Directory::At(url) => url,
-        })
+        self.0.fmt(f)
     }
 }
 
-impl FromStr for Dht {
+impl Directory {
+    pub(super) fn url(&self) -> &iroh::RelayUrl {
+        &self.0
+    }
+}
+
+/// Nodes of a DHT by which it is entered, at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entrances(Vec<String>);
+
+impl FromStr for Entrances {
     type Err = String;
 
-    /// `public`, `off`, or nodes with commas between them.
+    /// Each `host:port`, with commas between them.
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            PUBLIC => Ok(Dht::Public),
-            OFF => Ok(Dht::Off),
-            nodes => {
-                let nodes: Vec<String> = nodes.split(',').map(|n| n.trim().to_owned()).collect();
-                let is_node = |node: &String| {
-                    let port = node.rsplit_once(':').map(|(host, port)| (host, port.parse()));
-                    matches!(port, Some((host, Ok(1..=u16::MAX))) if !host.is_empty())
-                };
-                match nodes.iter().all(is_node) {
-                    true => Ok(Dht::By(nodes)),
-                    false => Err("a node of the DHT is host:port".to_owned()),
-                }
-            }
+        let nodes: Vec<String> = text.split(',').map(|node| node.trim().to_owned()).collect();
+        let is_node = |node: &String| {
+            let parts = node.rsplit_once(':').map(|(host, port)| (host, port.parse()));
+            matches!(parts, Some((host, Ok(1..=u16::MAX))) if !host.is_empty())
+        };
+        match nodes.iter().all(is_node) {
+            true => Ok(Entrances(nodes)),
+            false => Err("a node of the DHT is host:port".to_owned()),
         }
     }
 }
 
-impl fmt::Display for Dht {
+impl fmt::Display for Entrances {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Dht::Public => f.write_str(PUBLIC),
-            Dht::Off => f.write_str(OFF),
-            Dht::By(nodes) => f.write_str(&nodes.join(",")),
-        }
+        f.write_str(&self.0.join(","))
     }
 }
 
-/// How the choices of everybody and of nobody are written.
-const PUBLIC: &str = "public";
-const OFF: &str = "off";
-
-impl Relays {
-    /// Those that the user has named.
-    pub(super) fn named(&self) -> Vec<Address> {
-        match self {
-            Relays::These(relays) => relays.clone(),
-            Relays::Public | Relays::Off => Vec::new(),
-        }
+impl Entrances {
+    pub(super) fn nodes(&self) -> &[String] {
+        &self.0
     }
+}
 
-    pub(super) fn mode(&self) -> RelayMode {
-        match self {
-            Relays::Public => RelayMode::Default,
-            Relays::Off => RelayMode::Disabled,
-            Relays::These(relays) => {
-                let urls = relays.iter().filter_map(|relay| match relay {
-                    Address::Relay(url) => Some(url.as_iroh().clone()),
-                    Address::Ip(_) => None,
-                });
-                RelayMode::Custom(urls.map(described).collect::<RelayMap>())
-            }
+/// The relays of a choice, as iroh takes them.
+pub(super) fn relay_mode(relays: &Choice<Relays>) -> RelayMode {
+    match relays {
+        Choice::Public => RelayMode::Default,
+        Choice::Off => RelayMode::Disabled,
+        Choice::Own(Relays(relays)) => {
+            let urls = relays.iter().filter_map(|relay| match relay {
+                Address::Relay(url) => Some(url.as_iroh().clone()),
+                Address::Ip(_) => None,
+            });
+            RelayMode::Custom(urls.map(described).collect::<RelayMap>())
         }
     }
 }
@@ -226,91 +217,4 @@ fn described(url: iroh::RelayUrl) -> RelayConfig {
         _ => Some(RelayQuicConfig::default()),
     };
     RelayConfig::new(url, quic)
-}
-
-type Pin = [u8; 32];
-
-/// The pin in a relay's URL.
-fn pin_of(url: &str) -> Option<Pin> {
-    let (_, pin) = url.rsplit_once('#')?;
-    let bytes = BASE32_NOPAD.decode(pin.to_ascii_uppercase().as_bytes()).ok()?;
-    bytes.try_into().ok()
-}
-
-/// The certificates that relays may show although nobody has signed them; clones are the same.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Pins(Arc<Mutex<BTreeSet<Pin>>>);
-
-impl Pins {
-    /// Takes the pins of relays over, as many as are kept.
-    pub(super) fn note<'a>(&self, addresses: impl IntoIterator<Item = &'a Address>) {
-        let pins = addresses.into_iter().filter_map(|address| pin_of(address.relay()?));
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for pin in pins {
-            if known.len() < PINS_MAX {
-                known.insert(pin);
-            }
-        }
-    }
-
-    fn has(&self, certificate: &CertificateDer<'_>) -> bool {
-        let pin = blake3::hash(certificate);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(pin.as_bytes())
-    }
-
-    /// Trusts what everybody trusts, and pinned certificates.
-    pub(super) fn trust(&self) -> CaTlsConfig {
-        let pins = self.clone();
-        CaTlsConfig::custom_server_cert_verifier(Arc::new(move |provider| {
-            let roots = CaTlsConfig::embedded().server_cert_verifier(provider.clone())?;
-            Ok(Arc::new(Pinned { pins: pins.clone(), roots, provider }))
-        }))
-    }
-}
-
-#[derive(Debug)]
-struct Pinned {
-    pins: Pins,
-    roots: Arc<dyn ServerCertVerifier>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        between: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.pins.has(certificate) {
-            true => Ok(ServerCertVerified::assertion()),
-            false => self.roots.verify_server_cert(certificate, between, name, ocsp, now),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

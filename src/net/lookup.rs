@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::book::AddressSource;
-use super::internet::{Dht, Directory, Internet};
+use super::internet::{Choice, Directory, Entrances, Internet};
 use super::link::{address, transport};
 use crate::limits::{LOOKUP_MAX, PEER_ADDRESSES_MAX};
 use crate::types::{Address, EndpointId};
@@ -31,7 +31,7 @@ pub struct Lookup {
 struct Inner {
     /// What the node's place is signed with, where it is told.
     key: SecretKey,
-    dht: Dht,
+    dht: Choice<Entrances>,
     services: Mutex<Vec<Service>>,
 }
 
@@ -107,12 +107,12 @@ impl Lookup {
 }
 
 /// All addresses are told, not only those of relays: what is looked for is a way to the node.
-fn directory(endpoint: &iroh::Endpoint, directory: &Directory) -> Vec<Service> {
+fn directory(endpoint: &iroh::Endpoint, directory: &Choice<Directory>) -> Vec<Service> {
     let (key, tls) = (endpoint.secret_key().clone(), endpoint.tls_config().clone());
     let service = |lookup| Service { source: AddressSource::Dns, lookup };
     match directory {
-        Directory::Off => Vec::new(),
-        Directory::Public => {
+        Choice::Off => Vec::new(),
+        Choice::Public => {
             let publisher = PkarrPublisher::n0_dns().addr_filter(AddrFilter::unfiltered());
             let mut resolver = DnsAddressLookup::n0_dns();
             if let Ok(dns) = endpoint.dns_resolver() {
@@ -123,30 +123,25 @@ fn directory(endpoint: &iroh::Endpoint, directory: &Directory) -> Vec<Service> {
                 service(Arc::new(resolver.build())),
             ]
         }
-        Directory::At(url) => match url.parse::<iroh::RelayUrl>().as_deref() {
-            Ok(url) => {
-                let publisher = PkarrPublisher::builder(url.clone());
-                let publisher = publisher.addr_filter(AddrFilter::unfiltered());
-                vec![
-                    service(Arc::new(publisher.build(key, tls.clone())) as Arc<dyn AddressLookup>),
-                    service(Arc::new(PkarrResolver::builder(url.clone()).build(tls))),
-                ]
-            }
-            Err(error) => {
-                tracing::error!(%url, %error, "the directory's URL can't be used");
-                Vec::new()
-            }
-        },
+        Choice::Own(directory) => {
+            let url = &**directory.url();
+            let publisher = PkarrPublisher::builder(url.clone());
+            let publisher = publisher.addr_filter(AddrFilter::unfiltered());
+            vec![
+                service(Arc::new(publisher.build(key, tls.clone())) as Arc<dyn AddressLookup>),
+                service(Arc::new(PkarrResolver::builder(url.clone()).build(tls))),
+            ]
+        }
     }
 }
 
-fn dht(key: &SecretKey, dht: &Dht) -> Option<Service> {
+fn dht(key: &SecretKey, dht: &Choice<Entrances>) -> Option<Service> {
     let builder = match dht {
-        Dht::Off => return None,
-        Dht::Public => DhtAddressLookup::builder(),
-        Dht::By(nodes) => {
+        Choice::Off => return None,
+        Choice::Public => DhtAddressLookup::builder(),
+        Choice::Own(entrances) => {
             let mut entered = DhtBuilder::default();
-            entered.bootstrap(nodes);
+            entered.bootstrap(entrances.nodes());
             DhtAddressLookup::builder().dht_builder(entered)
         }
     };

@@ -20,13 +20,14 @@ mod lookup;
 mod message;
 mod neighbours;
 mod peers;
+mod pins;
 mod quic;
 
 pub use book::{AddressBook, AddressSource, KnownAddress, SharedBook};
 pub use door::Shut;
 pub use endpoint::{Endpoint, Listen, Reach, on_interfaces};
 pub use gossip::{Gossip, Topic, Whisper};
-pub use internet::{Dht, Directory, Internet, Relays};
+pub use internet::{Choice, Directory, Entrances, Internet, Relays};
 pub use key::{NodeKey, verify};
 pub use lookup::Lookup;
 pub use message::{

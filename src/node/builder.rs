@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::mesh::Mesh;
 use super::service::KvService;
 use super::{Door, DoorContext, start};
+use crate::limits::KEYSPACE_REPLICAS;
 use crate::net::{Internet, Reach};
 use crate::raft::RaftTimes;
 use crate::roster::refused::Refused;
@@ -131,6 +132,9 @@ pub struct KvServiceBuilder {
     pub(super) node_name: Option<String>,
     pub(super) listen: Option<SocketAddr>,
     pub(super) times: RaftTimes,
+    pub(super) shards: u32,
+    pub(super) replicas: u8,
+    pub(super) capacity: Option<u32>,
     pub(super) ticket: Option<JoinTicket>,
     pub(super) mesh: Option<Mesh>,
     pub(super) doors: Vec<Arc<dyn Door>>,
@@ -157,6 +161,9 @@ impl KvServiceBuilder {
             node_name: None,
             listen: None,
             times: RaftTimes::default(),
+            shards: 1,
+            replicas: KEYSPACE_REPLICAS,
+            capacity: None,
             ticket: None,
             mesh: None,
             doors: Vec::new(),
@@ -222,6 +229,28 @@ impl KvServiceBuilder {
     /// How fast to notice a lost leader.
     pub fn with_times(mut self, times: RaftTimes) -> Self {
         self.times = times;
+        self
+    }
+
+    /// How many shards the default keyspace of a new cluster has, for ever; one unless said
+    /// otherwise. One orders all its keys; with more they are spread over the nodes.
+    pub fn with_shards(mut self, shards: u32) -> Self {
+        self.shards = shards;
+        self
+    }
+
+    /// How many nodes hold each shard of the default keyspace of a new cluster, once there are so
+    /// many; three unless said otherwise.
+    pub fn with_replicas(mut self, replicas: u8) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// How much this node takes in proportion to others: of two of which one has twice the capacity
+    /// that one holds, and leads, twice as many shards. 100 for a node that never said otherwise;
+    /// 10,000 at most.
+    pub fn with_capacity(mut self, capacity: u32) -> Self {
+        self.capacity = Some(capacity);
         self
     }
 

@@ -4,6 +4,7 @@
 //! meta group on the condition that they have not changed; if they have, it is decided anew. So
 //! any member can act, and two that act at once do so one after the other.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,16 +15,17 @@ use aspen_tickets::{
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::balancing::Silences;
 use super::join::{Acquaintance, Admitted, Question};
 use crate::actors::{Groups, Members, Rumours, read_roster};
-use crate::client::KvClient;
+use crate::client::GroupClient;
 use crate::error::Error;
-use crate::limits::{CLUSTER_DECIDE_TRIES_MAX, CLUSTER_FOLLOW_MAX};
+use crate::limits::{CLIENT_DEADLINE, CLUSTER_DECIDE_TRIES_MAX, CLUSTER_FOLLOW_MAX};
 use crate::machine::ops::{
     Action, AnswerBody, Compare, CompareKeys, CompareTarget, Delete, Is, KeyRange, Op, Put,
-    PutLease, Txn,
+    PutLease, Query, Txn,
 };
 use crate::net::{NodeKey, Peers, verify};
 use crate::raft::ChangeFailed;
@@ -31,13 +33,15 @@ use crate::roster::Roster;
 use crate::roster::admit::{self, Application, Description};
 use crate::roster::change::Change;
 use crate::roster::found::{Founding, found};
-use crate::roster::leave;
-use crate::roster::records::Member;
+use crate::roster::keyspaces::{Aim, NewKeyspace, create, delete};
+use crate::roster::records::{Keyspace, Member};
 use crate::roster::refused::Refused;
 use crate::roster::tickets::{self, Access, NewTicket, invite};
-use crate::seams::Seams;
+use crate::roster::{balance, duties, leave, settings};
 use crate::seams::network::Network;
-use crate::types::{Address, Consistency, EndpointId, Key, NodeId, Value};
+use crate::seams::{Seams, failpoint};
+use crate::status;
+use crate::types::{Address, Consistency, EndpointId, GroupId, Key, NodeId, Revision, Value};
 
 fn not_a_ticket(error: TicketError) -> ClusterError {
     Error::Fatal(format!("the ticket can't be made: {error}")).into()
@@ -69,13 +73,15 @@ pub(super) struct Parts {
     pub(super) me: NodeId,
     pub(super) key: NodeKey,
     /// The meta group's store.
-    pub(super) meta: KvClient,
+    pub(super) meta: GroupClient,
     pub(super) members: Members,
     pub(super) groups: Groups,
     pub(super) network: Arc<dyn Network>,
     pub(super) peers: Peers,
     /// What the others say of themselves.
     pub(super) rumours: Rumours,
+    /// Since when they are not heard.
+    pub(super) silences: Silences,
     pub(super) seams: Seams,
     /// Told why, when the node is a member no longer.
     pub(super) gone: watch::Receiver<Option<String>>,
@@ -93,7 +99,8 @@ impl Cluster {
 
     /// The roster as it is now, nothing that was acknowledged missing.
     pub async fn fresh(&self) -> Result<Arc<Roster>, Error> {
-        let revision = self.inner.meta.status().await?.revision;
+        let ask = self.inner.meta.query(Query::Status, Consistency::Linearizable, deadline());
+        let revision = ask.await?.revision;
         let mut changes = self.inner.members.changes();
         let seen = changes.wait_for(|roster| roster.revision() >= revision);
         if let Ok(Ok(roster)) = timeout(CLUSTER_FOLLOW_MAX, seen).await {
@@ -106,7 +113,8 @@ impl Cluster {
     /// reason that only the roster tells.
     pub(super) async fn hear(&self) -> Result<Arc<Roster>, Error> {
         let Parts { meta, members, .. } = &*self.inner;
-        let roster = read_roster(|query| meta.query(query, Consistency::Linearizable)).await?;
+        let roster =
+            read_roster(|query| meta.query(query, Consistency::Linearizable, deadline())).await?;
         members.take(&roster);
         Ok(members.roster())
     }
@@ -164,6 +172,67 @@ impl Cluster {
         }
     }
 
+    /// Makes a keyspace of so many shards, each with so many replicas once there are as many members.
+    /// It can be used at once, and serves when its shards have their places.
+    pub async fn create_keyspace(
+        &self,
+        name: &str,
+        shards: u32,
+        replicas: u8,
+    ) -> Result<Keyspace, ClusterError> {
+        let name = name.parse().map_err(Error::from)?;
+        let new = NewKeyspace { name, shards, replicas };
+        self.decide(|roster, now_s| create(roster, &new, now_s)).await
+    }
+
+    /// Deletes a keyspace with all that is in it.
+    pub async fn delete_keyspace(&self, name: &str) -> Result<(), ClusterError> {
+        let name = name.parse().map_err(Error::from)?;
+        self.decide(|roster, _| Ok(((), delete(roster, &name)?))).await
+    }
+
+    /// Sets a setting of the cluster; without a value its default holds again. Answers the roster's
+    /// revision by then.
+    pub async fn set(&self, name: &str, value: Option<&str>) -> Result<Revision, ClusterError> {
+        self.decide(|roster, _| Ok(((), settings::set(roster, name, value)?))).await?;
+        Ok(self.fresh().await?.revision())
+    }
+
+    /// Begins to take everything off a member, or ends that.
+    pub async fn drain(&self, node: NodeId, on: bool) -> Result<(), ClusterError> {
+        self.decide(|roster, _| Ok(((), duties::drain(roster, node, on)?))).await
+    }
+
+    /// Puts members under maintenance, or ends that: all of them or none.
+    pub async fn maintain(&self, nodes: &BTreeSet<NodeId>, on: bool) -> Result<(), ClusterError> {
+        self.decide(|roster, _| Ok(((), duties::maintain(roster, nodes, on)?))).await
+    }
+
+    /// Says how much this node takes, in proportion to others.
+    pub(super) async fn weigh(&self, weight: u32) -> Result<(), ClusterError> {
+        let me = self.inner.me;
+        self.decide(|roster, _| Ok(((), duties::weigh(roster, me, weight)?))).await
+    }
+
+    /// Where shards would be put next, as it looks from this node.
+    pub async fn plan(&self) -> Result<Vec<(GroupId, Aim)>, Error> {
+        let roster = self.fresh().await?;
+        let facts = balance::Facts {
+            lost: self.lost(&roster),
+            silent: self.silent_now(&roster),
+            has_waited: true,
+            moves_max: roster.moves_at_once(),
+            ..balance::Facts::default()
+        };
+        Ok(balance::plan(&roster, &facts))
+    }
+
+    /// The roster as it is now, or as it is known here if the others can't be asked.
+    pub async fn fresh_or_known(&self) -> Arc<Roster> {
+        let fresh = timeout(CLUSTER_FOLLOW_MAX, self.fresh()).await;
+        fresh.ok().and_then(Result::ok).unwrap_or_else(|| self.roster())
+    }
+
     /// Decides whether a ticket's holder becomes a member.
     pub(super) async fn admit(
         &self,
@@ -196,9 +265,9 @@ impl Cluster {
 
     /// Writes the first records of a cluster that this node founds.
     pub(super) async fn found(&self, founding: Founding) -> Result<(), ClusterError> {
-        self.decide(|roster, _| match roster.cluster() {
+        self.decide(|roster, now_s| match roster.cluster() {
             Some(_) => Ok(((), Change::default())),
-            None => Ok(((), found(roster, founding.clone())?)),
+            None => Ok(((), found(roster, founding.clone(), now_s)?)),
         })
         .await
     }
@@ -257,6 +326,25 @@ impl Cluster {
         Err(Error::Busy { what: "the roster, which many change", retry_after_ms: 1_000 }.into())
     }
 
+    /// Whether this node leads the meta group, as far as it knows.
+    pub(super) fn leads_meta(&self) -> bool {
+        let meta = self.inner.groups.get(GroupId::META);
+        meta.is_some_and(|replica| replica.status().role == status::Role::Leader)
+    }
+
+    /// The other present members that there is no link to, each with when others passed on what it
+    /// said.
+    pub(super) fn silent(&self) -> BTreeMap<NodeId, Option<Instant>> {
+        let facts = self.inner.peers.facts();
+        let connected = facts.iter().filter(|facts| facts.connected_since.is_some());
+        let connected: BTreeSet<EndpointId> = connected.map(|facts| facts.peer).collect();
+        let roster = self.roster();
+        let others = roster.present().filter(|member| member.node != self.inner.me);
+        let silent = others.filter(|member| !connected.contains(&member.endpoint));
+        let told = |endpoint| Instant::now().checked_sub(self.inner.rumours.of(endpoint)?.age);
+        silent.map(|member| (member.node, told(member.endpoint))).collect()
+    }
+
     /// Bytes that nobody can guess.
     pub(super) fn new_secret(&self) -> [u8; 32] {
         let mut secret = [0; 32];
@@ -271,12 +359,19 @@ impl Cluster {
 
     /// False if a record was not as the change's guards say; then nothing was written.
     async fn commit(&self, change: Change) -> Result<bool, Error> {
-        let answer = self.inner.meta.execute(Action::Txn(transaction(change)?)).await?;
+        failpoint::step("before a change of the roster");
+        let answer = self.inner.meta.execute(Action::Txn(transaction(change)?), deadline()).await?;
+        failpoint::step("after a change of the roster");
         match answer.body {
             AnswerBody::Txn { succeeded, .. } => Ok(succeeded),
             _ => Err(Error::Fatal("the machine answered another question".into())),
         }
     }
+}
+
+/// When an act that begins now must end.
+fn deadline() -> Instant {
+    Instant::now() + CLIENT_DEADLINE
 }
 
 fn transaction(change: Change) -> Result<Txn, Error> {

@@ -16,7 +16,6 @@ use crate::roster::Standing;
 use crate::roster::leave::finish_leaving;
 use crate::roster::records::State;
 use crate::seams::network::CloseCode;
-use crate::status::Role;
 use crate::types::{GroupId, NodeId};
 
 /// The part that sees members off, and this node when its time has come.
@@ -83,8 +82,7 @@ async fn go(cluster: &Cluster, home: &Home, gone: &watch::Sender<Option<String>>
     )));
 }
 
-/// Ends members' leaving, on whoever leads the meta group: it holds every group and sees who is
-/// in them.
+/// Ends members' leaving, on whoever leads the meta group.
 async fn see_off(cluster: &Cluster) {
     let mut changes = cluster.inner.members.changes();
     loop {
@@ -95,7 +93,7 @@ async fn see_off(cluster: &Cluster) {
             .map(|member| member.node)
             .collect();
         for node in &leaving {
-            if leads_meta(cluster)
+            if cluster.leads_meta()
                 && !is_held(cluster, *node)
                 && let Err(error) = finish(cluster, *node).await
             {
@@ -111,17 +109,14 @@ async fn see_off(cluster: &Cluster) {
     }
 }
 
-fn leads_meta(cluster: &Cluster) -> bool {
-    let mut groups = cluster.inner.groups.statuses().into_iter();
-    groups.any(|group| group.group == GroupId::META && group.role == Role::Leader)
-}
-
-/// Whether any group still counts on the node.
+/// Whether any group still counts on the node: the meta group, which whoever leads it sees, and
+/// those of shards, whose records say so.
 fn is_held(cluster: &Cluster, node: NodeId) -> bool {
-    cluster.inner.groups.running().into_iter().any(|(_, replica)| {
-        let members = replica.members();
-        members.voters.contains(&node) || members.learners.contains(&node)
-    })
+    let meta = cluster.inner.groups.get(GroupId::META).map(|replica| replica.members());
+    let in_meta =
+        meta.is_none_or(|meta| meta.voters.contains(&node) || meta.learners.contains(&node));
+    let roster = cluster.roster();
+    in_meta || roster.shards().any(|(_, shard, _)| shard.is_held_by(node))
 }
 
 async fn finish(cluster: &Cluster, node: NodeId) -> Result<(), ClusterError> {

@@ -24,6 +24,8 @@ pub struct MemberFacts {
     pub is_connected: bool,
     /// How long ago it was last heard; `None` if it never was since this node started.
     pub heard: Option<Duration>,
+    /// For how long there has been no link to it and nothing that others passed on.
+    pub silence: Duration,
     /// Where it is reached.
     pub reached_at: Option<Address>,
     /// The way there, and how good it is.
@@ -38,6 +40,39 @@ pub struct MemberFacts {
     pub offences: u64,
 }
 
+/// How well a member is, as far as a node can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberHealth {
+    /// There is a link to it.
+    Healthy,
+    /// There is none.
+    Suspect,
+    /// It was not heard for so long that it is not waited for.
+    Dead,
+}
+
+impl MemberHealth {
+    /// The word for it, as doors show it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MemberHealth::Healthy => "healthy",
+            MemberHealth::Suspect => "suspect",
+            MemberHealth::Dead => "dead",
+        }
+    }
+}
+
+impl MemberFacts {
+    /// How well it is, if a member is waited for for so long.
+    pub fn health(&self, lost_after: Duration) -> MemberHealth {
+        match self.is_connected {
+            true => MemberHealth::Healthy,
+            false if self.silence < lost_after => MemberHealth::Suspect,
+            false => MemberHealth::Dead,
+        }
+    }
+}
+
 /// A group that this node holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupFacts {
@@ -45,6 +80,8 @@ pub struct GroupFacts {
     pub status: GroupStatus,
     /// The last entry that each other member is known to have stored; only the leader knows.
     pub stored: BTreeMap<NodeId, u64>,
+    /// Nothing happens in it, and its clock stands still on this node.
+    pub is_asleep: bool,
 }
 
 impl Cluster {
@@ -63,6 +100,7 @@ impl Cluster {
                     member: member.clone(),
                     is_connected: true,
                     heard: Some(Duration::ZERO),
+                    silence: Duration::ZERO,
                     reached_at: None,
                     path: None,
                     unreached: None,
@@ -80,6 +118,7 @@ impl Cluster {
                 path: peer.and_then(|peer| peer.path.clone()),
                 unreached: peer.and_then(unreached),
                 known: self.inner.peers.known_addresses(member.endpoint),
+                silence: self.inner.silences.of(member.node, now),
                 told: self.inner.rumours.of(member.endpoint),
                 offences: self.inner.rumours.offences(member.endpoint),
             }
@@ -90,8 +129,11 @@ impl Cluster {
     /// The groups that this node holds.
     pub fn groups(&self) -> Vec<GroupFacts> {
         let running = self.inner.groups.running().into_iter();
-        let facts =
-            |replica: Replica| GroupFacts { status: replica.status(), stored: replica.progress() };
+        let facts = |replica: Replica| GroupFacts {
+            status: replica.status(),
+            stored: replica.progress(),
+            is_asleep: replica.is_asleep(),
+        };
         running.map(|(_, replica)| facts(replica)).collect()
     }
 }

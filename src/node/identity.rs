@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::seams::Seams;
 use crate::seams::disk::{Disk, OpenMode};
-use crate::types::{Address, ClusterId, EndpointId, GroupId, NodeId};
+use crate::types::{Address, ClusterId, EndpointId, GroupId, NodeId, Revision};
 
 const FILE: &str = "node.toml";
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Which node lives in a data directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,16 +48,39 @@ pub(super) struct Membership {
     #[serde(with = "cluster_id_text")]
     pub(super) cluster_id: ClusterId,
     pub(super) cluster_name: String,
-    /// The node made the cluster, and so its groups; others are given theirs.
+    /// The node made the cluster, and so its meta group.
     pub(super) is_founder: bool,
     /// The cluster removed the node: it has nothing to do any more.
     pub(super) is_removed: bool,
-    /// Groups that were opened here: their data must be there.
-    pub(super) opened: Vec<GroupId>,
+    /// Groups that are kept here, or are about to be.
+    #[serde(default)]
+    pub(super) held: Vec<Held>,
     /// The members that the node was told of at its admission: whom it lets in, and whom it asks,
     /// until it has the roster.
     #[serde(default)]
     pub(super) told_of: Vec<KnownMember>,
+}
+
+/// A group of which something is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Held {
+    pub(super) group: GroupId,
+    /// The revision of the roster by which the node has it.
+    pub(super) as_of: Revision,
+    pub(super) stage: HeldStage,
+}
+
+/// How far a group is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum HeldStage {
+    /// It is opened for the first time: its data may be there.
+    New,
+    /// It was opened: its data must be there.
+    Open,
+    /// It is given up: some of its data may be there.
+    Erased,
 }
 
 /// A member, as a node that joins is told of it.
@@ -70,6 +93,31 @@ pub(super) struct KnownMember {
     /// Where it was then: the address book may be lost, and is written later than this.
     #[serde(default)]
     pub(super) addresses: Vec<Address>,
+}
+
+/// Format 2, whose nodes all had the same groups: read, and written no more.
+#[derive(Deserialize)]
+struct IdentityV2 {
+    #[serde(with = "hex_128")]
+    incarnation: u128,
+    port: Option<u16>,
+    #[serde(default)]
+    starts: u64,
+    joining: Option<String>,
+    member: Option<MembershipV2>,
+}
+
+#[derive(Deserialize)]
+struct MembershipV2 {
+    node_id: NodeId,
+    #[serde(with = "cluster_id_text")]
+    cluster_id: ClusterId,
+    cluster_name: String,
+    is_founder: bool,
+    is_removed: bool,
+    opened: Vec<GroupId>,
+    #[serde(default)]
+    told_of: Vec<KnownMember>,
 }
 
 /// Format 1, of nodes that were alone: read, and written no more.
@@ -125,6 +173,12 @@ mod hex_128 {
     }
 }
 
+/// Groups that an earlier format says were opened.
+fn held_open(groups: Vec<GroupId>) -> Vec<Held> {
+    let held = |group| Held { group, as_of: 0, stage: HeldStage::Open };
+    groups.into_iter().map(held).collect()
+}
+
 impl Identity {
     /// A new data directory, of no cluster yet.
     pub(super) fn new(seams: &Seams) -> Self {
@@ -148,11 +202,26 @@ impl Identity {
         let wrong = |error: toml::de::Error| invalid(error.message());
         match toml::from_str::<FormatOf>(text).map_err(wrong)?.format {
             FORMAT => toml::from_str(text).map(Some).map_err(wrong),
+            2 => toml::from_str(text).map(|v2| Some(Identity::of_v2(v2))).map_err(wrong),
             1 => toml::from_str(text).map(|v1| Some(Identity::of_v1(v1, seams))).map_err(wrong),
             newer => Err(invalid(&format!(
                 "it has format {newer}; this build reads 1 to {FORMAT}: use a newer one"
             ))),
         }
+    }
+
+    fn of_v2(v2: IdentityV2) -> Self {
+        let IdentityV2 { incarnation, port, starts, joining, member } = v2;
+        let member = member.map(|member| Membership {
+            node_id: member.node_id,
+            cluster_id: member.cluster_id,
+            cluster_name: member.cluster_name,
+            is_founder: member.is_founder,
+            is_removed: member.is_removed,
+            held: held_open(member.opened),
+            told_of: member.told_of,
+        });
+        Identity { format: FORMAT, incarnation, port, starts, joining, member }
     }
 
     fn of_v1(v1: IdentityV1, seams: &Seams) -> Self {
@@ -162,7 +231,7 @@ impl Identity {
             cluster_name: v1.cluster_name,
             is_founder: true,
             is_removed: false,
-            opened: v1.founded,
+            held: held_open(v1.founded),
             told_of: Vec::new(),
         };
         Identity { member: Some(member), ..Identity::new(seams) }

@@ -1,16 +1,18 @@
 //! Composition: the builder, the running service, its doors, and shutdown.
 
+mod acts;
+mod balancing;
 mod builder;
 mod cluster;
 mod departures;
 mod facts;
 mod guests;
-mod handover;
 mod identity;
 mod join;
 mod mesh;
 mod news;
 mod places;
+mod resting;
 mod serve;
 mod service;
 mod start;

@@ -24,13 +24,14 @@ use crate::types::Address;
 pub(super) fn news(
     cluster: Cluster,
     description: Description,
+    capacity: Option<u32>,
     places: watch::Receiver<Vec<Address>>,
 ) -> RunService {
     Arc::new(move |stop: CancellationToken| {
         let (cluster, description) = (cluster.clone(), description.clone());
         let places = places.clone();
         Box::pin(async move {
-            let telling = tell(&cluster, description, places);
+            let telling = tell(&cluster, description, capacity, places);
             let both = async { tokio::join!(telling, ask(&cluster)) };
             stop.run_until_cancelled_owned(both).await;
             Ok(())
@@ -42,11 +43,12 @@ pub(super) fn news(
 async fn tell(
     cluster: &Cluster,
     mut description: Description,
+    capacity: Option<u32>,
     mut places: watch::Receiver<Vec<Address>>,
 ) {
     loop {
         description.addresses = told_of(places.borrow_and_update().clone());
-        let telling = tell_once(cluster, &description);
+        let telling = tell_once(cluster, &description, capacity);
         tokio::select! {
             biased;
             changed = places.changed() => if changed.is_err() { return },
@@ -55,9 +57,16 @@ async fn tell(
     }
 }
 
-async fn tell_once(cluster: &Cluster, description: &Description) {
+async fn tell_once(cluster: &Cluster, description: &Description, capacity: Option<u32>) {
     loop {
-        match cluster.describe(description).await {
+        let told = async {
+            cluster.describe(description).await?;
+            match capacity {
+                Some(capacity) => cluster.weigh(capacity).await,
+                None => Ok(()),
+            }
+        };
+        match told.await {
             Ok(()) => return,
             // A cluster that is being founded may not have this node yet; it has in a moment.
             Err(ClusterError::Refused(Refused::NotFounded | Refused::UnknownNode { .. })) => {}

@@ -1,23 +1,27 @@
 //! The data directory in this process's hands: its identity, its log, and where its groups are.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 
 use super::builder::StartError;
-use super::identity::{Identity, Membership};
+use super::identity::{Held, HeldStage, Identity, Membership};
+use crate::actors::Holdings;
 use crate::error::Error;
 use crate::net::NodeKey;
 use crate::raft::{Origin, RaftTimes, Replica, ReplicaSpec, Transport};
+use crate::roster::keyspaces::Part;
 use crate::seams::disk::Disk;
 use crate::seams::{self, Random, Seams};
 use crate::store::log::{self, Log};
 use crate::store::space::SpaceGuard;
-use crate::types::{GroupId, NodeId};
+use crate::store::state::State;
+use crate::types::{GroupId, NodeId, Revision};
 
 /// What is in a data directory, opened for this process alone.
 #[derive(Debug)]
@@ -45,7 +49,8 @@ impl Opened {
         let space = SpaceGuard::new(disk.clone(), dir.clone()).map_err(unusable)?;
         let log = open_log(disk.clone(), &dir.join("log"), seams, lock)
             .map_err(|error| StartError::Store { dir: dir.clone(), error })?;
-        let home = Home { dir, disk: disk.clone(), identity: Arc::new(Mutex::new(identity)) };
+        let identity = Arc::new(Mutex::new(identity));
+        let home = Home { dir, disk: disk.clone(), identity, waiting: Arc::default() };
         Ok(Opened { home, key, log, space })
     }
 }
@@ -70,9 +75,18 @@ pub(super) struct Home {
     pub(super) dir: PathBuf,
     disk: Arc<dyn Disk>,
     identity: Arc<Mutex<Identity>>,
+    /// What is to be noted of groups by whoever writes next.
+    waiting: Arc<std::sync::Mutex<Notes>>,
 }
 
+/// How far each group is kept.
+type Notes = BTreeMap<GroupId, Option<(Revision, HeldStage)>>;
+
 impl Home {
+    fn group_dir(&self, group: GroupId) -> PathBuf {
+        self.dir.join("groups").join(group.to_string())
+    }
+
     /// What it knows at the moment.
     pub(super) async fn identity(&self) -> Identity {
         self.identity.lock().await.clone()
@@ -92,13 +106,27 @@ impl Home {
         Ok(())
     }
 
-    async fn note_opened(&self, group: GroupId) -> io::Result<()> {
+    /// What it knows of the groups that are kept here.
+    async fn held(&self) -> Vec<Held> {
+        self.identity.lock().await.member.as_ref().map_or_else(Vec::new, |m| m.held.clone())
+    }
+
+    /// Notes how far a group is kept; `None` if it is kept no longer. Many that come at once are
+    /// written together.
+    async fn note(&self, group: GroupId, held: Option<(Revision, HeldStage)>) -> io::Result<()> {
+        let waiting = || self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting().insert(group, held);
         self.change(|identity| {
-            if let Some(member) = &mut identity.member
-                && !member.opened.contains(&group)
-            {
-                member.opened.push(group);
-            }
+            let Some(member) = &mut identity.member else { return };
+            let mut notes = std::mem::take(&mut *waiting());
+            notes.entry(group).or_insert(held);
+            member.held.retain(|held| !notes.contains_key(&held.group));
+            let noted = notes.into_iter().filter_map(|(group, held)| {
+                let (as_of, stage) = held?;
+                Some(Held { group, as_of, stage })
+            });
+            member.held.extend(noted);
+            member.held.sort_unstable_by_key(|held| held.group);
         })
         .await
     }
@@ -116,44 +144,95 @@ pub(super) struct Places {
     pub(super) random: Random,
 }
 
-impl Places {
-    /// Opens a group's replica, as often as it has to be started.
-    pub(super) fn open(&self, group: GroupId) -> BoxFuture<'static, Result<Replica, Error>> {
-        Box::pin(self.clone().open_replica(group))
+impl Holdings for Places {
+    fn open(
+        &self,
+        group: GroupId,
+        part: Part,
+        as_of: Revision,
+    ) -> BoxFuture<'static, Result<Replica, Error>> {
+        Box::pin(self.clone().open_replica(group, part, as_of))
     }
 
-    async fn open_replica(self, group: GroupId) -> Result<Replica, Error> {
-        let log = self.log.group(group)?;
-        let noted = |error: io::Error| Error::Unavailable {
-            group,
-            reason: format!("that it was opened here can't be noted: {error}"),
-        };
+    fn erase(&self, group: GroupId) -> BoxFuture<'static, Result<(), Error>> {
+        let places = self.clone();
+        Box::pin(async move {
+            // First of all, so that what is left after a crash is never taken for the group.
+            places.note(group, Some((0, HeldStage::Erased))).await?;
+            places.erase_replica(group).await?;
+            places.note(group, None).await
+        })
+    }
+
+    fn held(&self) -> BoxFuture<'static, BTreeMap<GroupId, Revision>> {
+        let home = self.home.clone();
+        Box::pin(async move {
+            home.held().await.into_iter().map(|held| (held.group, held.as_of)).collect()
+        })
+    }
+}
+
+impl Places {
+    async fn open_replica(
+        self,
+        group: GroupId,
+        part: Part,
+        as_of: Revision,
+    ) -> Result<Replica, Error> {
         let identity = self.home.identity().await;
-        let Some(Membership { is_founder, opened, .. }) = identity.member else {
+        let Some(Membership { is_founder, held, .. }) = identity.member else {
             return Err(Error::Fatal("the node is not a member of a cluster yet".into()));
         };
-        let is_new = !opened.contains(&group);
+        let held = held.iter().find(|held| held.group == group).map(|held| held.stage);
+        if held == Some(HeldStage::Erased) {
+            self.erase_replica(group).await?;
+        }
+        let is_new = held != Some(HeldStage::Open);
+        if is_new {
+            self.note(group, Some((as_of, HeldStage::New))).await?;
+        }
+        let founds_meta = group == GroupId::META && is_founder;
         let replica = Replica::open(ReplicaSpec {
             group,
             node: self.me,
-            log,
+            log: self.log.group(group)?,
             disk: self.home.disk.clone(),
-            dir: self.home.dir.join("groups").join(group.to_string()),
+            dir: self.home.group_dir(group),
             space: self.space.clone(),
             times: self.times,
-            origin: match (is_new, is_founder) {
+            origin: match (is_new, part) {
                 (false, _) => Origin::Returns,
-                (true, true) => Origin::Founds(vec![self.me]),
-                (true, false) => Origin::Joins,
+                (true, _) if founds_meta => Origin::Founds(vec![self.me]),
+                (true, Part::Found(voters)) => Origin::Founds(voters),
+                (true, Part::Follow) => Origin::Joins,
             },
             random: self.random.clone(),
             transport: self.transport.clone(),
         })
         .await?;
-        if is_new && let Err(error) = self.home.note_opened(group).await {
+        if is_new && let Err(error) = self.note(group, Some((as_of, HeldStage::Open))).await {
             replica.abandon().await;
-            return Err(noted(error));
+            return Err(error);
         }
         Ok(replica)
+    }
+
+    async fn note(&self, group: GroupId, held: Option<(Revision, HeldStage)>) -> Result<(), Error> {
+        let unavailable = |error: io::Error| Error::Unavailable {
+            group,
+            reason: format!("whether it is kept here can't be noted: {error}"),
+        };
+        self.home.note(group, held).await.map_err(unavailable)
+    }
+
+    async fn erase_replica(&self, group: GroupId) -> Result<(), Error> {
+        let unavailable = |what: String| Error::Unavailable {
+            group,
+            reason: format!("what was kept of it here can't be erased: {what}"),
+        };
+        self.log.remove_group(group).await.map_err(|error| unavailable(error.to_string()))?;
+        let (disk, dir) = (self.home.disk.clone(), self.home.group_dir(group));
+        let erased = seams::blocking(move || State::erase(disk.as_ref(), &dir)).await;
+        erased.map_err(|error| unavailable(error.to_string()))
     }
 }

@@ -15,9 +15,9 @@ use crate::limits::CLIENT_NODES_MAX;
 use crate::net::{Lane, Refused, RefusedCode, Serve};
 use crate::raft::{Directory, Inbound};
 use crate::roster::Roster;
-use crate::roster::records::Member;
+use crate::roster::records::{Keyspace, Member};
 use crate::seams::network::{CloseCode, Link, Protocol, StreamIn, StreamOut};
-use crate::types::{EndpointId, GroupId, NodeId};
+use crate::types::{EndpointId, GroupId, KeyspaceName, NodeId, Revision};
 use crate::wire::StreamKind;
 
 /// The node's side of every link.
@@ -57,7 +57,7 @@ impl Serve for NodeServe {
             }
             Request => self.desk.call(request),
             Act => match self.cluster.get().cloned() {
-                Some(cluster) => Box::pin(async move { cluster.answer_hand_over(request).await }),
+                Some(cluster) => Box::pin(async move { cluster.answer_asked(peer, request).await }),
                 None => {
                     let reason = "the node is still starting".to_owned();
                     Box::pin(async { Err(Refused { code: RefusedCode::NotHere, reason }) })
@@ -117,6 +117,33 @@ impl Serve for NodeServe {
 impl client::nodes::Members for Members {
     fn endpoints(&self) -> Arc<[EndpointId]> {
         self.endpoints()
+    }
+
+    fn holders(&self, group: GroupId) -> Option<Arc<[EndpointId]>> {
+        self.holders(group)
+    }
+
+    fn keyspace(&self, name: &KeyspaceName) -> Option<Keyspace> {
+        self.roster().keyspace(name).copied()
+    }
+
+    fn keyspace_of(&self, group: GroupId) -> Option<KeyspaceName> {
+        self.roster().keyspace_of(group).map(|(name, _)| name.clone())
+    }
+
+    fn as_of(&self) -> Revision {
+        self.roster().revision()
+    }
+
+    fn reached(&self, revision: Revision) -> BoxFuture<'static, ()> {
+        let mut changes = self.changes();
+        Box::pin(async move {
+            let reached = changes.wait_for(|roster| roster.revision() >= revision).await.is_ok();
+            if !reached {
+                // The node ends, and everything that waits for this with it.
+                pending::<()>().await;
+            }
+        })
     }
 
     fn place(&self, node: NodeId) -> Option<Place> {

@@ -54,12 +54,16 @@ impl KvService {
         &self,
         member: &Membership,
         description: Description,
+        shards: u32,
+        replicas: u8,
     ) -> Result<(), StartError> {
         let mut lost = self.tree.lost();
+        let deadline = Instant::now() + START_MAX;
         let begin = async {
-            if serves(&self.client).await && member.is_founder {
-                self.found(member, description).await;
+            if member.is_founder && self.meta_serves(deadline).await {
+                self.found(member, description, shards, replicas).await;
             }
+            self.store_serves(deadline).await;
         };
         tokio::select! {
             biased;
@@ -70,7 +74,36 @@ impl KvService {
         }
     }
 
-    async fn found(&self, member: &Membership, description: Description) {
+    /// Waits until the meta group answers, or can be seen not to; true if it does.
+    async fn meta_serves(&self, deadline: Instant) -> bool {
+        while Instant::now() < deadline {
+            match self.cluster.fresh().await {
+                Ok(_) => return true,
+                Err(error) if is_hopeless(&error).await => return false,
+                Err(_) => {}
+            }
+        }
+        false
+    }
+
+    /// Waits until the default keyspace answers, or can be seen not to.
+    async fn store_serves(&self, deadline: Instant) {
+        while Instant::now() < deadline {
+            match self.client.query(Query::Status, Consistency::Linearizable).await {
+                Ok(_) => return,
+                Err(error) if is_hopeless(&error).await => return,
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn found(
+        &self,
+        member: &Membership,
+        description: Description,
+        shards: u32,
+        replicas: u8,
+    ) {
         let founding = Founding {
             id: member.cluster_id,
             name: member.cluster_name.clone(),
@@ -78,6 +111,8 @@ impl KvService {
             node: member.node_id,
             endpoint: self.network.id(),
             description,
+            shards,
+            replicas,
         };
         if let Err(error) = self.cluster.found(founding).await {
             tracing::warn!(%error, "the cluster is not founded yet; the next start tries again");
@@ -148,18 +183,12 @@ impl KvService {
     }
 }
 
-/// Waits until the store answers, or can be seen not to; true if it does.
-async fn serves(client: &KvClient) -> bool {
-    let deadline = Instant::now() + START_MAX;
-    while Instant::now() < deadline {
-        match client.query(Query::Status, Consistency::Linearizable).await {
-            Ok(_) => return true,
-            Err(error @ Error::Corrupt(_)) => {
-                tracing::error!(%error, "the node runs without this group");
-                return false;
-            }
-            Err(_) => sleep(START_LOOK).await,
-        }
+/// Whether asking again is of use.
+async fn is_hopeless(error: &Error) -> bool {
+    if let Error::Corrupt(_) = error {
+        tracing::error!(%error, "the node runs without this group");
+        return true;
     }
+    sleep(START_LOOK).await;
     false
 }

@@ -11,6 +11,7 @@ use aspen_tickets::JoinTicket;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+use super::balancing::{Silences, balancing};
 use super::builder::{KvServiceBuilder, StartError, StorageBackend};
 use super::cluster::{Cluster, Parts};
 use super::departures::departures;
@@ -19,11 +20,12 @@ use super::join::{self, JoinError, Question};
 use super::mesh::{Host, HostParts, Searching, search};
 use super::news::news;
 use super::places::{Home, Opened, Places};
+use super::resting::resting;
 use super::serve::NodeServe;
 use super::service::KvService;
 use super::{Door, DoorContext};
 use crate::actors::{Groups, Members, Rumours, RunService, Sources, Speaker, Tree, TreeSpec};
-use crate::client::{Desk, KvClient, Member};
+use crate::client::{Desk, GroupClient, KvClient, Member};
 use crate::limits::MEMBER_ADDRESSES_MAX;
 use crate::net::{AddressBook, AddressSource, Endpoint, Listen, Neighbours, NodeKey, Peers, Reach};
 use crate::raft::{Inbound, Transport};
@@ -31,12 +33,10 @@ use crate::roster::admit::Description;
 use crate::seams::network::Network;
 use crate::seams::{self, Seams};
 use crate::status::NodeIdentity;
-use crate::types::{Address, ClusterId, GroupId, NodeId};
+use crate::types::{Address, ClusterId, GroupId, KeyspaceName, NodeId};
 
 const FIRST_NODE: NodeId = NodeId(1);
 const CLUSTER_NAME: &str = "aspen";
-/// The groups that every member holds.
-const GROUPS: [GroupId; 2] = [GroupId::META, GroupId::FIRST_SHARD];
 
 /// Not an `async fn`: whoever awaits one compiles it, with all that it awaits, in his own crate.
 pub(super) fn start(
@@ -107,7 +107,7 @@ impl Starting {
 
         let Identity { incarnation, starts: start, .. } = home.identity().await;
         let description = describe(&settings, incarnation, network.as_ref());
-        let groups = Groups::new(GROUPS);
+        let groups = Groups::default();
         let running = groups.clone();
         let inbound =
             Inbound::new(Arc::new(move |group| running.get(group)), Arc::new(members.clone()));
@@ -130,14 +130,14 @@ impl Starting {
             transport,
             random: seams.random.clone(),
         };
-        let nodes = Arc::new(Member::new(network.id(), desk, Some(peers.clone())));
-        let client = |group| KvClient::over(nodes.clone(), group, seams.random.clone());
-        let kv = client(GroupId::FIRST_SHARD);
+        let random = || seams.random.clone();
+        let nodes = Arc::new(Member::new(network.id(), desk, Some(peers.clone()), random()));
+        let kv = KvClient::over(nodes.clone(), KeyspaceName::default(), random());
         let (going, gone) = watch::channel(None);
         let cluster = Cluster::new(Parts {
             me,
             key: key.clone(),
-            meta: client(GroupId::META),
+            meta: GroupClient::over(nodes, GroupId::META, random()),
             members: members.clone(),
             groups: groups.clone(),
             network: network.clone(),
@@ -145,6 +145,7 @@ impl Starting {
             seams: seams.clone(),
             gone: gone.clone(),
             rumours: Rumours::new(key.endpoint_id()),
+            silences: Silences::default(),
         });
         serve.complete(cluster.clone());
         let node = NodeIdentity {
@@ -171,7 +172,7 @@ impl Starting {
             log,
             space,
             groups: groups.clone(),
-            open: Arc::new(move |group| places.open(group)),
+            holdings: Arc::new(places),
             me,
             members,
             peers: peers.clone(),
@@ -197,18 +198,24 @@ impl Starting {
             }
             let door = |door: Arc<dyn Door>| (door.name().to_owned(), run_door(door, &context));
             let seeing_off = departures(cluster.clone(), home.clone(), going);
-            let telling = news(cluster.clone(), description.clone(), endpoint.places());
-            let mut parts =
-                vec![("departures".to_owned(), seeing_off), ("news".to_owned(), telling)];
+            let telling =
+                news(cluster.clone(), description.clone(), settings.capacity, endpoint.places());
+            let mut parts = vec![
+                ("departures".to_owned(), seeing_off),
+                ("news".to_owned(), telling),
+                ("balancing".to_owned(), balancing(cluster.clone())),
+                ("resting".to_owned(), resting(cluster.clone())),
+            ];
             parts.extend(host.map(|host| ("mesh".to_owned(), host.part())));
             parts.into_iter().chain(doors.into_iter().map(door)).collect()
         })
         .await
         .map_err(|error| StartError::Other(error.to_string()))?;
+        let (shards, replicas) = (settings.shards, settings.replicas);
         let doors = settings.doors;
         let client = kv.clone();
         let service = KvService { tree, client, cluster, node, home, doors, network, peers, gone };
-        service.begin(&member, description).await?;
+        service.begin(&member, description, shards, replicas).await?;
         Ok(service)
     }
 }
@@ -336,7 +343,7 @@ fn founded(settings: &KvServiceBuilder, seams: &Seams) -> Membership {
         }),
         is_founder: true,
         is_removed: false,
-        opened: Vec::new(),
+        held: Vec::new(),
         told_of: Vec::new(),
     }
 }
@@ -386,7 +393,7 @@ async fn join_with(
         cluster_name: admitted.cluster_name,
         is_founder: false,
         is_removed: false,
-        opened: Vec::new(),
+        held: Vec::new(),
         told_of: admitted.members.iter().map(told_of).collect(),
     })
 }

@@ -161,6 +161,11 @@ impl Replica {
     async fn answer(&self, what: Question) -> Answer {
         let raft = self.raft();
         let unavailable = |error: &dyn fmt::Display| Answer::Unavailable(error.to_string());
+        // Whoever asks for votes may have missed that its group sleeps. Its leader is asked, too, and
+        // shows itself if it is there; whoever finds none asks again.
+        if self.touch() && matches!(what, Question::PreVote(_)) {
+            return Answer::Unavailable("it slept".into());
+        }
         match what {
             Question::Vote(ballot) => match raft.vote(ballot.request()).await {
                 Ok(response) => Answer::voted(&response),
@@ -195,7 +200,7 @@ impl Replica {
         let over = CancellationToken::new();
         let _over = over.clone().drop_guard();
         let unanswered = Arc::new(Unanswered::default());
-        let requests = requests(leader, lane.clone(), unanswered.clone(), over);
+        let requests = requests(self.clone(), leader, lane.clone(), unanswered.clone(), over);
         let mut answers = std::pin::pin!(self.raft().stream_append(requests));
         while let Some(Ok(answer)) = answers.next().await {
             unanswered.answered();
@@ -209,12 +214,14 @@ impl Replica {
 /// The requests of a lane, no more of them at once than may be unanswered. They end with the lane,
 /// with what can't be understood, and with the answers.
 fn requests(
+    replica: Replica,
     leader: NodeId,
     lane: Arc<Lane>,
     unanswered: Arc<Unanswered>,
     over: CancellationToken,
 ) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
-    stream::unfold((lane, unanswered, over), move |(lane, unanswered, over)| async move {
+    let state = (replica, lane, unanswered, over);
+    stream::unfold(state, move |(replica, lane, unanswered, over)| async move {
         let next = async {
             let message = lane.recv().await.map_err(|ended| ended.to_string())?;
             let request = decode_append(&message)?;
@@ -222,10 +229,11 @@ fn requests(
                 return Err("the vote is not the sender's".to_owned());
             }
             unanswered.taken(message.len()).await;
+            replica.touch();
             Ok(request)
         };
         match over.run_until_cancelled(next).await? {
-            Ok(request) => Some((request, (lane, unanswered, over))),
+            Ok(request) => Some((request, (replica, lane, unanswered, over))),
             Err(reason) => {
                 tracing::debug!(%leader, reason, "a leader's lane has ended");
                 None

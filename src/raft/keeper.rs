@@ -160,9 +160,9 @@ pub(super) struct Checkpoints {
     pub(super) due: Arc<Notify>,
 }
 
-/// Whether a group that writes little keeps segments for the sake of a few entries.
-fn is_spread(held: Stats) -> bool {
-    held.segments > CHECKPOINT_LOG_SEGMENTS
+/// Whether a group that writes little keeps a segment for the sake of a few entries.
+fn is_old(held: Stats) -> bool {
+    held.age_segments > CHECKPOINT_LOG_SEGMENTS
 }
 
 impl Checkpoints {
@@ -173,12 +173,12 @@ impl Checkpoints {
         // A node that is restarted often would otherwise purge nothing.
         let held = self.log.stats();
         let is_long = held.entries >= CHECKPOINT_LOG_ENTRIES || held.bytes >= CHECKPOINT_LOG_BYTES;
-        if (is_long || is_spread(held)) && !self.purge(before).await {
+        if (is_long || is_old(held)) && !self.purge(before).await {
             return;
         }
         loop {
             let is_due = timeout(CHECKPOINT_LOOK, self.due.notified()).await.is_ok();
-            if !is_due && !is_spread(self.log.stats()) {
+            if !is_due && !is_old(self.log.stats()) {
                 continue;
             }
             let applied = self.state.applied_id().map(|id| id.index);

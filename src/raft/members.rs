@@ -167,6 +167,7 @@ impl Replica {
         change: ChangeMembers<u64, EmptyNode>,
         retain: bool,
     ) -> Result<(), ChangeFailed> {
+        self.touch();
         let (group, replica) = (self.group(), self.clone());
         let unknown = |reason: String| ChangeFailed::Unknown { group, reason };
         let changing = self.in_own_task(async move {
@@ -202,6 +203,7 @@ impl Replica {
     /// the moment it is asked until then, usually for some milliseconds. If it comes to nothing
     /// the group elects whoever can lead.
     pub async fn transfer_to(&self, node: NodeId) -> Result<(), ChangeFailed> {
+        self.touch();
         let replica = self.clone();
         let group = self.group();
         // To the end, whoever waits: a leader that was told to hand over takes no more writes.

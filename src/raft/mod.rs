@@ -8,8 +8,8 @@
 //! - `log`, `machine`, `types`: openraft's storage on ours.
 //! - `network`, `append`, `sending`, `contacts`: to other replicas. `inbound`, `receiving`: from
 //!   them. `messages`: what they say, as bytes.
-//! - `proposals`, `reads`, `company`, `watch`, `hub`, `leases`, `keeper`, `vital`: what a replica
-//!   does for its callers and by itself.
+//! - `proposals`, `reads`, `company`, `watch`, `hub`, `leases`, `keeper`, `vital`, `rest`: what a
+//!   replica does for its callers and by itself.
 
 mod append;
 mod company;
@@ -27,6 +27,7 @@ mod proposals;
 mod reads;
 mod receiving;
 mod replica;
+mod rest;
 mod runtime;
 mod sending;
 mod settings;
@@ -39,5 +40,6 @@ pub use inbound::{FindReplica, Inbound};
 pub use machine::SnapshotData;
 pub use members::{ChangeFailed, Dropped, GroupMembers, Pace};
 pub use replica::{Failed, Leadership, LeaseTtl, Origin, Replica, ReplicaSpec};
+pub use rest::Quiet;
 pub use settings::RaftTimes;
 pub use watch::{GroupWatch, WatchBatch, WatchEvent, WatchRequest};

@@ -28,6 +28,7 @@ use super::network::Network;
 use super::proposals::{NoAnswer, Proposals};
 use super::reads::{By, NotConfirmed, ReadGate};
 use super::receiving::Arrivals;
+use super::rest::Rest;
 use super::runtime::ticks_for;
 use super::settings::{RaftTimes, config};
 use super::types::{Proposal, TypeConfig, vote_out};
@@ -145,6 +146,7 @@ struct Inner {
     watches: Arc<Semaphore>,
     applied: watch::Receiver<AppliedUpto>,
     arrivals: Arrivals,
+    rest: Rest,
     stopped: CancellationToken,
     vital: Vital,
 }
@@ -210,6 +212,7 @@ impl Replica {
             space,
             times,
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+            rest: Rest::default(),
             stopped: CancellationToken::new(),
             vital,
         };
@@ -256,6 +259,15 @@ impl Replica {
         &self.inner.arrivals
     }
 
+    pub(super) fn rest(&self) -> &Rest {
+        &self.inner.rest
+    }
+
+    /// Whether a lease runs here, by which the group has something to do without being asked.
+    pub(super) fn has_leases(&self) -> bool {
+        self.inner.leases.next_due().is_some()
+    }
+
     pub(super) fn tasks(&self) -> &Tasks {
         self.inner.vital.tasks()
     }
@@ -266,7 +278,7 @@ impl Replica {
     }
 
     /// Whether this replica leads, as far as it knows.
-    pub(super) fn leads(&self) -> bool {
+    pub fn leads(&self) -> bool {
         self.inner.raft.server_metrics().borrow_watched().state == ServerState::Leader
     }
 
@@ -289,6 +301,7 @@ impl Replica {
     /// caller has the deadline.
     pub async fn propose(&self, command: Command) -> Result<Answer, Failed> {
         let inner = &self.inner;
+        self.touch();
         if command.action.adds_data() && inner.space.room() == Room::Full {
             let free_percent = inner.space.free_percent();
             return Err(Error::NoSpace { node: inner.node, free_percent }.into());
@@ -329,10 +342,15 @@ impl Replica {
 
     /// Waits until a read of the state here is as fresh as asked.
     async fn freshen(&self, consistency: Consistency) -> Result<(), Failed> {
+        if consistency == Consistency::Stale {
+            return Ok(());
+        }
+        let slept = self.touch();
         let confirmed = match consistency {
             Consistency::Stale => return Ok(()),
             Consistency::Linearizable => self.inner.reads.pass(By::Leader).await?,
-            // A lease is good for the one that holds it.
+            // A lease is good for the one that holds it, and over after a sleep.
+            Consistency::Lease if slept => self.inner.reads.pass(By::Itself).await?,
             Consistency::Lease => self.inner.lease_reads.pass(By::Itself).await?,
         };
         self.await_applied(confirmed).await
@@ -341,6 +359,7 @@ impl Replica {
     /// Waits until the state has all that was acknowledged before, and this replica is known to
     /// have led then.
     async fn freshen_leading(&self) -> Result<(), Failed> {
+        self.touch();
         let confirmed = self.inner.reads.pass(By::Itself).await?;
         self.await_applied(confirmed).await
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::change::Change;
 use super::leave::remember;
-use super::records::{self, Cluster, Member, Record, State};
+use super::records::{self, Cluster, Member, Record, RecordKey, State};
 use super::refused::Refused;
 use super::tickets::still_good;
 use super::{At, Roster};
@@ -192,6 +192,9 @@ fn admit_new(
         let at = roster.known(former.node)?;
         let removed = Member { state: State::Removed, ..former.clone() };
         change.replace(Record::Member(removed), at.mod_revision);
+        if roster.duties.contains_key(&former.node) {
+            change.forget(RecordKey::Duty(former.node));
+        }
     }
     drops.into_iter().for_each(|key| change.forget(key));
     change.create(Record::Member(new_member(node, role, application)));

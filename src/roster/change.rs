@@ -43,6 +43,25 @@ impl Change {
         self.writes.push((key, Some(record.encode())));
     }
 
+    /// Writes a record whatever is there.
+    pub(super) fn write(&mut self, record: Record) {
+        self.writes.push((record.key().encode(), Some(record.encode())));
+    }
+
+    /// Deletes a record as it was seen.
+    pub(super) fn delete(&mut self, key: RecordKey, mod_revision: Revision) {
+        self.guards.push((key.encode(), mod_revision));
+        self.forget(key);
+    }
+
+    /// Goes by a record that it leaves as it is.
+    pub(super) fn hold(&mut self, key: RecordKey, mod_revision: Revision) {
+        let guard = (key.encode(), mod_revision);
+        if !self.guards.contains(&guard) {
+            self.guards.push(guard);
+        }
+    }
+
     /// Deletes a record that no decision needs any longer, whatever it says by now.
     pub(super) fn forget(&mut self, key: RecordKey) {
         self.writes.push((key.encode(), None));

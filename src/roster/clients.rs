@@ -145,6 +145,11 @@ impl Permit {
             })
     }
 
+    /// Whether this may be done with some keys of a keyspace.
+    pub fn allows_some(&self, verb: Verb, keyspace: &str) -> bool {
+        self.verbs.allow(verb) && covers(&self.scope, keyspace, |_| true)
+    }
+
     /// Whether this may be done with all there is: for what no key limits.
     pub fn allows_all(&self, verb: Verb) -> bool {
         self.verbs.allow(verb) && self.scope == Scope::All
@@ -171,7 +176,7 @@ fn begins_within(start: Bound<&[u8]>, prefix: &[u8]) -> bool {
 }
 
 /// No key up to `end` is above those of the prefix.
-fn ends_within(end: Bound<&[u8]>, prefix: &[u8]) -> bool {
+pub(super) fn ends_within(end: Bound<&[u8]>, prefix: &[u8]) -> bool {
     let past = past_prefix(prefix);
     match (end, past) {
         (_, None) => true,

@@ -92,6 +92,9 @@ fn bury(roster: &Roster, at: &At<Member>) -> Result<Change, Refused> {
     let removed = Member { state: State::Removed, ..at.record.clone() };
     change.replace(Record::Member(removed), at.mod_revision);
     drops.into_iter().for_each(|key| change.forget(key));
+    if roster.duties.contains_key(&at.record.node) {
+        change.forget(RecordKey::Duty(at.record.node));
+    }
     Ok(change)
 }
 

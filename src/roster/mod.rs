@@ -17,6 +17,11 @@
 //! | [`clients`] | a client's ticket is held against the records, a request against its scope |
 //! | [`leave`] | members change what they say of themselves, leave and are removed |
 //! | [`mesh`] | how nodes on a LAN that share a name become one cluster |
+//! | [`keyspaces`] | keyspaces are made and deleted, their shards get their places |
+//! | [`spread`] | which shard a key is in |
+//! | [`duties`] | which members take more, less or nothing, and which are away for a while |
+//! | [`settings`] | what holds for the whole cluster |
+//! | [`balance`] | where the shards of all keyspaces are to be |
 //! | [`placement`] | the next change of a group's membership |
 //! | [`announcement`] | what a member says of itself to all others, signed |
 //! | [`hearsay`] | what is believed of it, and from whom |
@@ -41,24 +46,32 @@
 
 pub mod admit;
 pub mod announcement;
+pub mod balance;
 pub mod change;
 pub mod clients;
+pub mod duties;
 pub mod found;
 pub mod hearsay;
+pub mod keyspaces;
 pub mod leave;
 pub mod mesh;
 pub mod pace;
 pub mod placement;
 pub mod records;
 pub mod refused;
+pub mod settings;
+pub mod spread;
 pub mod tickets;
 
 use std::collections::BTreeMap;
 
-use crate::types::{EndpointId, NodeId, Revision};
+use crate::types::{EndpointId, GroupId, KeyspaceName, NodeId, Revision};
 
 use change::Change;
-use records::{Client, Cluster, Damaged, Grant, Invitation, Member, Record, RecordKey, State};
+use records::{
+    Client, Cluster, Damaged, Duty, Grant, Invitation, Keyspace, Keyspaces, Member, Record,
+    RecordKey, Shard, State,
+};
 use refused::Refused;
 
 /// A record and the revision that wrote it last.
@@ -90,6 +103,11 @@ pub struct Roster {
     invitations: BTreeMap<u128, At<Invitation>>,
     grants: BTreeMap<u128, At<Grant>>,
     clients: BTreeMap<(u128, EndpointId), At<Client>>,
+    next_group: Option<At<Keyspaces>>,
+    keyspaces: BTreeMap<KeyspaceName, At<Keyspace>>,
+    shards: BTreeMap<GroupId, At<Shard>>,
+    duties: BTreeMap<NodeId, At<Duty>>,
+    settings: BTreeMap<String, At<String>>,
     /// The member of each key, or else its newest tombstone.
     by_endpoint: BTreeMap<EndpointId, NodeId>,
 }
@@ -117,7 +135,7 @@ impl Roster {
     /// is as before: its reader must not go on as if it had seen this revision.
     pub fn put(&mut self, key: &[u8], value: &[u8], mod_revision: Revision) -> Result<(), Damaged> {
         if let Some(key) = RecordKey::decode(key)? {
-            self.set(Record::decode(key, value)?, mod_revision);
+            self.set(Record::decode(&key, value)?, mod_revision);
         }
         self.reach(mod_revision);
         Ok(())
@@ -126,7 +144,7 @@ impl Roster {
     /// Forgets a record that was deleted at `revision`.
     pub fn delete(&mut self, key: &[u8], revision: Revision) -> Result<(), Damaged> {
         if let Some(key) = RecordKey::decode(key)? {
-            self.unset(key);
+            self.unset(&key);
         }
         self.reach(revision);
         Ok(())
@@ -148,14 +166,14 @@ impl Roster {
         let mut records = Vec::new();
         for (key, value) in &change.writes {
             let Some(key) = RecordKey::decode(key)? else { continue };
-            let record = value.as_ref().map(|value| Record::decode(key, value)).transpose()?;
+            let record = value.as_ref().map(|value| Record::decode(&key, value)).transpose()?;
             records.push((key, record));
         }
         self.revision += u64::from(!change.is_empty());
         for (key, record) in records {
             match record {
                 Some(record) => self.set(record, self.revision),
-                None => self.unset(key),
+                None => self.unset(&key),
             }
         }
         Ok(true)
@@ -233,6 +251,11 @@ impl Roster {
             RecordKey::Client(id, endpoint) => {
                 self.clients.get(&(id, endpoint)).map(|at| at.mod_revision)
             }
+            RecordKey::Keyspaces => self.next_group.as_ref().map(|at| at.mod_revision),
+            RecordKey::Keyspace(name) => self.keyspaces.get(&name).map(|at| at.mod_revision),
+            RecordKey::Shard(group) => self.shards.get(&group).map(|at| at.mod_revision),
+            RecordKey::Duty(node) => self.duties.get(&node).map(|at| at.mod_revision),
+            RecordKey::Setting(name) => self.settings.get(&name).map(|at| at.mod_revision),
         };
         Ok(revision.unwrap_or(0))
     }
@@ -257,20 +280,38 @@ impl Roster {
             Record::Client(id, endpoint, record) => {
                 self.clients.insert((id, endpoint), At { record, mod_revision });
             }
+            Record::Keyspaces(record) => self.next_group = Some(At { record, mod_revision }),
+            Record::Keyspace(name, record) => {
+                self.keyspaces.insert(name, At { record, mod_revision });
+            }
+            Record::Shard(group, record) => {
+                self.shards.insert(group, At { record, mod_revision });
+            }
+            Record::Duty(node, record) => {
+                self.duties.insert(node, At { record, mod_revision });
+            }
+            Record::Setting(name, record) => {
+                self.settings.insert(name, At { record, mod_revision });
+            }
         }
     }
 
-    fn unset(&mut self, key: RecordKey) {
+    fn unset(&mut self, key: &RecordKey) {
         match key {
             RecordKey::Cluster => self.cluster = None,
             RecordKey::Member(node) => {
-                if let Some(before) = self.members.remove(&node) {
+                if let Some(before) = self.members.remove(node) {
                     self.index(before.record.endpoint);
                 }
             }
-            RecordKey::Invitation(id) => drop(self.invitations.remove(&id)),
-            RecordKey::Grant(id) => drop(self.grants.remove(&id)),
-            RecordKey::Client(id, endpoint) => drop(self.clients.remove(&(id, endpoint))),
+            RecordKey::Invitation(id) => drop(self.invitations.remove(id)),
+            RecordKey::Grant(id) => drop(self.grants.remove(id)),
+            RecordKey::Client(id, endpoint) => drop(self.clients.remove(&(*id, *endpoint))),
+            RecordKey::Keyspaces => self.next_group = None,
+            RecordKey::Keyspace(name) => drop(self.keyspaces.remove(name)),
+            RecordKey::Shard(group) => drop(self.shards.remove(group)),
+            RecordKey::Duty(node) => drop(self.duties.remove(node)),
+            RecordKey::Setting(name) => drop(self.settings.remove(name)),
         }
     }
 

@@ -3,35 +3,44 @@
 //! Whoever leads a group asks for one step, carries it out, and asks again, until there is none.
 //! Nothing is remembered between steps, so a new leader goes on where the last one ended.
 //!
-//! What is wanted: every active member holds the group, at least as a learner; of those whose role
-//! is voter, an odd number votes, as many as there are up to [`VOTERS_MAX`]; members that leave or
-//! are removed hold nothing.
+//! What is wanted of the meta group: every active member holds it, at least as a learner; of those
+//! whose role is voter, an odd number votes, as many as there are up to [`VOTERS_MAX`]; members that
+//! leave or are removed hold nothing. What is wanted of a shard's group stands in the shard's record
+//! ([`super::keyspaces`]), and of its replicas, too, an odd number votes.
 //!
 //! What is kept on the way:
 //! - Nobody is promoted that has not caught up or is not alive.
 //! - A change tolerates at least as many failures as before, unless a voter leaves or is removed,
-//!   and even then it waits for a replacement that is alive and catching up.
+//!   and even then it waits for a replacement that is alive and catching up; in a shard's group, for
+//!   any, because one that does not come is replaced itself ([`super::balance`]).
 //! - A voter that is not alive stays one: that it fails is what the others are for. Replacing it is
 //!   for whoever decides that it will not come back.
 //! - A new configuration has a live majority, or it is not proposed.
 //! - No voter is exchanged for another without need, and what is reached stays.
-//! - A leader that goes hands over first, where a voter that stays can take over.
+//! - A leader that goes hands over first, where a voter that stays can take over. Whoever is to lead
+//!   is handed the lead when all else is done, and has been there for some time: one that comes and
+//!   goes is given nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use aspen_tickets::Role;
 
 use super::Roster;
-use super::records::State;
+use super::records::{Stage, State};
 use crate::limits::VOTERS_MAX;
-use crate::types::NodeId;
+use crate::types::{GroupId, NodeId};
 
-/// What the roster wants of every group: the active members and what each may become. Whoever is
-/// not in here is to hold nothing.
+/// What the roster wants of a group: the members that are to hold it and what each may become.
+/// Whoever is not in here is to hold nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// By number.
     pub members: BTreeMap<NodeId, Role>,
+    /// Who of them is to lead, if it can.
+    pub leader: Option<NodeId>,
+    /// Whoever is not there is replaced by others: until then those that go stay in its place, and the
+    /// group bears what it bears.
+    pub replaces: bool,
 }
 
 /// What a group is, as its leader sees it.
@@ -48,6 +57,8 @@ pub struct GroupFacts {
     pub caught_up: BTreeSet<NodeId>,
     /// Who was heard of lately.
     pub alive: BTreeSet<NodeId>,
+    /// Who has been there for some time without a break.
+    pub steady: BTreeSet<NodeId>,
     /// Who leads, and asks.
     pub leader: NodeId,
 }
@@ -72,10 +83,22 @@ pub enum Step {
 }
 
 impl Roster {
-    /// What every group is to become.
-    pub fn wanted(&self) -> Wanted {
+    /// What a group is to become; `None` if it is to be nowhere, or nowhere yet.
+    pub fn wanted(&self, group: GroupId) -> Option<Wanted> {
         let active = self.members().filter(|member| member.state == State::Active);
-        Wanted { members: active.map(|member| (member.node, member.role)).collect() }
+        let mut members: BTreeMap<NodeId, Role> =
+            active.map(|member| (member.node, member.role)).collect();
+        let mut leader = None;
+        if group != GroupId::META {
+            let (shard, _) =
+                self.shard(group).filter(|(shard, _)| shard.stage != Stage::Waiting)?;
+            // Those that never vote are there to have a copy of everything.
+            members.retain(|_, role| *role == Role::Learner);
+            // One that is leaving, or gone, counts until the shard has another in its place.
+            members.extend(shard.replicas.iter().map(|node| (*node, Role::Voter)));
+            leader = shard.leader;
+        }
+        Some(Wanted { members, leader, replaces: group != GroupId::META })
     }
 }
 
@@ -103,7 +126,24 @@ pub fn next_step(wanted: &Wanted, now: &GroupFacts) -> Option<Step> {
     }
     let gone = |node: &&NodeId| !wanted.members.contains_key(node) && **node != now.leader;
     let gone: BTreeSet<NodeId> = now.learners.iter().filter(gone).copied().collect();
-    (!gone.is_empty()).then_some(Step::RemoveLearners(gone))
+    if !gone.is_empty() {
+        return Some(Step::RemoveLearners(gone));
+    }
+    let is_able = |node: &NodeId| {
+        now.voters.contains(node) && now.steady.contains(node) && now.caught_up.contains(node)
+    };
+    let heir = wanted.leader.filter(|heir| *heir != now.leader && is_able(heir));
+    heir.map(Step::TransferTo)
+}
+
+/// Whether a group is where it is wanted, whoever leads it: all that hold it are wanted, and all
+/// that are wanted hold it, with as many votes as they make.
+pub fn is_reached(wanted: &Wanted, now: &GroupFacts) -> bool {
+    let holders = now.voters.union(&now.learners);
+    let voters = wanted.members.values().filter(|role| **role == Role::Voter).count();
+    !now.is_joint
+        && holders.copied().eq(wanted.members.keys().copied())
+        && now.voters.len() == odd(voters)
 }
 
 /// Those that may vote after the next change, by how they stand.
@@ -112,7 +152,7 @@ struct Candidates {
     staying: Vec<NodeId>,
     /// They follow, have caught up and are alive.
     fresh: Vec<NodeId>,
-    /// They are alive and will have caught up.
+    /// They are waited for: they are alive and will have caught up, or others will come for them.
     coming: usize,
     /// Voters that are to go.
     departing: usize,
@@ -123,13 +163,14 @@ impl Candidates {
         let may_vote = |node: &NodeId| wanted.members.get(node) == Some(&Role::Voter);
         let (staying, departing): (Vec<_>, Vec<_>) =
             now.voters.iter().copied().partition(|node| may_vote(node));
-        let (fresh, coming): (Vec<_>, Vec<_>) = now
+        let (ready, coming): (Vec<_>, Vec<_>) = now
             .learners
             .iter()
             .copied()
-            .filter(|node| may_vote(node) && is_alive(now, node) && !now.voters.contains(node))
-            .partition(|node| now.caught_up.contains(node));
-        Candidates { staying, fresh, coming: coming.len(), departing: departing.len() }
+            .filter(|node| may_vote(node) && !now.voters.contains(node))
+            .filter(|node| wanted.replaces || is_alive(now, node))
+            .partition(|node| is_alive(now, node) && now.caught_up.contains(node));
+        Candidates { staying, fresh: ready, coming: coming.len(), departing: departing.len() }
     }
 }
 
@@ -191,7 +232,7 @@ fn set_voters(wanted: &Wanted, now: &GroupFacts, voters: BTreeSet<NodeId>) -> St
 }
 
 /// The largest odd number of voters that so many make; 0 of none.
-fn odd(ready: usize) -> usize {
+pub(super) fn odd(ready: usize) -> usize {
     let most = ready.min(VOTERS_MAX);
     if most.is_multiple_of(2) { most.saturating_sub(1) } else { most }
 }

@@ -6,19 +6,29 @@
 //! invitation/<id, 32 hex digits>       → Invitation
 //! grant/<id, 32 hex digits>            → Grant
 //! client/<grant, 32>/<key, 64>         → Client
+//! keyspaces                            → Keyspaces
+//! keyspace/<name>                      → Keyspace
+//! shard/<group>                        → Shard
+//! duty/<number>                        → Duty
+//! setting/<name>                       → text
 //! ```
 //!
 //! A value is a version byte and postcard. Keys and values have one form each: bytes that decode
 //! but would be encoded otherwise are damage, as is every part out of bounds. Other keys of the
 //! meta group are not ours and mean nothing here.
 
+use std::collections::BTreeSet;
+
 use aspen_tickets::{Body as _, CLUSTER_NAME_BYTES_MAX, Role, Scope, Verbs};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::limits::{MEMBER_ADDRESSES_MAX, MEMBER_NAME_BYTES_MAX, MEMBER_VERSION_BYTES_MAX};
-use crate::types::{Address, ClusterId, EndpointId, NodeId};
+use crate::limits::{
+    KEYSPACE_SHARDS_MAX, MEMBER_ADDRESSES_MAX, MEMBER_NAME_BYTES_MAX, MEMBER_VERSION_BYTES_MAX,
+    MEMBER_WEIGHT, MEMBER_WEIGHT_MAX, MEMBERS_MAX, SETTING_BYTES_MAX, VOTERS_MAX,
+};
+use crate::types::{Address, ClusterId, EndpointId, GroupId, KeyspaceName, NodeId};
 
 /// The version of all values, their first byte.
 const VERSION: u8 = 1;
@@ -121,6 +131,72 @@ pub struct Client {
     pub since_s: u64,
 }
 
+/// Which group comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keyspaces {
+    /// Greater than that of every shard that there is or was.
+    pub next_group: GroupId,
+}
+
+/// A keyspace: fixed when it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keyspace {
+    /// The group of its first shard; those of the others follow.
+    pub first: GroupId,
+    /// How many shards it has.
+    pub shards: u32,
+    /// How many replicas each is to have.
+    pub replicas: u8,
+    /// How its keys are spread over its shards: the version of [`super::spread`].
+    pub spread: u8,
+    /// When it was made, in seconds since 1970.
+    pub created_s: u64,
+}
+
+/// Where a shard is to be, and where it may still be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// How far it is.
+    pub stage: Stage,
+    /// Who is to hold a replica, and vote as far as an odd number can.
+    pub replicas: BTreeSet<NodeId>,
+    /// Who held one before and may still be needed: until the shard is settled.
+    pub leaving: BTreeSet<NodeId>,
+    /// Which of the replicas is to lead, if it can.
+    pub leader: Option<NodeId>,
+}
+
+/// How far a shard is on its way to where it is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// It has no place yet.
+    #[default]
+    Waiting,
+    /// Its replicas found its group.
+    Founding,
+    /// Its group takes those in that are new, then lets go of those that leave.
+    Moving,
+    /// Its group is where it is to be.
+    Settled,
+}
+
+/// What a member is there for; without a record the default holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Duty {
+    /// How much it takes, in proportion to others.
+    pub weight: u32,
+    /// It is to hold nothing.
+    pub draining: bool,
+    /// It is to lead nothing, and is waited for.
+    pub maintenance: bool,
+}
+
+impl Default for Duty {
+    fn default() -> Self {
+        Duty { weight: MEMBER_WEIGHT, draining: false, maintenance: false }
+    }
+}
+
 /// A record with what its key says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -134,10 +210,20 @@ pub enum Record {
     Grant(u128, Grant),
     /// A client of a grant and its key.
     Client(u128, EndpointId, Client),
+    /// Which group comes next.
+    Keyspaces(Keyspaces),
+    /// A keyspace and its name.
+    Keyspace(KeyspaceName, Keyspace),
+    /// A shard and its group.
+    Shard(GroupId, Shard),
+    /// What a member is there for.
+    Duty(NodeId, Duty),
+    /// A setting's name and value.
+    Setting(String, String),
 }
 
 /// The key of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordKey {
     /// The cluster's own record.
     Cluster,
@@ -149,6 +235,16 @@ pub enum RecordKey {
     Grant(u128),
     /// A counted client's: the grant's id and the client's key.
     Client(u128, EndpointId),
+    /// That of the next group.
+    Keyspaces,
+    /// A keyspace's, by its name.
+    Keyspace(KeyspaceName),
+    /// A shard's, by its group.
+    Shard(GroupId),
+    /// A member's duty's, by its number.
+    Duty(NodeId),
+    /// A setting's, by its name.
+    Setting(String),
 }
 
 /// A record is not what its writer wrote, or was written by a newer version.
@@ -260,6 +356,96 @@ impl Invitation {
     }
 }
 
+impl Stage {
+    /// The word for it, as doors show it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stage::Waiting => "waiting",
+            Stage::Founding => "founding",
+            Stage::Moving => "moving",
+            Stage::Settled => "settled",
+        }
+    }
+}
+
+impl Keyspaces {
+    fn check(&self) -> Result<(), &'static str> {
+        if self.next_group <= GroupId::META { Err("the next group is no shard's") } else { Ok(()) }
+    }
+}
+
+impl Keyspace {
+    /// The groups of its shards, in their order.
+    pub fn groups(&self) -> impl Iterator<Item = GroupId> + use<> {
+        let first = self.first.0;
+        (first..first + u64::from(self.shards)).map(GroupId)
+    }
+
+    /// The group of one of its shards.
+    pub fn group(&self, shard: u32) -> GroupId {
+        GroupId(self.first.0 + u64::from(shard))
+    }
+
+    /// Which of its shards has a group; `None` if none has.
+    pub fn shard(&self, group: GroupId) -> Option<u32> {
+        let shard = group.0.checked_sub(self.first.0)?;
+        u32::try_from(shard).ok().filter(|shard| *shard < self.shards)
+    }
+
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.first <= GroupId::META || self.first.0.checked_add(self.shards.into()).is_none() {
+            return Err("a keyspace's groups are no shards'");
+        }
+        if self.shards == 0 || self.shards > KEYSPACE_SHARDS_MAX {
+            return Err("a keyspace has no or too many shards");
+        }
+        if self.replicas == 0 || usize::from(self.replicas) > VOTERS_MAX {
+            return Err("a shard has no or too many replicas");
+        }
+        Ok(())
+    }
+}
+
+impl Duty {
+    fn check(&self) -> Result<(), &'static str> {
+        if (1..=MEMBER_WEIGHT_MAX).contains(&self.weight) {
+            Ok(())
+        } else {
+            Err("a member's weight is 0 or too much")
+        }
+    }
+}
+
+impl Shard {
+    /// Whether a node may have to do with its group: it is to hold a replica, or held one and is
+    /// not let go yet.
+    pub fn is_held_by(&self, node: NodeId) -> bool {
+        self.replicas.contains(&node) || self.leaving.contains(&node)
+    }
+
+    fn check(&self, group: GroupId) -> Result<(), &'static str> {
+        if group == GroupId::META {
+            return Err("the meta group is no shard's");
+        }
+        if self.replicas.is_empty() != (self.stage == Stage::Waiting) {
+            return Err("a shard's stage does not go with its replicas");
+        }
+        if self.replicas.len() > VOTERS_MAX || self.leaving.len() > MEMBERS_MAX {
+            return Err("a shard has too many replicas");
+        }
+        if self.stage != Stage::Moving && !self.leaving.is_empty() {
+            return Err("a shard that does not move has somebody leaving");
+        }
+        if !self.replicas.is_disjoint(&self.leaving) {
+            return Err("a replica stays and leaves");
+        }
+        if self.leader.is_some_and(|leader| !self.replicas.contains(&leader)) {
+            return Err("a shard is to be led by none of its replicas");
+        }
+        Ok(())
+    }
+}
+
 impl Record {
     /// Where it is stored.
     pub fn key(&self) -> RecordKey {
@@ -269,6 +455,11 @@ impl Record {
             Record::Invitation(id, _) => RecordKey::Invitation(*id),
             Record::Grant(id, _) => RecordKey::Grant(*id),
             Record::Client(id, endpoint, _) => RecordKey::Client(*id, *endpoint),
+            Record::Keyspaces(_) => RecordKey::Keyspaces,
+            Record::Keyspace(name, _) => RecordKey::Keyspace(name.clone()),
+            Record::Shard(group, _) => RecordKey::Shard(*group),
+            Record::Duty(node, _) => RecordKey::Duty(*node),
+            Record::Setting(name, _) => RecordKey::Setting(name.clone()),
         }
     }
 
@@ -280,15 +471,20 @@ impl Record {
             Record::Invitation(_, record) => to_bytes(record),
             Record::Grant(_, record) => to_bytes(record),
             Record::Client(_, _, record) => to_bytes(record),
+            Record::Keyspaces(record) => to_bytes(record),
+            Record::Keyspace(_, record) => to_bytes(record),
+            Record::Shard(_, record) => to_bytes(record),
+            Record::Duty(_, record) => to_bytes(record),
+            Record::Setting(_, value) => to_bytes(value),
         }
     }
 
     /// The record in a value's bytes.
-    pub fn decode(key: RecordKey, value: &[u8]) -> Result<Self, Damaged> {
+    pub fn decode(key: &RecordKey, value: &[u8]) -> Result<Self, Damaged> {
         let damaged = |what| Damaged { key: key.text(), what };
         let record = Record::read(key, value).map_err(damaged)?;
         record.check().map_err(damaged)?;
-        if record.key() != key {
+        if record.key() != *key {
             return Err(damaged("it is another member's"));
         }
         if record.encode() != value {
@@ -297,13 +493,18 @@ impl Record {
         Ok(record)
     }
 
-    fn read(key: RecordKey, value: &[u8]) -> Result<Self, &'static str> {
+    fn read(key: &RecordKey, value: &[u8]) -> Result<Self, &'static str> {
         Ok(match key {
             RecordKey::Cluster => Record::Cluster(from_bytes(value)?),
             RecordKey::Member(_) => Record::Member(from_bytes(value)?),
-            RecordKey::Invitation(id) => Record::Invitation(id, from_bytes(value)?),
-            RecordKey::Grant(id) => Record::Grant(id, from_bytes(value)?),
-            RecordKey::Client(id, endpoint) => Record::Client(id, endpoint, from_bytes(value)?),
+            RecordKey::Invitation(id) => Record::Invitation(*id, from_bytes(value)?),
+            RecordKey::Grant(id) => Record::Grant(*id, from_bytes(value)?),
+            RecordKey::Client(id, endpoint) => Record::Client(*id, *endpoint, from_bytes(value)?),
+            RecordKey::Keyspaces => Record::Keyspaces(from_bytes(value)?),
+            RecordKey::Keyspace(name) => Record::Keyspace(name.clone(), from_bytes(value)?),
+            RecordKey::Shard(group) => Record::Shard(*group, from_bytes(value)?),
+            RecordKey::Duty(node) => Record::Duty(*node, from_bytes(value)?),
+            RecordKey::Setting(name) => Record::Setting(name.clone(), from_bytes(value)?),
         })
     }
 
@@ -314,6 +515,11 @@ impl Record {
             Record::Invitation(_, invitation) => invitation.check(),
             Record::Grant(_, grant) => grant.check(),
             Record::Client(..) => Ok(()),
+            Record::Keyspaces(record) => record.check(),
+            Record::Keyspace(_, keyspace) => keyspace.check(),
+            Record::Shard(group, shard) => shard.check(*group),
+            Record::Duty(_, duty) => duty.check(),
+            Record::Setting(_, value) => check_setting(value),
         }
     }
 }
@@ -336,6 +542,11 @@ impl RecordKey {
             "client" => rest.split_once('/').and_then(|(grant, endpoint)| {
                 Some(RecordKey::Client(id(grant)?, endpoint.parse().ok()?))
             }),
+            "keyspaces" => rest.is_empty().then_some(RecordKey::Keyspaces),
+            "keyspace" => rest.parse().ok().map(RecordKey::Keyspace),
+            "shard" => rest.parse().ok().map(|group| RecordKey::Shard(GroupId(group))),
+            "duty" => rest.parse().ok().map(|number| RecordKey::Duty(NodeId(number))),
+            "setting" => is_setting_name(rest).then(|| RecordKey::Setting(rest.to_owned())),
             _ => return Ok(None),
         };
         // What reads as a number or an id but is written otherwise would be a second key for it.
@@ -352,8 +563,26 @@ impl RecordKey {
             RecordKey::Invitation(id) => format!("invitation/{id:032x}"),
             RecordKey::Grant(id) => format!("grant/{id:032x}"),
             RecordKey::Client(id, endpoint) => format!("client/{id:032x}/{endpoint}"),
+            RecordKey::Keyspaces => "keyspaces".to_owned(),
+            RecordKey::Keyspace(name) => format!("keyspace/{name}"),
+            RecordKey::Shard(group) => format!("shard/{group}"),
+            RecordKey::Duty(node) => format!("duty/{node}"),
+            RecordKey::Setting(name) => format!("setting/{name}"),
         }
     }
+}
+
+fn is_setting_name(text: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
+    (1..=SETTING_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_inner)
+}
+
+/// What is allowed of each is another matter, and may be more for a newer member.
+fn check_setting(value: &str) -> Result<(), &'static str> {
+    if value.len() > SETTING_BYTES_MAX || value.chars().any(char::is_control) {
+        return Err("a setting's value is too long or has control characters");
+    }
+    Ok(())
 }
 
 fn id(text: &str) -> Option<u128> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::limits::*;
-use crate::types::{ClusterId, NodeId};
+use crate::types::{ClusterId, GroupId, KeyspaceName, NodeId};
 
 /// Why a request to the roster is refused. Nothing was written; the same request on the same
 /// records is refused again.
@@ -140,4 +140,85 @@ pub enum Refused {
     /// Too many clients are counted.
     #[error("{GRANT_CLIENTS_MAX} clients of limited tickets are known, the limit; let some expire")]
     TooManyClients,
+
+    /// No keyspace has this name.
+    #[error("there is no keyspace {name}; list the keyspaces, or create it")]
+    UnknownKeyspace {
+        /// The name.
+        name: KeyspaceName,
+    },
+    /// A keyspace has this name.
+    #[error(
+        "there is a keyspace {name} already, with {shards} shards and {replicas} replicas each"
+    )]
+    KeyspaceExists {
+        /// The name.
+        name: KeyspaceName,
+        /// What it has.
+        shards: u32,
+        /// And of each.
+        replicas: u8,
+    },
+    /// Without it, what names no keyspace would have none.
+    #[error(
+        "the keyspace {name} stays: it is meant wherever none is named; delete its keys instead"
+    )]
+    KeyspaceStays {
+        /// The name.
+        name: KeyspaceName,
+    },
+    /// The shards or replicas asked for are out of bounds.
+    #[error(
+        "a keyspace has 1 to {KEYSPACE_SHARDS_MAX} shards and 1 to {VOTERS_MAX} replicas of each"
+    )]
+    KeyspaceOutOfBounds,
+    /// There is no room for another keyspace.
+    #[error("there are {KEYSPACES_MAX} keyspaces, the limit; delete one first")]
+    TooManyKeyspaces,
+    /// There is no room for so many more shards.
+    #[error("the keyspaces have {present} shards, and {SHARDS_MAX} are allowed; ask for fewer")]
+    TooManyShards {
+        /// How many there are.
+        present: u32,
+    },
+    /// No shard has this group.
+    #[error("no shard has the group {group}; list the shards")]
+    UnknownGroup {
+        /// The group.
+        group: GroupId,
+    },
+    /// There is no such setting.
+    #[error("there is no setting {name:?}; use one of: {known}")]
+    UnknownSetting {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The setting can't be that.
+    #[error("{name} can't be that; use {allowed}")]
+    BadSetting {
+        /// The setting.
+        name: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// With these under maintenance a group would have no majority.
+    #[error(
+        "with these nodes under maintenance group {group} would have no majority left; end that of \
+         others first"
+    )]
+    MajorityAway {
+        /// The group.
+        group: GroupId,
+    },
+    /// A member's weight is out of bounds.
+    #[error("a node's capacity is 1 to {MEMBER_WEIGHT_MAX}")]
+    WeightOutOfBounds,
+    /// The shard's record is not as whoever asks has seen it.
+    #[error("the group {group} was changed in between; look again")]
+    ShardChanged {
+        /// The group.
+        group: GroupId,
+    },
 }

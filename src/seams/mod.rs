@@ -7,6 +7,7 @@
 //! the simulator pauses and steps.
 
 pub mod disk;
+pub mod failpoint;
 pub mod network;
 mod random;
 mod tasks;

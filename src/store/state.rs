@@ -154,6 +154,28 @@ impl fmt::Debug for State {
 }
 
 impl State {
+    /// Removes the state of a group, which must not be open, with its directory; no error if it is
+    /// not there.
+    pub fn erase(disk: &dyn Disk, dir: &Path) -> Result<(), TableError> {
+        let failed = |error: std::io::Error| io_error(dir, &error);
+        if !disk.exists(dir).map_err(failed)? {
+            return Ok(());
+        }
+        let lock = disk.lock(&dir.join(LOCK_FILE)).map_err(failed)?;
+        // The state last: what is there without it is swept by whoever opens the group anew.
+        let mut names = disk.list(dir).map_err(failed)?;
+        names.sort_by_key(|name| name == STATE_FILE);
+        for name in names.iter().filter(|name| *name != LOCK_FILE) {
+            disk.remove(&dir.join(name)).map_err(failed)?;
+        }
+        disk.sync_dir(dir).map_err(failed)?;
+        drop(lock);
+        if disk.exists(&dir.join(LOCK_FILE)).map_err(failed)? {
+            disk.remove(&dir.join(LOCK_FILE)).map_err(failed)?;
+        }
+        disk.remove_dir(dir).map_err(failed)
+    }
+
     /// Opens or creates the state of a group in its directory, and sweeps what a crash left there.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, group: GroupId) -> Result<State, TableError> {
         disk.create_dir_all(dir).map_err(|error| io_error(dir, &error))?;

@@ -549,6 +549,14 @@ impl Disk for CrashDisk {
         Ok(())
     }
 
+    /// That it comes back after a crash harms nobody, so it goes when it is asked to.
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.attempt(Kind::Name)?;
+        inner.state.dirs.remove(path);
+        Ok(())
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut inner = self.inner();
         inner.attempt(Kind::Name)?;

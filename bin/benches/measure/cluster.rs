@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use aspen::roster::records::Stage;
 use aspen::types::{GroupId, NodeId};
 use aspen::{KvClient, KvService, KvServiceBuilder, MemberRole, Op, Reach};
 use tempfile::TempDir;
@@ -24,6 +25,18 @@ const PAUSE: Duration = Duration::from_millis(500);
 const JOIN_KEYS: u64 = 400_000;
 const JOINS: usize = 5;
 const FILL_BATCH: u64 = 500;
+
+/// So many shards side by side with one; and so many that nobody uses, in two keyspaces.
+const GROUPS: u32 = 100;
+const IDLE_GROUPS: u32 = 1_000;
+/// Rounds of writing to one and to many groups in turns.
+const GROUPS_ROUNDS: usize = 3;
+/// As many as fill one group, and as many as fill a hundred.
+const GROUPS_WRITERS: [u64; 2] = [64, 1_024];
+/// Until the leads are where they are to be.
+const LEADS_SPREAD: Duration = Duration::from_secs(6);
+const IDLE_SETTLE: Duration = Duration::from_secs(30);
+const IDLE_MEASURED: Duration = Duration::from_secs(30);
 
 /// Three nodes, the first in this process.
 struct Three {
@@ -46,6 +59,50 @@ pub(super) async fn writes() -> Result<()> {
         let times = write_as(&three.here.client(), writers).await?;
         say_times("puts in one of three processes, which leads", writers, times);
     }
+    three.stop().await
+}
+
+/// Puts in one shard and in many, in turns.
+pub(super) async fn groups() -> Result<()> {
+    let (three, _) = Three::start(0).await?;
+    three.lead(NodeId(1)).await?;
+    let many = three.keyspace("many", GROUPS).await?;
+    let one = three.here.client();
+    for writers in GROUPS_WRITERS {
+        let mut ratios = Vec::new();
+        for _ in 0..GROUPS_ROUNDS {
+            let times = write_as(&one, writers).await?;
+            let single = count(&times);
+            say_times("puts in one group", writers, times);
+            let times = write_as(&many, writers).await?;
+            ratios.push(count(&times) / single);
+            say_times(&format!("puts in {GROUPS} groups"), writers, times);
+        }
+        ratios.sort_by(f64::total_cmp);
+        let ratio = ratios[ratios.len() / 2];
+        println!("| {GROUPS} groups against one, {writers} at a time | {ratio:.2} times as many |");
+    }
+    three.stop().await
+}
+
+/// Many groups that nobody uses.
+pub(super) async fn idle_groups() -> Result<()> {
+    let (three, _) = Three::start(0).await?;
+    sleep(PAUSE).await;
+    let process = three.others[0].1.child.id();
+    let before = super::memory_mib(process, "VmRSS")?;
+    for name in ["first", "second"] {
+        three.keyspace(name, IDLE_GROUPS / 2).await?;
+    }
+    sleep(IDLE_SETTLE).await;
+    let memory = super::memory_mib(process, "VmRSS")? - before;
+    let (began, used) = (Instant::now(), super::processor_seconds(process)?);
+    sleep(IDLE_MEASURED).await;
+    let used = super::processor_seconds(process)? - used;
+    let percent = 100.0 * used / began.elapsed().as_secs_f64();
+    println!("| {IDLE_GROUPS} idle groups, a follower's processor | {percent:.2} % of a core |");
+    let kib = memory * 1024.0 / f64::from(IDLE_GROUPS);
+    println!("| {IDLE_GROUPS} idle groups, resident | {kib:.1} KiB a group |");
     three.stop().await
 }
 
@@ -98,6 +155,23 @@ impl Three {
             }
         }
         Ok((Three { here, others, _here_dir: dir }, joined))
+    }
+
+    /// A keyspace of so many shards, all of which have three replicas and lead where they are to.
+    async fn keyspace(&self, name: &str, shards: u32) -> Result<KvClient> {
+        let began = Instant::now();
+        let cluster = self.here.cluster();
+        cluster.create_keyspace(name, shards, 3).await?;
+        let is_settled = || {
+            let roster = cluster.roster();
+            roster.shards().all(|(_, shard, _)| shard.stage == Stage::Settled)
+        };
+        while !is_settled() {
+            sleep(Duration::from_millis(20)).await;
+        }
+        println!("| {shards} shards settled | {} ms |", began.elapsed().as_millis());
+        sleep(LEADS_SPREAD).await;
+        Ok(self.here.client().keyspace(name)?)
     }
 
     /// Makes a node lead the group that holds the keys.
@@ -196,4 +270,8 @@ async fn fill(kv: &KvClient, count: u64) -> Result<()> {
         numbers.fold(kv.txn(), |txn, n| txn.then(Op::put(key(n), value(n)))).await?;
     }
     Ok(())
+}
+
+fn count(times: &[Vec<Duration>]) -> f64 {
+    times.iter().map(Vec::len).sum::<usize>() as f64
 }

@@ -3,8 +3,8 @@
 //!
 //! `cargo measure` builds the command as it is released, runs it as a process of its own on
 //! loopback with its data in a temporary directory, and prints a table; docs/benchmarks.md holds
-//! the last one. `cargo measure idle`, `start`, `load`, `writes`, `joins`, `cluster` or `failover`
-//! measures one of them. Memory and processor time are those that Linux reports in `/proc`.
+//! the last one. `cargo measure idle`, `start`, `load`, `writes`, `joins`, `cluster`, `groups`,
+//! `idle-groups` or `failover` measures one of them. Memory and processor time are those that Linux reports in `/proc`.
 
 mod cluster;
 #[path = "../../tests/it/http.rs"]
@@ -82,6 +82,12 @@ fn main() -> Result<()> {
     }
     if wanted("cluster") {
         runtime.block_on(cluster::writes())?;
+    }
+    if wanted("groups") {
+        runtime.block_on(cluster::groups())?;
+    }
+    if wanted("idle-groups") {
+        runtime.block_on(cluster::idle_groups())?;
     }
     if wanted("failover") {
         runtime.block_on(cluster::failover())?;

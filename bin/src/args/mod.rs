@@ -10,6 +10,7 @@ mod relay;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aspen::limits::KEYSPACE_REPLICAS;
 use aspen::types::{Consistency, LeaseId, Revision};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
@@ -111,6 +112,12 @@ pub(crate) enum Cmd {
         aspen ticket create --client --prefix app/\n  \
         aspen ticket list")]
     Ticket(TicketArgs),
+    /// Make, list and delete keyspaces.
+    #[command(after_help = "Examples:\n  \
+        aspen keyspace create logs --shards 16\n  \
+        aspen keyspace list\n  \
+        aspen put a b --keyspace logs")]
+    Keyspace(KeyspaceArgs),
     /// Show how a node reaches the other members, and what is in the way of a direct path.
     #[command(after_help = "Example:\n  aspen doctor")]
     Doctor,
@@ -129,6 +136,41 @@ pub(crate) enum Cmd {
     Remove {
         /// Its number, as `members` prints it.
         member: u64,
+    },
+    /// Take everything off a node that stays a member: its replicas and leads go to others.
+    #[command(after_help = "Examples:\n  aspen drain 3\n  aspen drain 3 --off")]
+    Drain {
+        /// The node's number.
+        member: u64,
+        /// Let it take its share again.
+        #[arg(long)]
+        off: bool,
+    },
+    /// Put nodes under maintenance: they lead nothing, and are waited for while they are away.
+    #[command(after_help = "Examples:\n  aspen maintenance on 3\n  aspen maintenance off 3")]
+    Maintenance {
+        /// Whether it begins or ends.
+        #[arg(value_parser = ["on", "off"])]
+        switch: String,
+        /// The nodes' numbers.
+        #[arg(required = true, value_name = "NODE")]
+        members: Vec<u64>,
+    },
+    /// Show where shards would be moved next.
+    #[command(after_help = "Example:\n  aspen rebalance --dry-run")]
+    Rebalance {
+        /// Only show it; what is shown is done by itself, as far as settings let it.
+        #[arg(long, required = true)]
+        dry_run: bool,
+    },
+    /// Show and change what holds for the whole cluster.
+    #[command(after_help = "Examples:\n  \
+        aspen settings get\n  \
+        aspen settings set lost-after 10m\n  \
+        aspen settings reset lost-after")]
+    Settings {
+        #[command(subcommand)]
+        command: SettingsCmd,
     },
     /// Make another member the leader of a group.
     #[command(after_help = "Example:\n  aspen transfer 1 2")]
@@ -150,6 +192,8 @@ pub(crate) enum Cmd {
     Compact {
         /// The oldest revision that can still be read afterwards.
         revision: Revision,
+        #[command(flatten)]
+        store: StoreSettings,
     },
     /// Show the configuration and where each value comes from, or check a file.
     #[command(after_help = "Examples:\n  aspen config show --reach loopback\n  \
@@ -213,6 +257,8 @@ pub(crate) struct PutArgs {
     pub(crate) prev: bool,
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreSettings,
 }
 
 /// Arguments of `get`.
@@ -230,6 +276,8 @@ pub(crate) struct GetArgs {
     pub(crate) read: ReadArgs,
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreSettings,
 }
 
 /// Arguments of `del`.
@@ -246,6 +294,8 @@ pub(crate) struct DelArgs {
     pub(crate) range: Option<Vec<String>>,
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreSettings,
 }
 
 /// Arguments of `range`.
@@ -279,6 +329,8 @@ pub(crate) struct RangeArgs {
     pub(crate) read: ReadArgs,
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreSettings,
 }
 
 /// Arguments of `watch`.
@@ -298,6 +350,8 @@ pub(crate) struct WatchArgs {
     pub(crate) prev: bool,
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreSettings,
 }
 
 /// Arguments of `txn`.
@@ -309,11 +363,15 @@ pub(crate) struct TxnArgs {
     /// Read the transaction from a file.
     #[arg(long, value_name = "FILE", conflicts_with = "txn")]
     pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) store: StoreSettings,
 }
 
 /// Arguments of `lease`.
 #[derive(Debug, Args)]
 pub(crate) struct LeaseArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreSettings,
     #[command(subcommand)]
     pub(crate) command: LeaseCmd,
 }
@@ -360,6 +418,69 @@ pub(crate) enum LeaseCmd {
     },
 }
 
+/// What to do with the cluster's settings.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SettingsCmd {
+    /// Print the settings, or one of them.
+    #[command(after_help = "Example:\n  aspen settings get lost-after")]
+    Get {
+        /// Which.
+        name: Option<String>,
+    },
+    /// Set a setting, and wait until the members know it.
+    #[command(after_help = "Example:\n  aspen settings set lost-after 10m")]
+    Set {
+        /// Which.
+        name: String,
+        /// What it is to be.
+        value: String,
+    },
+    /// Go back to a setting's default.
+    #[command(after_help = "Example:\n  aspen settings reset lost-after")]
+    Reset {
+        /// Which.
+        name: String,
+    },
+}
+
+/// Arguments of `keyspace`.
+#[derive(Debug, Args)]
+pub(crate) struct KeyspaceArgs {
+    #[command(subcommand)]
+    pub(crate) command: KeyspaceCmd,
+}
+
+/// What to do with keyspaces.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyspaceCmd {
+    /// Make a keyspace; its number of shards stays for ever.
+    #[command(after_help = "Example:\n  aspen keyspace create logs --shards 16")]
+    Create {
+        /// Its name.
+        name: String,
+        /// How many shards its keys are spread over.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        shards: u32,
+        /// How many nodes hold each shard, once there are so many.
+        #[arg(long, value_name = "N", default_value_t = KEYSPACE_REPLICAS)]
+        replicas: u8,
+    },
+    /// List the keyspaces.
+    #[command(after_help = "Example:\n  aspen keyspace list")]
+    List,
+    /// Show a keyspace and where each of its shards is.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Delete a keyspace with all that is in it.
+    #[command(after_help = "Example:\n  aspen keyspace delete logs")]
+    Delete {
+        /// Its name.
+        name: String,
+    },
+}
+
 /// How fresh a read must be.
 #[derive(Debug, Args)]
 pub(crate) struct ReadArgs {
@@ -388,6 +509,10 @@ pub(crate) struct NodeSettings(pub(crate) Vec<(&'static Setting, String)>);
 /// The client's settings that were given as flags, before or after the command.
 #[derive(Debug, Default)]
 pub(crate) struct ClientSettings(pub(crate) Vec<(&'static Setting, String)>);
+
+/// The settings of commands on keys that were given as flags.
+#[derive(Debug, Default)]
+pub(crate) struct StoreSettings(pub(crate) Vec<(&'static Setting, String)>);
 
 /// The client's settings where they mean nothing: taken so that the refusal can say so, and not
 /// shown in the help.
@@ -448,6 +573,9 @@ macro_rules! settings_as_args {
 settings_as_args!(NodeSettings, Scope::Node, setting_arg);
 settings_as_args!(ClientSettings, Scope::Client, |setting| {
     setting_arg(setting).global(true).display_order(101)
+});
+settings_as_args!(StoreSettings, Scope::Store, |setting| {
+    setting_arg(setting).global(true).display_order(102)
 });
 settings_as_args!(MisplacedSettings, Scope::Client, |setting| setting_arg(setting).hide(true));
 

@@ -118,27 +118,26 @@ pub(crate) async fn del(node: Node, args: DelArgs, json: bool) -> Result<(), Fai
             (deleted, revision)
         }
         (None, Some(prefix), _) => {
-            let prefix = output::bytes_json(&encoding.bytes(prefix)?);
-            delete_range(&node, json!({ "prefix": prefix })).await?
+            let request = Request::write(Method::DELETE, "/v1/kv");
+            delete_range(&node, request.parameter("prefix", encoding.bytes(prefix)?)).await?
         }
         (None, None, Some(bounds)) => {
-            let mut range = json!({});
+            let mut request = Request::write(Method::DELETE, "/v1/kv");
             for (name, bound) in ["start", "end"].into_iter().zip(bounds) {
-                range[name] = output::bytes_json(&encoding.bytes(bound)?);
+                request = request.parameter(name, encoding.bytes(bound)?);
             }
-            delete_range(&node, range).await?
+            delete_range(&node, request).await?
         }
         (None, None, None) => return Err(Failure::usage("name a key, --prefix or --range")),
     };
     if json {
         return output::json_line(&json!({ "deleted": deleted, "revision": revision }));
     }
-    match deleted {
-        0 => output::line("nothing was there"),
-        _ => {
-            let keys = output::counted(deleted, "key");
-            output::line(&format!("deleted {keys} at revision {revision}"))
-        }
+    let keys = output::counted(deleted, "key");
+    match (deleted, revision) {
+        (0, _) => output::line("nothing was there"),
+        (_, Some(revision)) => output::line(&format!("deleted {keys} at revision {revision}")),
+        (_, None) => output::line(&format!("deleted {keys} in several shards")),
     }
 }
 
@@ -146,30 +145,11 @@ pub(crate) async fn del(node: Node, args: DelArgs, json: bool) -> Result<(), Fai
 #[derive(Debug, Deserialize)]
 struct Deleted {
     deleted: u64,
-    revision: u64,
+    /// Missing if the range is in several shards.
+    revision: Option<u64>,
 }
 
-/// The answer to a transaction of one deletion.
-#[derive(Debug, Deserialize)]
-struct TxnDeleted {
-    revision: u64,
-    answers: Vec<OpDeleted>,
-}
-
-#[derive(Debug, Deserialize)]
-struct OpDeleted {
-    delete: DeletedCount,
-}
-
-#[derive(Debug, Deserialize)]
-struct DeletedCount {
-    deleted: u64,
-}
-
-/// Ranges are deleted by a transaction of one operation.
-async fn delete_range(node: &Node, range: Value) -> Result<(u64, u64), Failure> {
-    let txn = json!({ "then": [{ "delete": range }] });
-    let answer = node.ask(Request::write(Method::POST, "/v1/txn").json(&txn)).await?;
-    let done: TxnDeleted = answer.json()?;
-    Ok((done.answers.iter().map(|answer| answer.delete.deleted).sum(), done.revision))
+async fn delete_range(node: &Node, request: Request) -> Result<(u64, Option<u64>), Failure> {
+    let Deleted { deleted, revision } = node.ask(request).await?.json()?;
+    Ok((deleted, revision))
 }

@@ -1,4 +1,5 @@
-//! `members`, `leave`, `remove` and `transfer`: who is in the cluster, and who leads what.
+//! `members`, `leave`, `remove`, `drain`, `maintenance`, `rebalance` and `transfer`: who is in the
+//! cluster, and who holds and leads what.
 
 use std::time::Duration;
 
@@ -16,7 +17,6 @@ use crate::output;
 struct Cluster {
     now_s: u64,
     members: Vec<Member>,
-    groups: Vec<Group>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -27,6 +27,11 @@ struct Member {
     role: String,
     state: String,
     version: String,
+    health: String,
+    draining: bool,
+    maintenance: bool,
+    replicas: usize,
+    leads: usize,
     connected: bool,
     heard_ms: Option<u64>,
     known: Vec<Known>,
@@ -40,15 +45,7 @@ struct Known {
     noted_s: u64,
 }
 
-#[derive(Debug, Deserialize)]
-struct Group {
-    id: u64,
-    leader: Option<u64>,
-    voters: Vec<u64>,
-    learners: Vec<u64>,
-}
-
-/// Prints the members, each with what it is to the groups or with where it would be looked for.
+/// Prints the members, each with how it is and what it holds, or with where it would be looked for.
 pub(crate) async fn list(node: Node, addresses: bool, json: bool) -> Result<(), Failure> {
     let answer = node.ask(Request::read(Method::GET, "/v1/cluster")).await?;
     let document: Value = answer.json()?;
@@ -62,14 +59,18 @@ pub(crate) async fn list(node: Node, addresses: bool, json: bool) -> Result<(), 
 }
 
 fn standing(cluster: &Cluster) -> Vec<Vec<String>> {
-    let heading = ["NODE", "NAME", "ROLE", "STATE", "GROUPS", "LINK", "VERSION", "ENDPOINT"];
+    let heading = [
+        "NODE", "NAME", "ROLE", "STATE", "HEALTH", "SHARDS", "LEADS", "LINK", "VERSION", "ENDPOINT",
+    ];
     let rows = cluster.members.iter().map(|member| {
         vec![
             member.node.to_string(),
             some_or(&member.name, "-"),
             member.role.clone(),
-            member.state.clone(),
-            groups_of(member.node, &cluster.groups),
+            state_of(member),
+            member.health.clone(),
+            member.replicas.to_string(),
+            member.leads.to_string(),
             link_of(member),
             member.version.clone(),
             member.endpoint_id.chars().take(ENDPOINT_CHARS).collect(),
@@ -101,18 +102,13 @@ fn some_or(text: &str, nothing: &str) -> String {
     if text.is_empty() { nothing.to_owned() } else { text.to_owned() }
 }
 
-/// `0 leader, 1 voter`
-fn groups_of(node: u64, groups: &[Group]) -> String {
-    let part = |group: &Group| {
-        let part = match () {
-            () if group.leader == Some(node) => "leader",
-            () if group.voters.contains(&node) => "voter",
-            () if group.learners.contains(&node) => "learner",
-            () => return None,
-        };
-        Some(format!("{} {part}", group.id))
-    };
-    some_or(&groups.iter().filter_map(part).collect::<Vec<_>>().join(", "), "-")
+fn state_of(member: &Member) -> String {
+    match (member.draining, member.maintenance) {
+        _ if member.state != "active" => member.state.clone(),
+        (true, _) => "draining".to_owned(),
+        (false, true) => "maintenance".to_owned(),
+        (false, false) => member.state.clone(),
+    }
 }
 
 fn link_of(member: &Member) -> String {
@@ -169,6 +165,81 @@ pub(crate) async fn remove(node: Node, member: u64, json: bool) -> Result<(), Fa
         return output::json_line(&answer.json::<Value>()?);
     }
     output::line(&format!("node {member} is removed from the cluster"))
+}
+
+/// Takes everything off a member, or lets it take its share again.
+pub(crate) async fn drain(node: Node, member: u64, on: bool, json: bool) -> Result<(), Failure> {
+    let path = format!("/v1/members/{member}/drain");
+    let request = Request::write(Method::POST, &path).json(&json!({ "on": on }));
+    let answer: Value = node.ask(request).await?.json()?;
+    if json {
+        return output::json_line(&answer);
+    }
+    if !on {
+        return output::line(&format!("node {member} takes its share again"));
+    }
+    let left = answer["replicas"].as_u64().unwrap_or_default();
+    let shards = output::counted(left, "shard");
+    output::line(&format!(
+        "node {member} is drained: {shards} to go; `aspen members` shows how far it is"
+    ))
+}
+
+/// Puts members under maintenance, or ends that.
+pub(crate) async fn maintenance(
+    node: Node,
+    members: &[u64],
+    on: bool,
+    json: bool,
+) -> Result<(), Failure> {
+    let form = json!({ "nodes": members, "on": on });
+    let request = Request::write(Method::POST, "/v1/maintenance").json(&form);
+    let answer: Value = node.ask(request).await?.json()?;
+    if json {
+        return output::json_line(&answer);
+    }
+    let nodes: Vec<String> = members.iter().map(u64::to_string).collect();
+    let nodes = nodes.join(", ");
+    output::line(&match on {
+        true => format!("under maintenance: {nodes}"),
+        false => format!("back from maintenance: {nodes}"),
+    })
+}
+
+/// Where shards would be moved next.
+#[derive(Debug, Deserialize)]
+struct Plan {
+    moves: Vec<Move>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Move {
+    group: u64,
+    from: Vec<u64>,
+    to: Vec<u64>,
+    leader: Option<u64>,
+}
+
+/// Prints where shards would be moved next.
+pub(crate) async fn rebalance(node: Node, json: bool) -> Result<(), Failure> {
+    let answer = node.ask(Request::read(Method::GET, "/v1/rebalance")).await?;
+    if json {
+        return output::json_line(&answer.json::<Value>()?);
+    }
+    let Plan { moves } = answer.json()?;
+    if moves.is_empty() {
+        return output::line("every shard is where it is to be");
+    }
+    let numbers = |nodes: &[u64]| {
+        let nodes: Vec<String> = nodes.iter().map(u64::to_string).collect();
+        some_or(&nodes.join(","), "-")
+    };
+    let mut rows = vec![["GROUP", "FROM", "TO", "TO LEAD"].map(str::to_owned).to_vec()];
+    rows.extend(moves.iter().map(|next| {
+        let leader = next.leader.map_or_else(|| "-".to_owned(), |node| node.to_string());
+        vec![next.group.to_string(), numbers(&next.from), numbers(&next.to), leader]
+    }));
+    output::line(&output::table(&rows))
 }
 
 /// Makes a member the leader of a group.

@@ -6,12 +6,14 @@
 pub(crate) mod compact;
 pub(crate) mod config;
 pub(crate) mod doctor;
+pub(crate) mod keyspace;
 pub(crate) mod kv;
 pub(crate) mod lease;
 pub(crate) mod members;
 pub(crate) mod overview;
 pub(crate) mod range;
 pub(crate) mod relay;
+pub(crate) mod settings;
 pub(crate) mod status;
 pub(crate) mod ticket;
 pub(crate) mod txn;

@@ -16,7 +16,8 @@ const PAGE_RECORDS: u64 = 1_000;
 /// One page of an answer.
 #[derive(Debug, Deserialize)]
 struct Page {
-    revision: u64,
+    /// Missing if the range is in several shards.
+    revision: Option<u64>,
     count: u64,
     more: bool,
     cursor: Option<String>,

@@ -1,12 +1,11 @@
 //! `watch`: changes as they happen, gap-free across lost connections.
 //!
-//! Every event of the stream carries the revision it stands for; after a loss the stream is
-//! opened again from the revision after the last one that was printed. History that was compacted
+//! Every event of the stream says what it was shown with, the first one where the watch begins; after
+//! a loss the stream is opened again from there. History that was compacted
 //! meanwhile ends the watch with a sentence, never with a gap.
 
 use std::time::Duration;
 
-use aspen::types::{Consistency, Revision};
 use http_body_util::BodyExt;
 use hyper::Method;
 use hyper::body::Incoming;
@@ -14,7 +13,6 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time;
 
-use super::status;
 use crate::args::WatchArgs;
 use crate::client::{self, Node, Request};
 use crate::exit::{Exit, Failure};
@@ -30,12 +28,7 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// Prints changes until interrupted.
 pub(crate) async fn run(node: Node, args: WatchArgs, json: bool) -> Result<(), Failure> {
-    let from = match args.from {
-        Some(from) => from,
-        // "From now on" must mean the same after a connection was lost before the first event.
-        None => status::revision(&node, Consistency::Linearizable).await?.saturating_add(1),
-    };
-    let base = request(&args, from)?;
+    let base = request(&args)?;
     let mut watch = Watch { seen: None, json };
     // The first time, a node that is not there is the answer; later, it is waited for.
     let mut body = watch.open(&node, &base).await?;
@@ -46,7 +39,7 @@ pub(crate) async fn run(node: Node, args: WatchArgs, json: bool) -> Result<(), F
     }
 }
 
-fn request(args: &WatchArgs, from: Revision) -> Result<Request, Failure> {
+fn request(args: &WatchArgs) -> Result<Request, Failure> {
     let encoding = args.keys.encoding;
     let request = Request::read(Method::GET, "/v1/watch");
     let request = match (&args.key, &args.prefix) {
@@ -54,12 +47,13 @@ fn request(args: &WatchArgs, from: Revision) -> Result<Request, Failure> {
         (None, Some(prefix)) => request.parameter("prefix", encoding.bytes(prefix)?),
         (None, None) => request.parameter("prefix", ""),
     };
-    let request = request.parameter("from", from.to_string()).flag("prev", args.prev);
+    let request =
+        request.maybe("from", args.from.map(|from| from.to_string())).flag("prev", args.prev);
     Ok(request.header("accept", "text/event-stream"))
 }
 
 struct Watch {
-    /// The last revision up to which everything was printed.
+    /// Up to where everything was printed: revisions of the shards, as the node wrote them.
     seen: Option<String>,
     json: bool,
 }
@@ -120,7 +114,7 @@ impl Watch {
                     _ => Err(failure),
                 };
             }
-            // `progress`, which only moves what was seen, and kinds of a later version.
+            // `progress`, which only says what was seen, and kinds of a later version.
             _ => {}
         }
         if event.id.is_some() {

@@ -217,7 +217,7 @@ pub(crate) fn load_client(
     environment: &[(String, OsString)],
 ) -> Result<Loaded, Vec<Problem>> {
     let mut loaded = Loaded::defaults();
-    let client = |setting: &Setting| setting.scope == Scope::Client;
+    let client = |setting: &Setting| setting.scope != Scope::Node;
     let mut problems = apply_environment(&mut loaded, environment, client);
     problems.extend(apply_flags(&mut loaded, flags));
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }

@@ -9,8 +9,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aspen::limits::MEMBERS_MAX;
+use aspen::limits::{KEYSPACE_SHARDS_MAX, MEMBER_WEIGHT_MAX, MEMBERS_MAX, VOTERS_MAX};
 use aspen::raft::RaftTimes;
+use aspen::types::KeyspaceName;
 use aspen::{Internet, Reach, StorageBackend};
 
 use crate::input;
@@ -23,6 +24,8 @@ pub(crate) enum Scope {
     Node,
     /// A command that talks to a running node; flags and environment only.
     Client,
+    /// Of those the ones on keys; as above.
+    Store,
 }
 
 /// One setting. The flag is `--name`, the variable `ASPEN_NAME`, the key in the file `name`.
@@ -112,10 +115,20 @@ pub(crate) struct Config {
     pub(crate) log: String,
     /// How it logs.
     pub(crate) log_format: LogFormat,
+    /// How many shards the default keyspace of a new cluster has.
+    pub(crate) shards: u32,
+    /// How many replicas each of them is to have.
+    pub(crate) replicas: u8,
+    /// How much the node takes in proportion to others.
+    pub(crate) capacity: Option<u32>,
     /// The node that a client command talks to.
     pub(crate) node: String,
     /// The client ticket by which it uses a cluster instead.
     pub(crate) ticket: Option<String>,
+    /// The keyspace that a client command is about.
+    pub(crate) keyspace: KeyspaceName,
+    /// A key of the one shard that it is about.
+    pub(crate) near: Option<String>,
     /// How long a client command waits.
     pub(crate) timeout: Duration,
 }
@@ -321,6 +334,49 @@ pub(crate) const SETTINGS: &[Setting] = &[
         show: |config| Some(config.expect.to_string()),
     },
     Setting {
+        name: "shards",
+        value_name: "N",
+        scope: Scope::Node,
+        default: Some("1"),
+        allowed: "a whole number from 1 to 500",
+        help: "How many shards the default keyspace has, given when the cluster is made",
+        apply: |config, text| {
+            let shards = 1..=KEYSPACE_SHARDS_MAX;
+            config.shards = text.parse().ok().filter(|count| shards.contains(count))?;
+            Some(())
+        },
+        show: |config| Some(config.shards.to_string()),
+    },
+    Setting {
+        name: "replicas",
+        value_name: "N",
+        scope: Scope::Node,
+        default: Some("3"),
+        allowed: "a whole number from 1 to 5",
+        help: "How many nodes hold each of them, once there are so many",
+        apply: |config, text| {
+            let replicas = 1..=VOTERS_MAX;
+            let count: usize = text.parse().ok().filter(|count| replicas.contains(count))?;
+            config.replicas = count as u8;
+            Some(())
+        },
+        show: |config| Some(config.replicas.to_string()),
+    },
+    Setting {
+        name: "capacity",
+        value_name: "N",
+        scope: Scope::Node,
+        default: None,
+        allowed: "a whole number from 1 to 10000",
+        help: "How much the node takes in proportion to others; 100 until it is said",
+        apply: |config, text| {
+            let weights = 1..=MEMBER_WEIGHT_MAX;
+            config.capacity = Some(text.parse().ok().filter(|weight| weights.contains(weight))?);
+            Some(())
+        },
+        show: |config| config.capacity.map(|weight| weight.to_string()),
+    },
+    Setting {
         name: "listen",
         value_name: "ADDR",
         scope: Scope::Node,
@@ -453,6 +509,32 @@ pub(crate) const SETTINGS: &[Setting] = &[
         },
         // Who reads it can use it.
         show: |config| config.ticket.as_ref().map(|_| "(a secret)".to_owned()),
+    },
+    Setting {
+        name: "keyspace",
+        value_name: "NAME",
+        scope: Scope::Store,
+        default: Some(KeyspaceName::DEFAULT),
+        allowed: "1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit",
+        help: "The keyspace that a command on keys is about",
+        apply: |config, text| {
+            config.keyspace = text.parse().ok()?;
+            Some(())
+        },
+        show: |config| Some(config.keyspace.to_string()),
+    },
+    Setting {
+        name: "near",
+        value_name: "KEY",
+        scope: Scope::Store,
+        default: None,
+        allowed: "a key",
+        help: "A key of the one shard that is meant, for what belongs to a shard, such as leases",
+        apply: |config, text| {
+            config.near = (!text.is_empty()).then(|| Some(text.to_owned()))?;
+            Some(())
+        },
+        show: |config| config.near.clone(),
     },
     Setting {
         name: "timeout",

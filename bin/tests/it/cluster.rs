@@ -100,8 +100,8 @@ fn three_processes_from_one_ticket_are_a_cluster_that_outlives_its_leader() {
     }
     let listed = three.nodes[1].printed(&["members"]);
     let rows: Vec<&str> = listed.lines().collect();
-    assert!(rows[0].starts_with("NODE  NAME  ROLE   STATE   GROUPS"), "{listed}");
-    assert!(rows[1].starts_with("1     one   voter  active  "), "{listed}");
+    assert!(rows[0].starts_with("NODE  NAME  ROLE   STATE   HEALTH   SHARDS"), "{listed}");
+    assert!(rows[1].starts_with("1     one   voter  active  healthy  1 "), "{listed}");
     assert_eq!(rows.len(), 4, "{listed}");
     let known = three.nodes[1].printed(&["members", "--addresses"]);
     let rows: Vec<&str> = known.lines().collect();

@@ -26,6 +26,9 @@ fn each_value_is_shown_with_its_origin() {
          lan-secret-file  (not set)              default\n\
          open             no                     default\n\
          expect           3                      default\n\
+         shards           1                      default\n\
+         replicas         3                      default\n\
+         capacity         (not set)              default\n\
          listen           (not set)              default\n\
          http             127.0.0.1:4680         default\n\
          storage          redb                   default\n\
@@ -36,6 +39,8 @@ fn each_value_is_shown_with_its_origin() {
          log-format       text                   default\n\
          node             http://127.0.0.1:4680  default\n\
          ticket           (not set)              default\n\
+         keyspace         default                default\n\
+         near             (not set)              default\n\
          timeout          10s                    default\n"
     );
     let json: serde_json::Value =
@@ -64,7 +69,7 @@ fn a_file_is_checked_without_starting_anything() {
          127.0.0.1:4680 (port 0 takes a free one), or off\n\
          aspen: aspen.toml:4: \"rech\" is not a key (did you mean reach?); use one of: data-dir, \
          name, node-id, node-name, reach, relay, relay-only, directory, dht, port-mapping, lan, \
-         lan-secret-file, open, expect, listen, http, storage, heartbeat, election-min, election-max, log, log-format",
+         lan-secret-file, open, expect, shards, replicas, capacity, listen, http, storage, heartbeat, election-min, election-max, log, log-format",
     );
     run(&mut aspen(["config", "check", "/nowhere/aspen.toml"]))
         .failed_with(2, "/nowhere/aspen.toml can't be read: no such file or directory");

@@ -3,6 +3,7 @@
 mod answers;
 mod cluster;
 mod config;
+mod failpoints;
 mod http;
 mod journey;
 mod kill;
@@ -11,6 +12,7 @@ mod node;
 mod readme;
 mod relay;
 mod running;
+mod shards;
 mod support;
 mod tickets;
 mod usage;

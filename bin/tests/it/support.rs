@@ -14,6 +14,8 @@ use tokio::time::Instant;
 
 /// How long anything here may take on a machine with other work to do.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// The file, next to a node's data, that says at which step the node ends itself.
+pub(crate) const FAILPOINTS: &str = "failpoints";
 /// How long to wait between two looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -82,6 +84,14 @@ pub(crate) fn until(mut is_so: impl FnMut() -> bool) -> bool {
 }
 
 impl Run {
+    /// Asserts that the run was refused, with one sentence that says this among other things.
+    #[track_caller]
+    pub(crate) fn refused_as(&self, part: &str) {
+        let is_one = self.stderr.starts_with("aspen: ") && self.stderr.lines().count() == 1;
+        assert!(is_one && self.stderr.contains(part), "{self:?}");
+        assert_eq!(self.code, 1, "{self:?}");
+    }
+
     /// Asserts that the run failed with a code and this one sentence, and printed nothing else.
     #[track_caller]
     pub(crate) fn failed_with(&self, code: i32, sentence: &str) {
@@ -260,6 +270,7 @@ impl Node {
         let mut command = aspen(words);
         command.args(["--reach", "loopback", "--data-dir"]).arg(dir.join("data"));
         command.stderr(File::create(&log).expect("a log"));
+        command.env("FAILPOINTS", dir.join(FAILPOINTS));
         configure(&mut command);
         let process = Following::spawn(&mut command);
         Node { process, events: Vec::new(), told: String::new(), url: String::new(), log }
@@ -308,6 +319,11 @@ impl Node {
         // It may have ended by itself.
         let _ = self.process.child.kill();
         let _ = self.process.child.wait();
+    }
+
+    /// Whether it has ended, in whatever way.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.child.try_wait().expect("a child").is_some()
     }
 
     /// Whether it has ended, and with which code.

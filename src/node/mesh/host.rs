@@ -1,22 +1,20 @@
 //! A member of a cluster shows newcomers of its mesh the way in, and tells of other clusters of the
 //! same mesh.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aspen_tickets::Role;
-use tokio::time::{Instant, interval};
+use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
-use super::introduction::{Acquaintance, introduce, receive};
+use super::introduction::{Acquaintance, Side, introduce};
+use super::noted::Noted;
 use super::{Mesh, Said};
 use crate::actors::RunService;
-use crate::limits::{
-    MESH_ACQUAINTANCE_MAX, MESH_DIVIDED_PAUSE, MESH_INVITATION_LIFE, MESH_LOOK, NEIGHBOURS_MAX,
-};
+use crate::limits::{MESH_ACQUAINTANCE_MAX, MESH_INVITATION_LIFE, MESH_LOOK};
 use crate::net::Neighbours;
-use crate::node::cluster::Cluster;
+use crate::node::cluster::{Cluster, ClusterError};
 use crate::roster::mesh::Stand;
 use crate::seams::Random;
 use crate::seams::network::{CloseCode, Link, LinkLost, Network, Protocol};
@@ -36,7 +34,9 @@ pub(in crate::node) struct HostParts {
 pub(in crate::node) struct Host {
     parts: Arc<HostParts>,
     /// The nodes of other clusters of the mesh that the log tells of, and since when.
-    told: Arc<Mutex<BTreeMap<EndpointId, Instant>>>,
+    told: Arc<Mutex<Noted>>,
+    /// The same of those that know another secret.
+    strangers: Arc<Mutex<Noted>>,
 }
 
 impl fmt::Debug for Host {
@@ -47,16 +47,16 @@ impl fmt::Debug for Host {
 
 impl Host {
     pub(in crate::node) fn new(parts: HostParts) -> Self {
-        Host { parts: Arc::new(parts), told: Arc::default() }
+        Host { parts: Arc::new(parts), told: Arc::default(), strangers: Arc::default() }
     }
 
     /// Serves a newcomer's link until it goes.
     pub(in crate::node) async fn serve(self, cluster: Cluster, link: Arc<dyn Link>) {
         let HostParts { mesh, network, random, .. } = &*self.parts;
         let peer = link.peer();
-        match receive(link, mesh, network.id(), random).await {
+        match introduce(link, mesh, network.id(), random, Side::Accepter).await {
             Ok(acquaintance) => self.accompany(Some(cluster), acquaintance).await,
-            Err(lost) => tell_stranger(mesh, peer, &lost),
+            Err(lost) => self.not_met(peer, &lost),
         }
     }
 
@@ -77,13 +77,13 @@ impl Host {
         neighbours.say(mesh.word(Some(*cluster_id)));
         let heard = neighbours.heard();
         let mut look = interval(MESH_LOOK);
-        let mut visited = BTreeMap::new();
+        let mut visited = Noted::default();
         loop {
             look.tick().await;
             let near = heard.borrow().clone();
             for (&peer, neighbour) in near.iter() {
                 let other = mesh.hint(neighbour).flatten().filter(|other| other != cluster_id);
-                if other.is_some() && is_news(&mut visited, peer) {
+                if other.is_some() && visited.is_news(peer) {
                     self.visit(peer, &neighbour.addresses).await;
                 }
             }
@@ -96,24 +96,30 @@ impl Host {
         let HostParts { mesh, network, random, .. } = &*self.parts;
         let met = async {
             let link = network.connect(peer, addresses, Protocol::Lan).await?;
-            introduce(link, mesh, network.id(), random).await
+            introduce(link, mesh, network.id(), random, Side::Dialler).await
         };
         match met.await {
             Ok(acquaintance) => self.accompany(None, acquaintance).await,
-            Err(lost) => tell_stranger(mesh, peer, &lost),
+            Err(lost) => self.not_met(peer, &lost),
         }
     }
 
     /// Tells an acquaintance where this node stands, and lets it in if it asks. It goes by itself.
     async fn accompany(&self, cluster: Option<Cluster>, mut with: Acquaintance) {
         let cluster_id = self.parts.cluster_id;
+        // However often it asks, one ticket is enough to come in by.
+        let mut given = None;
         let talking = async {
             with.out.say(&Said::Stand(Stand::Settled(cluster_id))).await.ok()?;
             loop {
                 let answer = match with.input.hear().await.ok()? {
-                    Said::Ask => match &cluster {
-                        Some(cluster) => self.let_in(cluster, with.peer).await,
-                        None => Said::NotNow("ask when you have dialled".into()),
+                    Said::Ask => match (&cluster, &given) {
+                        (_, Some(ticket)) => Said::Ticket(String::clone(ticket)),
+                        (Some(cluster), None) => match self.let_in(cluster, with.peer).await {
+                            Ok(ticket) => Said::Ticket(given.insert(ticket).clone()),
+                            Err(error) => Said::NotNow(error.to_string()),
+                        },
+                        (None, None) => Said::NotNow("ask when you have dialled".into()),
                     },
                     Said::Stand(Stand::Settled(other)) if other != cluster_id => {
                         self.tell_of(with.peer, other);
@@ -133,19 +139,20 @@ impl Host {
         with.link.close(CloseCode::Done, "all is said");
     }
 
-    async fn let_in(&self, cluster: &Cluster, peer: EndpointId) -> Said {
-        match cluster.invite(Role::Voter, MESH_INVITATION_LIFE, Some(1)).await {
-            Ok(ticket) => {
-                tracing::info!(%peer, mesh = self.parts.mesh.name(), "let a node of the mesh in");
-                Said::Ticket(ticket.to_string())
-            }
-            Err(error) => Said::NotNow(error.to_string()),
-        }
+    async fn let_in(&self, cluster: &Cluster, peer: EndpointId) -> Result<String, ClusterError> {
+        let ticket = cluster.invite(Role::Voter, MESH_INVITATION_LIFE, Some(1)).await?;
+        tracing::info!(%peer, mesh = self.parts.mesh.name(), "let a node of the mesh in");
+        Ok(ticket.to_string())
+    }
+
+    fn not_met(&self, peer: EndpointId, lost: &LinkLost) {
+        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        strangers.not_met(&self.parts.mesh, peer, lost);
     }
 
     fn tell_of(&self, peer: EndpointId, other: ClusterId) {
         let HostParts { mesh, cluster_id, .. } = &*self.parts;
-        if !is_news(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner), peer) {
+        if !self.told.lock().unwrap_or_else(PoisonError::into_inner).is_news(peer) {
             return;
         }
         tracing::warn!(
@@ -153,28 +160,5 @@ impl Host {
             "the mesh has another cluster, begun apart from this one; they stay apart: to have \
              one, let the nodes of one leave it and start anew without their data"
         );
-    }
-}
-
-/// Whether a peer was not noted for a while; it is noted now.
-fn is_news(noted: &mut BTreeMap<EndpointId, Instant>, peer: EndpointId) -> bool {
-    let now = Instant::now();
-    noted.retain(|_, at| now < *at + MESH_DIVIDED_PAUSE);
-    let is_news = noted.len() < NEIGHBOURS_MAX && !noted.contains_key(&peer);
-    if is_news {
-        noted.insert(peer, now);
-    }
-    is_news
-}
-
-/// Says in the log why a node of the mesh's name was not met.
-pub(super) fn tell_stranger(mesh: &Mesh, peer: EndpointId, lost: &LinkLost) {
-    match lost.code {
-        Some(CloseCode::OtherMesh) => tracing::warn!(
-            mesh = mesh.name(), %peer,
-            "a node says that it is of this mesh, and has another secret, or one of the two is \
-             open: give all the same --lan-secret-file"
-        ),
-        _ => tracing::debug!(mesh = mesh.name(), %peer, %lost, "a node of the mesh was not met"),
     }
 }

@@ -73,26 +73,41 @@ impl Listener {
     }
 }
 
-/// Which of the two a proof is of.
+/// Which of the two somebody is.
 #[derive(Clone, Copy)]
-enum Side {
+pub(super) enum Side {
+    /// Who has dialled.
     Dialler = 1,
+    /// Who was dialled.
     Accepter = 2,
+}
+
+impl Side {
+    fn other(self) -> Side {
+        match self {
+            Side::Dialler => Side::Accepter,
+            Side::Accepter => Side::Dialler,
+        }
+    }
 }
 
 /// What both know before they prove anything.
 struct Ground<'a> {
     mesh: &'a Mesh,
-    dialler: EndpointId,
-    accepter: EndpointId,
-    nonces: [[u8; 32]; 2],
+    dialler: (EndpointId, Nonce),
+    accepter: (EndpointId, Nonce),
 }
 
-impl Ground<'_> {
+impl<'a> Ground<'a> {
+    fn new(mesh: &'a Mesh, dialler: (EndpointId, Nonce), accepter: (EndpointId, Nonce)) -> Self {
+        Ground { mesh, dialler, accepter }
+    }
+
     fn proof(&self, side: Side) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new_keyed(&self.mesh.key);
-        hasher.update(&[side as u8]).update(&self.dialler.0).update(&self.accepter.0);
-        hasher.update(&self.nonces[0]).update(&self.nonces[1]);
+        let Ground { mesh, dialler, accepter } = self;
+        let mut hasher = blake3::Hasher::new_keyed(&mesh.key);
+        hasher.update(&[side as u8]).update(&dialler.0.0).update(&accepter.0.0);
+        hasher.update(&dialler.1.0).update(&accepter.1.0);
         hasher.finalize()
     }
 
@@ -102,46 +117,36 @@ impl Ground<'_> {
     }
 }
 
-/// Introduces this node to one that it has dialled.
+/// Introduces this node to one that it has dialled, or that has dialled it.
 pub(super) async fn introduce(
     link: Arc<dyn Link>,
     mesh: &Mesh,
     me: EndpointId,
     random: &Random,
+    side: Side,
 ) -> Result<Acquaintance, LinkLost> {
     let exchange = async {
-        let (out, input) = link.open(Priority::Request).await?;
+        let (out, input) = match side {
+            Side::Dialler => link.open(Priority::Request).await?,
+            // It is there once the dialler has spoken.
+            Side::Accepter => link.accept().await?,
+        };
         let (mut out, mut input) = (Speaker(out), Listener(input));
         let mine = nonce(random);
         out.send(&mine).await.map_err(broken)?;
         let theirs: Nonce = input.receive().await?;
-        let (dialler, accepter) = (me, link.peer());
-        let ground = Ground { mesh, dialler, accepter, nonces: [mine.0, theirs.0] };
-        out.send(&Proof(*ground.proof(Side::Dialler).as_bytes())).await.map_err(broken)?;
-        let proof = input.receive().await?;
-        Ok((out, input, ground.is_right(Side::Accepter, proof)))
-    };
-    finish(&link, timeout(MESH_INTRODUCTION_MAX, exchange).await).await
-}
-
-/// Lets a node that has dialled introduce itself.
-pub(super) async fn receive(
-    link: Arc<dyn Link>,
-    mesh: &Mesh,
-    me: EndpointId,
-    random: &Random,
-) -> Result<Acquaintance, LinkLost> {
-    let exchange = async {
-        let (out, input) = link.accept().await?;
-        let (mut out, mut input) = (Speaker(out), Listener(input));
-        let theirs: Nonce = input.receive().await?;
-        let mine = nonce(random);
-        out.send(&mine).await.map_err(broken)?;
-        let (dialler, accepter) = (link.peer(), me);
-        let ground = Ground { mesh, dialler, accepter, nonces: [theirs.0, mine.0] };
-        let is_right = ground.is_right(Side::Dialler, input.receive().await?);
-        if is_right {
-            out.send(&Proof(*ground.proof(Side::Accepter).as_bytes())).await.map_err(broken)?;
+        let ground = match side {
+            Side::Dialler => Ground::new(mesh, (me, mine), (link.peer(), theirs)),
+            Side::Accepter => Ground::new(mesh, (link.peer(), theirs), (me, mine)),
+        };
+        let proof = Proof(*ground.proof(side).as_bytes());
+        if let Side::Dialler = side {
+            out.send(&proof).await.map_err(broken)?;
+        }
+        let is_right = ground.is_right(side.other(), input.receive().await?);
+        // Who was dialled proves nothing to whoever has not proven itself.
+        if let (Side::Accepter, true) = (side, is_right) {
+            out.send(&proof).await.map_err(broken)?;
         }
         Ok((out, input, is_right))
     };

@@ -13,6 +13,7 @@
 
 mod host;
 mod introduction;
+mod noted;
 mod search;
 
 use std::fmt;

@@ -12,7 +12,8 @@ use aspen_tickets::JoinTicket;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::introduction::{Acquaintance, introduce, receive};
+use super::introduction::{Acquaintance, Side, introduce};
+use super::noted::Noted;
 use super::{Mesh, Said};
 use crate::limits::{
     MESH_ASK_PAUSE, MESH_DIAL_PAUSE, MESH_LISTEN_MIN, MESH_LOOK, MESH_REFUSED_PAUSE,
@@ -48,6 +49,7 @@ pub(in crate::node) async fn search(searching: Searching<'_>) -> Option<JoinTick
         meeting: Meeting::new(network.id(), expected),
         sessions: BTreeMap::new(),
         dials: BTreeMap::new(),
+        strangers: Noted::default(),
         asked: None,
         told: None,
         next_session: 0,
@@ -88,6 +90,8 @@ struct Search {
     sessions: BTreeMap<u64, Session>,
     /// Who was dialled, and when it may be again.
     dials: BTreeMap<EndpointId, Instant>,
+    /// Who has another secret, as the log tells.
+    strangers: Noted,
     /// Who was asked for a ticket last, and when.
     asked: Option<(EndpointId, Instant)>,
     /// What was told to all last, and what the log says.
@@ -142,7 +146,7 @@ impl Search {
             self.tasks.spawn(async move {
                 let met = async {
                     let link = network.connect(peer, &addresses, Protocol::Lan).await?;
-                    introduce(link, &mesh, network.id(), &random).await
+                    introduce(link, &mesh, network.id(), &random, Side::Dialler).await
                 };
                 follow(session, peer, met.await, events).await;
             });
@@ -158,7 +162,7 @@ impl Search {
         let (session, events) = (self.number(), self.events.clone());
         self.tasks.spawn(async move {
             let peer = link.peer();
-            let met = receive(link, &mesh, me, &random).await;
+            let met = introduce(link, &mesh, me, &random, Side::Accepter).await;
             follow(session, peer, met, events).await;
         });
     }
@@ -216,12 +220,9 @@ impl Search {
 
     fn missed(&mut self, peer: EndpointId, lost: &LinkLost) {
         if lost.code == Some(CloseCode::OtherMesh) {
-            let now = Instant::now();
-            self.dials.insert(peer, now + MESH_REFUSED_PAUSE);
-            super::host::tell_stranger(&self.mesh, peer, lost);
-        } else {
-            tracing::debug!(%peer, %lost, "a node of the mesh was not met");
+            self.dials.insert(peer, Instant::now() + MESH_REFUSED_PAUSE);
         }
+        self.strangers.not_met(&self.mesh, peer, lost);
     }
 
     /// Does what is to be done now; true if this node is to found the cluster.

@@ -97,6 +97,14 @@ impl Disk for MemDisk {
         self.names().files.remove(path).map(drop).ok_or_else(|| not_found(path))
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        if !self.list(path)?.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        self.names().dirs.remove(path);
+        Ok(())
+    }
+
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
         Ok(())
     }

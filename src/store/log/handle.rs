@@ -157,8 +157,9 @@ pub struct Stats {
     pub entries: u64,
     /// The bytes of their records.
     pub bytes: u64,
-    /// How many segments they stand in, and keep on the disk with all that others wrote there.
-    pub segments: usize,
+    /// How many segments were begun since the one that its first entry stands in, which it keeps on
+    /// the disk with all that others wrote there.
+    pub age_segments: u32,
 }
 
 impl fmt::Debug for Log {
@@ -318,7 +319,7 @@ impl GroupLog {
         state.index.groups.get(&self.group).map_or(Stats::default(), |group| Stats {
             entries: group.len(),
             bytes: group.body_bytes() + group.len() * RECORD_HEADER_BYTES as u64,
-            segments: group.segments(),
+            age_segments: state.index.age(group),
         })
     }
 

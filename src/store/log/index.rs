@@ -5,7 +5,7 @@
 //! entries are contiguous; an entry that is not written has its payload in memory; a segment's
 //! count of live entries is the number of entries here that stand in it. Nothing here does IO.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -105,10 +105,9 @@ impl Group {
         self.body_bytes
     }
 
-    /// How many segments its entries keep from being removed.
-    pub(super) fn segments(&self) -> usize {
-        let written = self.slots.iter().map(|slot| slot.place.segment);
-        written.filter(|segment| *segment != NOWHERE).collect::<BTreeSet<_>>().len()
+    /// The oldest segment that its entries keep from being removed.
+    fn oldest_segment(&self) -> Option<u32> {
+        self.slots.front().map(|slot| slot.place.segment).filter(|segment| *segment != NOWHERE)
     }
 
     fn slot(&self, index: u64) -> Option<&Slot> {
@@ -326,6 +325,12 @@ impl Index {
 
     pub(super) fn remove_segment(&mut self, number: u32) {
         self.segments.remove(&number);
+    }
+
+    /// How many segments were begun since the oldest that a group keeps from being removed.
+    pub(super) fn age(&self, group: &Group) -> u32 {
+        let newest = self.segments.last_key_value().map_or(0, |(number, _)| *number);
+        group.oldest_segment().map_or(0, |oldest| newest.saturating_sub(oldest))
     }
 
     pub(super) fn segments(&self) -> Vec<u32> {

@@ -62,7 +62,8 @@ impl Trio {
     /// The same, but it comes back at another port.
     async fn restart_elsewhere(&mut self, at: usize) {
         let listened = self.stop(at).await;
-        let taken = UdpSocket::bind(listened[0]).expect("its port was given back");
+        // Or another test has it by now, which is as good.
+        let taken = UdpSocket::bind(listened[0]);
         let again = builder(self.dir.path(), at).start().await.expect("it starts again");
         assert_ne!(again.node().listen, listened);
         drop(taken);

@@ -16,8 +16,10 @@ use aspen::limits::{CLIENT_DEADLINE, SESSIONS_MAX};
 use aspen::machine::ops::{Action, Command, Outcome};
 use aspen::machine::tables::MemTables;
 use aspen::machine::{apply, history, query};
+use aspen::roster::records::Keyspace;
+use aspen::roster::spread::SPREAD;
 use aspen::seams::Random;
-use aspen::types::{Consistency, EndpointId, GroupId, Revision};
+use aspen::types::{Consistency, EndpointId, GroupId, KeyspaceName, Revision};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -105,7 +107,7 @@ impl Script {
     }
 
     pub fn client(self: &Arc<Self>, seed: u64) -> KvClient {
-        KvClient::over(self.clone(), GroupId::FIRST_SHARD, Random::from_seed(seed))
+        KvClient::over(self.clone(), KeyspaceName::default(), Random::from_seed(seed))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -188,12 +190,27 @@ impl Nodes for Script {
         false
     }
 
-    fn here(&self) -> Option<EndpointId> {
+    fn here(&self, _group: GroupId) -> Option<EndpointId> {
         self.here.map(node)
     }
 
-    fn known(&self) -> Arc<[EndpointId]> {
-        self.nodes.clone()
+    fn known(&self, _group: GroupId) -> Option<Arc<[EndpointId]>> {
+        Some(self.nodes.clone())
+    }
+
+    fn not_here(&self, _group: GroupId, _as_of: Revision) {}
+
+    fn keyspace(&self, _name: &KeyspaceName) -> Option<Keyspace> {
+        let first = GroupId::FIRST_SHARD;
+        Some(Keyspace { first, shards: 1, replicas: 3, spread: SPREAD, created_s: 0 })
+    }
+
+    fn find_keyspace<'a>(
+        &'a self,
+        name: &'a KeyspaceName,
+        _deadline: Instant,
+    ) -> BoxFuture<'a, aspen::Result<Option<Keyspace>>> {
+        Box::pin(async { Ok(self.keyspace(name)) })
     }
 
     fn learn(&self, _place: &Place) {}

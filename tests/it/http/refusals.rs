@@ -18,7 +18,7 @@ async fn a_wrong_method_is_told_the_right_ones() {
     for (method, path, allowed) in [
         (Method::POST, "/v1/kv/a", "DELETE,GET,HEAD,PUT"),
         (Method::PATCH, "/v1/kv/a", "DELETE,GET,HEAD,PUT"),
-        (Method::PUT, "/v1/kv", "GET,HEAD"),
+        (Method::PUT, "/v1/kv", "DELETE,GET,HEAD"),
         (Method::GET, "/v1/txn", "POST"),
         (Method::POST, "/v1/watch", "GET,HEAD"),
         (Method::DELETE, "/v1/leases", "GET,HEAD,POST"),
@@ -42,9 +42,10 @@ async fn an_unknown_parameter_is_told_the_known_ones() {
     let detail =
         async |reply: Reply| reply.problem(400, "bad-query")["detail"].as_str().unwrap().to_owned();
     let get = detail(node.get("/v1/kv/a?rev=5").await).await;
-    assert_eq!(get, "there is no parameter \"rev\"; the allowed ones are: consistency, revision");
+    let known = "consistency, revision, explain, keyspace, near";
+    assert_eq!(get, format!("there is no parameter \"rev\"; the allowed ones are: {known}"));
     let put = detail(node.put("/v1/kv/a?ttl=5", "x").await).await;
-    assert!(put.ends_with("the allowed ones are: lease, prev"), "{put}");
+    assert!(put.ends_with("the allowed ones are: lease, prev, keyspace, near"), "{put}");
     detail(node.delete("/v1/kv/a?lease=1").await).await;
     detail(node.post("/v1/leases?ttl=5", "{}").await).await;
     detail(node.get("/v1/kv/a?revision=1&revision=2").await).await;

@@ -8,6 +8,8 @@ use serde_json::{Value as Json, json};
 struct Watching {
     response: Response,
     read: String,
+    /// What was seen when it began.
+    begun: u64,
 }
 
 /// One event of it.
@@ -23,7 +25,11 @@ impl Watching {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Watching { response, read: String::new() }
+        let mut watching = Watching { response, read: String::new(), begun: 0 };
+        let first = watching.next().await.expect("where it begins");
+        assert_eq!((&*first.name, first.data), ("progress", json!({})));
+        watching.begun = first.id.expect("where it begins");
+        watching
     }
 
     async fn on(node: &Node, query: &str) -> Watching {
@@ -65,6 +71,7 @@ async fn each_revision_is_one_event() {
     let node = Node::start().await;
     let before = node.write("app/old", "x").await;
     let mut watching = Watching::on(&node, "?prefix=app/").await;
+    assert_eq!(watching.begun, before);
     let txn = json!({"then": [
         {"put": {"key": "app/1", "value": "one"}},
         {"put": {"key": "other", "value": "unseen"}},

@@ -260,8 +260,9 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
     let kv = service.client();
     let said = || service.health().parts.into_iter().map(|part| part.name).collect::<Vec<_>>();
     let parts =
-        ["store", "groups", "group 0", "group 1", "roster", "discovery", "placement", "health"];
+        ["store", "groups", "group 0", "holdings", "roster", "discovery", "placement", "health"];
     until(async || said().starts_with(&parts.map(str::to_owned))).await;
+    until(async || said().contains(&"group 1".to_owned())).await;
     until(async || said().contains(&"disk".to_owned())).await;
     kv.put("a", "1").await.expect("there is room");
     kv.put("b", "1").await.expect("there is room");

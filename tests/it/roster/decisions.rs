@@ -6,7 +6,7 @@ use aspen::roster::leave::{finish_leaving, leave, remove, update};
 use aspen::roster::records::State;
 use aspen::roster::tickets::{Access, grant, revoke};
 use aspen::roster::{Roster, Standing};
-use aspen::types::NodeId;
+use aspen::types::{GroupId, NodeId};
 use aspen_tickets::{Grant, Role, Scope, USES_ANY, Verbs};
 
 use super::*;
@@ -48,24 +48,22 @@ fn present(roster: &mut Roster, presented: &Presented, now_s: u64) -> Result<boo
 #[test]
 fn a_cluster_is_founded_once() {
     let roster = founded();
-    let again = Founding {
-        id: ClusterId(2),
-        name: "other".into(),
-        gossip_secret: [0; 32],
-        node: node(1),
-        endpoint: key(1),
-        description: described(1),
-    };
+    let again = Founding { id: ClusterId(2), name: "other".into(), ..founding() };
     let refused = Refused::AlreadyFounded { id: CLUSTER };
-    assert_eq!(found(&roster, again.clone()), Err(refused));
+    assert_eq!(found(&roster, again.clone(), NOW_S), Err(refused));
+    let found = |founding| found(&Roster::default(), founding, NOW_S);
     assert!(matches!(
-        found(&Roster::default(), Founding { node: node(0), ..again.clone() }),
+        found(Founding { node: node(0), ..again.clone() }),
         Err(Refused::NodeOutOfBounds { .. })
     ));
     assert!(matches!(
-        found(&Roster::default(), Founding { name: "\n".into(), ..again }),
+        found(Founding { name: "\n".into(), ..again.clone() }),
         Err(Refused::Malformed { .. })
     ));
+    for (shards, replicas) in [(0, 3), (KEYSPACE_SHARDS_MAX + 1, 3), (1, 0), (1, 6)] {
+        let founding = Founding { shards, replicas, ..again.clone() };
+        assert_eq!(found(founding), Err(Refused::KeyspaceOutOfBounds));
+    }
     let empty = Roster::default();
     assert_eq!(leave(&empty, node(1)), Err(Refused::UnknownNode { node: node(1) }));
 }
@@ -186,7 +184,7 @@ fn leaving_takes_two_steps() {
     commit(&mut roster, &change);
     assert!(leave(&roster, node(3)).expect("it is leaving").is_empty());
     assert_eq!(roster.standing(key(3)), Standing::Member(node(3)));
-    assert!(!roster.wanted().members.contains_key(&node(3)));
+    assert!(!roster.wanted(GroupId::META).unwrap().members.contains_key(&node(3)));
     let again = roster.clone();
     let known = again.invitations().map(|(id, at)| at.ticketed(id)).next().expect("the first");
     assert_eq!(

@@ -70,6 +70,20 @@ fn cluster() -> Cluster {
     }
 }
 
+fn keyspace() -> Keyspace {
+    let created_s = 1_800_000_000;
+    Keyspace { first: GroupId(5), shards: 200, replicas: 3, spread: 1, created_s }
+}
+
+fn shard() -> Shard {
+    Shard {
+        stage: Stage::Moving,
+        replicas: [1, 2, 3].map(NodeId).into(),
+        leaving: [NodeId(9)].into(),
+        leader: Some(NodeId(3)),
+    }
+}
+
 fn records() -> Vec<(Record, String, String)> {
     let (fives, sevens, nines) = ("05".repeat(32), "07".repeat(32), "09".repeat(32));
     let relay_url = hex(b"https://relay.example/");
@@ -104,6 +118,22 @@ fn records() -> Vec<(Record, String, String)> {
             format!("client/00000000000000000000000000000010/{sevens}"),
             "01 01".into(),
         ),
+        (
+            Record::Keyspaces(Keyspaces { next_group: GroupId(300) }),
+            "keyspaces".into(),
+            "01 ac02".into(),
+        ),
+        (
+            Record::Keyspace("app.v2".parse().unwrap(), keyspace()),
+            "keyspace/app.v2".into(),
+            "01 05 c801 03 01 80a4a7da06".into(),
+        ),
+        (
+            Record::Shard(GroupId(5), shard()),
+            "shard/5".into(),
+            "01 02 03 010203 01 09 01 03".into(),
+        ),
+        (Record::Shard(GroupId(6), Shard::default()), "shard/6".into(), "01 00 00 00 00".into()),
     ]
 }
 
@@ -113,7 +143,7 @@ fn the_first_version_of_each_record_keeps_its_bytes() {
         assert_eq!(String::from_utf8(record.key().encode()).unwrap(), key);
         assert_eq!(hex(&record.encode()), value.replace(' ', ""), "{key}");
         assert_eq!(RecordKey::decode(key.as_bytes()), Ok(Some(record.key())));
-        assert_eq!(Record::decode(record.key(), &record.encode()), Ok(record));
+        assert_eq!(Record::decode(&record.key(), &record.encode()), Ok(record));
     }
 }
 
@@ -248,7 +278,7 @@ fn announcements_out_of_bounds_or_form_are_refused() {
 
 #[test]
 fn keys_of_others_are_left_out_and_ours_have_one_form() {
-    for key in ["", "clusters", "members/1", "keyspace/default", "\u{e4}"] {
+    for key in ["", "clusters", "members/1", "shards/1", "\u{e4}"] {
         assert_eq!(RecordKey::decode(key.as_bytes()), Ok(None), "{key}");
     }
     assert_eq!(RecordKey::decode(b"\xff"), Ok(None));
@@ -266,6 +296,10 @@ fn keys_of_others_are_left_out_and_ours_have_one_form() {
         "grant/",
         "client/00000000000000000000000000000010",
         "client/00000000000000000000000000000010/07",
+        "keyspaces/",
+        "keyspace/",
+        "keyspace/a/b",
+        "shard/01",
         &upper,
     ] {
         assert!(RecordKey::decode(key.as_bytes()).is_err(), "{key}");
@@ -290,12 +324,21 @@ fn records_out_of_bounds_are_damage() {
         Record::Grant(1, Grant { uses: 0, ..grant() }),
         Record::Grant(1, Grant { scope: Scope::Keyspaces(Vec::new()), ..grant() }),
         Record::Invitation(1, aspen::roster::records::Invitation { uses: 0, ..invitation() }),
+        Record::Keyspaces(Keyspaces { next_group: GroupId(0) }),
+        Record::Keyspace("a".parse().unwrap(), Keyspace { first: GroupId(0), ..keyspace() }),
+        Record::Keyspace("a".parse().unwrap(), Keyspace { shards: 501, ..keyspace() }),
+        Record::Keyspace("a".parse().unwrap(), Keyspace { replicas: 0, ..keyspace() }),
+        Record::Shard(GroupId(0), shard()),
+        Record::Shard(GroupId(5), Shard { stage: Stage::Settled, ..shard() }),
+        Record::Shard(GroupId(5), Shard { stage: Stage::Waiting, ..shard() }),
+        Record::Shard(GroupId(5), Shard { leaving: [NodeId(1)].into(), ..shard() }),
+        Record::Shard(GroupId(5), Shard { leader: Some(NodeId(9)), ..shard() }),
     ];
     for record in broken {
-        assert!(Record::decode(record.key(), &record.encode()).is_err(), "{record:?}");
+        assert!(Record::decode(&record.key(), &record.encode()).is_err(), "{record:?}");
     }
     let other = RecordKey::Member(NodeId(4));
-    assert!(Record::decode(other, &Record::Member(member()).encode()).is_err());
+    assert!(Record::decode(&other, &Record::Member(member()).encode()).is_err());
 }
 
 #[test]
@@ -307,7 +350,7 @@ fn damage_leaves_the_roster_as_it_was() {
         assert!(roster.put(b"member/01", value, 9).is_err());
         assert_eq!(roster, before);
     }
-    roster.put(b"keyspace/default", b"whatever", 9).expect("it is not ours");
+    roster.put(b"others/default", b"whatever", 9).expect("it is not ours");
     assert_eq!(roster.revision(), 9);
     assert_eq!(roster.standing(key(1)), Standing::Member(NodeId(1)));
 }
@@ -321,7 +364,7 @@ fn a_secret_is_not_shown() {
 proptest! {
     #[test]
     fn changed_bytes_are_a_record_in_its_one_form_or_refused(
-        which in 0..6_usize,
+        which in 0..10_usize,
         at in any::<prop::sample::Index>(),
         with in any::<u8>(),
         cut in any::<bool>(),
@@ -330,14 +373,14 @@ proptest! {
         let mut bytes = record.encode();
         let at = at.index(bytes.len());
         if cut { bytes.truncate(at) } else { bytes[at] = with }
-        if let Ok(read) = Record::decode(record.key(), &bytes) {
+        if let Ok(read) = Record::decode(&record.key(), &bytes) {
             prop_assert_eq!(read.encode(), bytes);
         }
     }
 
     #[test]
     fn any_key_is_in_its_one_form_or_refused(
-        kind in prop_oneof!["cluster", "member", "invitation", "grant", "client"],
+        kind in prop_oneof!["cluster", "member", "invitation", "grant", "client", "keyspace", "shard"],
         rest in "(/[0-9a-f+]{0,40}){0,3}",
     ) {
         let key = kind + &rest;
@@ -359,7 +402,7 @@ proptest! {
         let addresses = sockets.chain(relays).collect();
         let endpoint = EndpointId(endpoint);
         let record = Record::Member(Member { node: NodeId(node), endpoint, name, addresses, ..member() });
-        prop_assert_eq!(Record::decode(record.key(), &record.encode()), Ok(record));
+        prop_assert_eq!(Record::decode(&record.key(), &record.encode()), Ok(record));
     }
 }
 
@@ -373,7 +416,14 @@ fn loading_is_the_same_as_following() {
     let invitations: Vec<_> =
         roster.invitations().map(|(id, at)| text(&Record::Invitation(id, at.clone()))).collect();
     let cluster = text(&Record::Cluster(roster.cluster().unwrap().clone()));
+    let keyspaces = roster.keyspaces();
+    let keyspaces = keyspaces.map(|(name, at)| Record::Keyspace(name.clone(), *at));
+    let next_group = roster.next_group().expect("there is a keyspace");
+    let shards = roster.shards().map(|(group, shard, _)| Record::Shard(group, shard.clone()));
+    let founded = keyspaces.chain(shards).chain([Record::Keyspaces(Keyspaces { next_group })]);
+    let founded: Vec<_> = founded.map(|record| (text(&record), 1)).collect();
     let records = [(member(1), 1), (member(2), 3), (invitations[0].clone(), 3), (cluster, 3)];
+    let records = records.into_iter().chain(founded);
     let records = records.map(|((key, value), revision)| (key, value, revision));
     assert_eq!(Roster::load(records, 3), Ok(roster));
 }

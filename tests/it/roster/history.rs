@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aspen::limits::TXN_OPS_MAX;
 use aspen::roster::clients::{Presented, authorise};
+use aspen::roster::keyspaces::{Aim, NewKeyspace, create, delete, place, settle};
 use aspen::roster::leave::{finish_leaving, leave, remove, update};
-use aspen::roster::records::State;
+use aspen::roster::records::{Stage, State};
 use aspen::roster::tickets::{Access, grant, revoke};
 use aspen::roster::{Roster, Standing};
-use aspen::types::{EndpointId, NodeId, Revision};
+use aspen::types::{EndpointId, GroupId, KeyspaceName, NodeId, Revision};
 use aspen_tickets::{Role, Scope, USES_ANY, Verbs};
 use proptest::prelude::*;
 
@@ -27,6 +28,10 @@ enum Request {
     Leave { node: u64 },
     FinishLeaving { node: u64 },
     Remove { node: u64 },
+    Create { name: u8, shards: u32 },
+    Delete { name: u8 },
+    Place { group: u64, replicas: BTreeSet<u64> },
+    Settle { group: u64 },
 }
 
 fn requests() -> impl Strategy<Value = Request> {
@@ -48,8 +53,17 @@ fn requests() -> impl Strategy<Value = Request> {
         1 => (node.clone(), 0..3_u8).prop_map(|(node, name)| Request::Update { node, name }),
         2 => node.clone().prop_map(|node| Request::Leave { node }),
         2 => node.clone().prop_map(|node| Request::FinishLeaving { node }),
-        1 => node.prop_map(|node| Request::Remove { node }),
+        1 => node.clone().prop_map(|node| Request::Remove { node }),
+        1 => (0..3_u8, 1..4_u32).prop_map(|(name, shards)| Request::Create { name, shards }),
+        1 => (0..3_u8).prop_map(|name| Request::Delete { name }),
+        4 => (1..8_u64, proptest::collection::btree_set(node, 1..4))
+            .prop_map(|(group, replicas)| Request::Place { group, replicas }),
+        3 => (1..8_u64).prop_map(|group| Request::Settle { group }),
     ]
+}
+
+fn named(name: u8) -> KeyspaceName {
+    format!("k{name}").parse().expect("a name")
 }
 
 /// What is decided, on these records at this time.
@@ -89,6 +103,23 @@ fn decide(roster: &Roster, request: &Request, now_s: u64) -> Result<Change, Refu
         Request::Leave { node } => leave(roster, NodeId(node)),
         Request::FinishLeaving { node } => finish_leaving(roster, NodeId(node)),
         Request::Remove { node } => remove(roster, NodeId(node)),
+        Request::Create { name, shards } => {
+            let new = NewKeyspace { name: named(name), shards, replicas: 3 };
+            create(roster, &new, now_s).map(|(_, change)| change)
+        }
+        Request::Delete { name } => delete(roster, &named(name)),
+        Request::Place { group, replicas } => {
+            let mut change = Change::default();
+            let replicas: BTreeSet<_> = replicas.into_iter().map(NodeId).collect();
+            let aim = Aim { leader: replicas.first().copied(), replicas };
+            place(roster, &mut change, GroupId(group), &aim).map(|()| change)
+        }
+        Request::Settle { group } => {
+            let group = GroupId(group);
+            let (_, as_of) = roster.shard(group).ok_or(Refused::UnknownGroup { group })?;
+            let mut change = Change::default();
+            settle(roster, &mut change, group, as_of).map(|()| change)
+        }
     }
 }
 
@@ -130,6 +161,10 @@ impl Keys {
 struct Memory {
     numbers: BTreeMap<NodeId, (EndpointId, u128)>,
     removed: BTreeSet<NodeId>,
+    /// The keyspace of each group, and when it was made.
+    groups: BTreeMap<GroupId, (KeyspaceName, u64)>,
+    /// Who may have a replica of each group, and is not let go.
+    held: BTreeMap<GroupId, BTreeSet<NodeId>>,
 }
 
 impl Memory {
@@ -152,6 +187,7 @@ impl Memory {
                 assert_ne!(roster.standing(member.endpoint), Standing::Stranger);
             }
         }
+        self.check_shards(roster);
         assert!(
             roster.members().any(|m| m.state == State::Active && m.role == Role::Voter),
             "somebody votes"
@@ -162,6 +198,33 @@ impl Memory {
         for (id, grant) in roster.grants() {
             assert!(grant.used <= grant.uses, "grant {id}");
             assert_eq!(roster.clients_of(id).count(), grant.used as usize, "grant {id}");
+        }
+    }
+}
+
+impl Memory {
+    fn check_shards(&mut self, roster: &Roster) {
+        let mut groups = BTreeSet::new();
+        for (name, keyspace) in roster.keyspaces() {
+            for group in keyspace.groups() {
+                assert!(groups.insert(group), "one group, one shard");
+                let whose = (name.clone(), keyspace.created_s);
+                let first = self.groups.entry(group).or_insert_with(|| whose.clone());
+                assert_eq!(*first, whose, "a group is one keyspace's for ever");
+            }
+        }
+        assert!(groups.iter().copied().eq(roster.shards().map(|(group, ..)| group)));
+        self.held.retain(|group, _| groups.contains(group));
+        for (group, shard, _) in roster.shards() {
+            let held = self.held.entry(group).or_default();
+            held.extend(&shard.replicas);
+            if shard.stage == Stage::Settled {
+                held.clone_from(&shard.replicas);
+            }
+            assert!(held.iter().all(|node| shard.is_held_by(*node)), "nobody is let go too soon");
+            for node in held.iter() {
+                assert!(roster.part(group, *node).is_some());
+            }
         }
     }
 }
@@ -180,15 +243,8 @@ proptest! {
     ) {
         let mut keys = Keys::default();
         let mut memory = Memory::default();
-        let founding = Founding {
-            id: CLUSTER,
-            name: "lab".into(),
-            gossip_secret: [5; 32],
-            node: NodeId(1),
-            endpoint: key(1),
-            description: described(1),
-        };
-        prop_assert!(keys.commit(&found(&keys.load(), founding).expect("there is nothing yet")));
+        let founded = found(&keys.load(), founding(), NOW_S).expect("there is nothing yet");
+        prop_assert!(keys.commit(&founded));
         let mut followed = keys.load();
         // The rosters on which requests are decided: the present one and two before it.
         let mut seen = vec![followed.clone(); 3];

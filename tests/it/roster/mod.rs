@@ -1,11 +1,13 @@
 //! The roster: what its records are, what it decides, what it never lets happen.
 
 mod announcements;
+mod balance;
 mod decisions;
 mod floods;
 mod formats;
 mod hearsay;
 mod history;
+mod keyspaces;
 mod mesh;
 mod placement;
 mod scope;
@@ -51,18 +53,24 @@ fn commit(roster: &mut Roster, change: &Change) {
     assert_eq!(roster.commit(change), Ok(true));
 }
 
-/// A cluster with its founder: number 1, key 1, incarnation 1.
-fn founded() -> Roster {
-    let mut roster = Roster::default();
-    let founding = Founding {
+/// A founder: number 1, key 1, incarnation 1.
+fn founding() -> Founding {
+    Founding {
         id: CLUSTER,
         name: "lab".into(),
         gossip_secret: [5; 32],
         node: NodeId(1),
         endpoint: key(1),
         description: described(1),
-    };
-    let change = found(&roster, founding).expect("there is nothing yet");
+        shards: 2,
+        replicas: 3,
+    }
+}
+
+/// A cluster with its founder.
+fn founded() -> Roster {
+    let mut roster = Roster::default();
+    let change = found(&roster, founding(), NOW_S).expect("there is nothing yet");
     commit(&mut roster, &change);
     roster
 }

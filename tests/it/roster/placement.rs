@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aspen::limits::VOTERS_MAX;
-use aspen::roster::placement::{GroupFacts, Step, Wanted, holds, next_step, tolerated};
+use aspen::roster::placement::{GroupFacts, Step, Wanted, holds, is_reached, next_step, tolerated};
 use aspen::types::NodeId;
 use aspen_tickets::Role;
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ fn nodes(numbers: &[u64]) -> BTreeSet<NodeId> {
 fn wanted(voters: &[u64], learners: &[u64]) -> Wanted {
     let voters = voters.iter().map(|number| (NodeId(*number), Role::Voter));
     let learners = learners.iter().map(|number| (NodeId(*number), Role::Learner));
-    Wanted { members: voters.chain(learners).collect() }
+    Wanted { members: voters.chain(learners).collect(), leader: None, replaces: false }
 }
 
 /// A group in which all live and all but the learners behind have caught up.
@@ -27,9 +27,38 @@ fn group(voters: &[u64], learners: &[u64], behind: &[u64]) -> GroupFacts {
         learners: nodes(learners),
         is_joint: false,
         caught_up: all.difference(&nodes(behind)).copied().collect(),
+        steady: all.clone(),
         alive: all,
         leader: NodeId(voters[0]),
     }
+}
+
+#[test]
+fn the_lead_goes_to_whoever_is_to_have_it_when_all_else_is_done() {
+    let to = |leader| Wanted { leader: Some(NodeId(leader)), ..wanted(&[1, 2, 3], &[4]) };
+    let now = group(&[1, 2, 3], &[4], &[]);
+    assert!(is_reached(&to(2), &now));
+    assert_eq!(next_step(&to(2), &now), Some(Step::TransferTo(NodeId(2))));
+    assert_eq!(next_step(&to(1), &now), None, "it leads");
+    assert_eq!(next_step(&to(4), &now), None, "it has no vote");
+    assert_eq!(next_step(&to(2), &group(&[1, 2, 3], &[4], &[2])), None, "it lags");
+    let fresh = GroupFacts { steady: nodes(&[1, 3, 4]), ..now };
+    assert_eq!(next_step(&to(2), &fresh), None, "it may be gone in a moment");
+    let before = group(&[1, 2, 3], &[], &[]);
+    assert!(!is_reached(&to(2), &before));
+    assert_eq!(next_step(&to(2), &before), Some(Step::AddLearner(NodeId(4))));
+}
+
+#[test]
+fn who_leaves_a_shard_stays_until_another_has_come_in_its_place() {
+    let replaced = Wanted { replaces: true, ..wanted(&[1, 2, 3], &[]) };
+    let now = group(&[1, 3, 6], &[2], &[2]);
+    let dead = GroupFacts { alive: nodes(&[1, 3, 6]), ..now.clone() };
+    assert_eq!(next_step(&replaced, &now), None, "it catches up");
+    assert_eq!(next_step(&replaced, &dead), None, "it comes back, or another is to come");
+    assert_eq!(voters(next_step(&replaced, &group(&[1, 3, 6], &[2], &[]))), Some(vec![1, 2, 3]));
+    let fewer = Wanted { replaces: true, ..wanted(&[1, 3], &[]) };
+    assert_eq!(voters(next_step(&fewer, &group(&[1, 3, 6], &[], &[]))), Some(vec![1]));
 }
 
 fn voters(step: Option<Step>) -> Option<Vec<u64>> {
@@ -322,6 +351,11 @@ impl World {
             !none_goes || tolerated(voters.len()) >= tolerated(before.len()),
             "no less tolerance"
         );
+        if self.wanted.replaces {
+            let all = self.wanted.members.values().filter(|role| **role == Role::Voter).count();
+            let least = tolerated(before.len()).min(tolerated(all.min(VOTERS_MAX)));
+            assert!(tolerated(voters.len()) >= least, "those that go wait for those that come");
+        }
         for node in voters - before {
             assert!(self.now.learners.contains(&node) && self.now.caught_up.contains(&node));
             assert!(self.alive(&node));
@@ -356,9 +390,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
     fn a_group_is_led_to_what_is_wanted_and_never_weakened(
-        events in proptest::collection::vec(events(), 0..120),
+        events in proptest::collection::vec(events(), 0..120), replaces in any::<bool>(),
     ) {
         let mut world = World::new();
+        world.wanted.replaces = replaces;
         for event in &events {
             world.happen(event);
         }

@@ -45,7 +45,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("clap", &["bin", "tests"]),
     ("tracing_subscriber", &["bin", "tests"]),
     ("reqwest", &["bin", "tests"]),
-    ("rustix", &["seams"]),
+    ("rustix", &["seams", "tests"]),
 ];
 
 /// Modules without async, clock, randomness, IO or the order of a hash map.

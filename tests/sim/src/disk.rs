@@ -145,6 +145,10 @@ impl Disk for NodeDisk {
         self.change()?.remove(path)
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.change()?.remove_dir(path)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.change()?.sync_dir(dir)
     }

@@ -2,27 +2,34 @@
 //!
 //! Log, replicas, peers, the supervised tree and the client are production code. The log's writer
 //! is a task instead of a thread, and pauses between a write and its sync, for as long as the
-//! disk takes. The membership is given: nodes know each other from the beginning.
+//! disk takes. The roster is given: nodes know each other, and where the one shard is, from the
+//! beginning, and the meta group has nothing to say.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aspen::KvClient;
-use aspen::actors::{Groups, Members, OpenReplica, Sources, Tree, TreeSpec};
+use aspen::actors::{Groups, Holdings, Members, Sources, Tree, TreeSpec};
 use aspen::client::{Desk, Member};
 use aspen::net::{AddressBook, AddressSource, Lane, Peers, Refused, Serve};
 use aspen::raft::{Inbound, Origin, RaftTimes, Replica, ReplicaSpec, Transport};
+use aspen::roster::Roster;
+use aspen::roster::keyspaces::Part;
+use aspen::roster::records::{self, Record};
+use aspen::roster::spread::SPREAD;
 use aspen::seams::disk::Disk;
 use aspen::seams::network::{Link, StreamIn, StreamOut};
 use aspen::seams::{Random, Seams, WallClock};
 use aspen::status::Role;
 use aspen::store::log::{self, Log};
 use aspen::store::space::SpaceGuard;
-use aspen::types::{EndpointId, GroupId, NodeId};
+use aspen::tickets;
+use aspen::types::{ClusterId, EndpointId, GroupId, KeyspaceName, NodeId, Revision};
 use aspen::wire::StreamKind;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -80,8 +87,8 @@ pub(crate) struct Boot {
 #[derive(Clone, Default)]
 pub(crate) struct Placed {
     parts: Arc<Mutex<Parts>>,
-    /// The group was founded here: noted for good, as a node does in its identity.
-    is_founded: Arc<AtomicBool>,
+    /// The groups that were founded here: noted for good, as a node does in its identity.
+    founded: Arc<Mutex<BTreeSet<GroupId>>>,
 }
 
 #[derive(Default)]
@@ -92,6 +99,10 @@ struct Parts {
 impl Placed {
     fn parts(&self) -> MutexGuard<'_, Parts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn founded(&self) -> MutexGuard<'_, BTreeSet<GroupId>> {
+        self.founded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn clear(&self) {
@@ -127,8 +138,8 @@ async fn node(boot: Boot) -> io::Result<()> {
     let log = open_log(&boot, &disk)?;
     let space = SpaceGuard::new(disk.clone(), "data".into())?;
     let members = Members::default();
-    members.told_of(boot.settings.hosts().map(|host| (number_of(host), key_of(host))));
-    let groups = Groups::new([GroupId::FIRST_SHARD]);
+    members.take(&roster(&boot.settings));
+    let groups = Groups::default();
     let desk = Desk::new(groups.clone(), Arc::new(members.clone()));
     let serve = Arc::new(NodeServe { inbound: inbound(&groups, &members), desk: desk.clone() });
     let network = Arc::new(boot.fabric.plug(boot.host, Arc::new(members.clone())));
@@ -138,15 +149,15 @@ async fn node(boot: Boot) -> io::Result<()> {
         peers.note(key_of(peer), &[address_of(peer)], AddressSource::Roster);
     }
     let transport = Transport { peers: peers.clone(), directory: Arc::new(members.clone()) };
-    let open = opening(&boot, &log, &disk, &space, transport);
+    let holdings = holdings(&boot, &log, &disk, &space, transport);
     let (me, links) = (number_of(boot.host), peers.clone());
     let sources = Sources::none();
-    let spec = TreeSpec { log, space, groups, open, me, members, peers: links, sources };
+    let spec = TreeSpec { log, space, groups, holdings, me, members, peers: links, sources };
     let tree = Tree::grow(spec, |_| Vec::new()).await.map_err(io::Error::other)?;
-    let nodes = Arc::new(Member::new(key_of(boot.host), desk, Some(peers)));
+    let nodes = Arc::new(Member::new(key_of(boot.host), desk, Some(peers), boot.random.clone()));
     for _ in 0..boot.settings.clients {
         // Each with a session of its own.
-        let kv = KvClient::over(nodes.clone(), GroupId::FIRST_SHARD, boot.random.clone());
+        let kv = KvClient::over(nodes.clone(), KeyspaceName::default(), boot.random.clone());
         let dice = Dice::new(Random::from_seed(boot.random.next_u64()));
         let client = boot.workload.client(boot.host, boot.alive.clone(), kv, dice);
         tokio::spawn(client.run());
@@ -179,15 +190,55 @@ fn inbound(groups: &Groups, members: &Members) -> Inbound {
     Inbound::new(Arc::new(move |group| running.get(group)), Arc::new(members.clone()))
 }
 
-/// How the group's part of the tree opens its replica, at each of its starts.
-fn opening(
+/// The roster that all nodes have: they are members, and hold the default keyspace's only shard.
+fn roster(settings: &Settings) -> Roster {
+    let cluster = records::Cluster {
+        id: ClusterId(1),
+        name: "sim".into(),
+        gossip_secret: [0; 32],
+        next_node: NodeId(u64::from(settings.nodes) + 1),
+        forgotten: NodeId(0),
+    };
+    let member = |host: HostId| records::Member {
+        node: number_of(host),
+        endpoint: key_of(host),
+        incarnation: host.into(),
+        name: String::new(),
+        role: tickets::Role::Voter,
+        addresses: vec![address_of(host)],
+        version: String::new(),
+        state: records::State::Active,
+        invitation: 0,
+    };
+    let first = GroupId::FIRST_SHARD;
+    let keyspace =
+        records::Keyspace { first, shards: 1, replicas: 5, spread: SPREAD, created_s: 0 };
+    let shard = records::Shard {
+        stage: records::Stage::Settled,
+        replicas: settings.hosts().map(number_of).collect(),
+        ..records::Shard::default()
+    };
+    let next_group = GroupId(first.0 + 1);
+    let members = settings.hosts().map(|host| Record::Member(member(host)));
+    let others = [
+        Record::Cluster(cluster),
+        Record::Keyspaces(records::Keyspaces { next_group }),
+        Record::Keyspace(KeyspaceName::default(), keyspace),
+        Record::Shard(first, shard),
+    ];
+    let records = members.chain(others).map(|record| (record.key().encode(), record.encode(), 1));
+    Roster::load(records, 1).expect("records of this build")
+}
+
+/// How the groups' parts of the tree open their replicas, at each of their starts.
+fn holdings(
     boot: &Boot,
     log: &Log,
     disk: &Arc<dyn Disk>,
     space: &SpaceGuard,
     transport: Transport,
-) -> OpenReplica {
-    let opener = Arc::new(Opener {
+) -> Arc<dyn Holdings> {
+    Arc::new(Held(Arc::new(Opener {
         host: boot.host,
         settings: boot.settings.clone(),
         log: log.clone(),
@@ -198,11 +249,30 @@ fn opening(
         alive: boot.alive.clone(),
         placed: boot.placed.clone(),
         workload: boot.workload.clone(),
-    });
-    Arc::new(move |_group| {
-        let opener = opener.clone();
-        Box::pin(async move { opener.open().await })
-    })
+    })))
+}
+
+struct Held(Arc<Opener>);
+
+impl Holdings for Held {
+    fn open(
+        &self,
+        group: GroupId,
+        _part: Part,
+        _as_of: Revision,
+    ) -> BoxFuture<'static, aspen::Result<Replica>> {
+        let opener = self.0.clone();
+        Box::pin(async move { opener.open(group).await })
+    }
+
+    fn erase(&self, group: GroupId) -> BoxFuture<'static, aspen::Result<()>> {
+        let reason = "nobody gives a group up here".to_owned();
+        Box::pin(async move { Err(aspen::Error::Unavailable { group, reason }) })
+    }
+
+    fn held(&self) -> BoxFuture<'static, BTreeMap<GroupId, Revision>> {
+        Box::pin(async { BTreeMap::new() })
+    }
 }
 
 struct Opener {
@@ -219,10 +289,9 @@ struct Opener {
 }
 
 impl Opener {
-    fn spec(&self) -> aspen::Result<ReplicaSpec> {
-        let group = GroupId::FIRST_SHARD;
+    fn spec(&self, group: GroupId) -> aspen::Result<ReplicaSpec> {
         let voters = self.settings.hosts().map(number_of).collect();
-        let is_founded = self.placed.is_founded.load(Ordering::Relaxed);
+        let is_founded = self.placed.founded().contains(&group);
         Ok(ReplicaSpec {
             group,
             node: number_of(self.host),
@@ -239,8 +308,8 @@ impl Opener {
 
     /// Opens the replica. Here nothing is ever wrong with a disk, so neither this nor the replica
     /// may fail while the node has power.
-    async fn open(&self) -> aspen::Result<Replica> {
-        let opened = match self.spec() {
+    async fn open(&self, group: GroupId) -> aspen::Result<Replica> {
+        let opened = match self.spec(group) {
             Ok(spec) if self.settings.unsafe_leader_restore => {
                 Replica::open_with_unsafe_leader_restore(spec).await
             }
@@ -254,9 +323,11 @@ impl Opener {
         };
         let replica = opened.inspect_err(|error| fail("does not open", error))?;
         if self.alive.is() {
-            self.placed.is_founded.store(true, Ordering::Relaxed);
+            self.placed.founded().insert(group);
         }
-        self.placed.parts().replica = Some(replica.clone());
+        if group == GroupId::FIRST_SHARD {
+            self.placed.parts().replica = Some(replica.clone());
+        }
         let (alive, workload, host) = (self.alive.clone(), self.workload.clone(), self.host);
         let failing = replica.clone();
         tokio::spawn(async move {

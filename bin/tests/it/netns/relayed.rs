@@ -36,6 +36,25 @@ impl Relay {
         assert!(serves, "the relay does not serve");
         Relay { child, url }
     }
+
+    /// A cluster of two nodes that know this relay and nothing else beyond their LANs; the first has
+    /// these flags, too.
+    #[track_caller]
+    fn cluster<'a>(&self, one: &'a Host, two: &'a Host, flags: &[&str]) -> (Node<'a>, Node<'a>) {
+        let by = [
+            "--reach",
+            "internet",
+            "--relay",
+            &self.url,
+            "--directory",
+            "off",
+            "--port-mapping",
+            "off",
+        ];
+        let one = one.start(&[&by[..], flags].concat());
+        let two = two.join(one.ticket(), &by);
+        (one, two)
+    }
 }
 
 impl Drop for Relay {
@@ -48,9 +67,14 @@ impl Drop for Relay {
 /// How many rounds the way to a direct path may take: each is at least ten milliseconds.
 const ROUNDS_MAX: usize = 1_000;
 
-/// By that relay and nothing else.
-fn by(url: &str) -> [&str; 8] {
-    ["--reach", "internet", "--relay", url, "--directory", "off", "--port-mapping", "off"]
+/// An internet with a host for the relay, and two LANs behind NATs, with a host each.
+#[track_caller]
+fn apart(masquerade: Masquerade) -> Option<[Lan; 3]> {
+    let lans = [Lan::internet(1)?, Lan::new(1)?, Lan::new(1)?];
+    for lan in &lans[1..] {
+        lan.connect(&lans[0], masquerade);
+    }
+    Some(lans)
 }
 
 /// How a node reaches the only other one.
@@ -63,9 +87,9 @@ fn way(node: &Node) -> String {
 
 /// Writes at one node what the other then reads, for as long as told: the latest, each time.
 #[track_caller]
-fn write_and_read(one: &Node, two: &Node, mut goes_on: impl FnMut() -> bool) {
+fn write_and_read(one: &Node, two: &Node, mut goes_on: impl FnMut(usize) -> bool) {
     let mut number = 0;
-    while goes_on() {
+    while goes_on(number / 2) {
         number += 1;
         one.printed(&["put", "number", &number.to_string()]);
         assert_eq!(two.printed(&["get", "number"]), number.to_string());
@@ -77,20 +101,10 @@ fn write_and_read(one: &Node, two: &Node, mut goes_on: impl FnMut() -> bool) {
 
 #[test]
 fn nodes_whose_nats_hide_their_ports_join_and_work_through_a_relay_that_may_come_back() {
-    let Some(internet) = Lan::internet(1) else { return };
-    let (Some(here), Some(there)) = (Lan::new(1), Lan::new(1)) else { return };
-    for lan in [&here, &there] {
-        lan.connect(&internet, Masquerade::EachItsOwn);
-    }
+    let Some([internet, here, there]) = apart(Masquerade::EachItsOwn) else { return };
     let relay = Relay::start(&internet.hosts[0]);
-    let url = relay.url.clone();
-    let one = here.hosts[0].start(&by(&url));
-    let two = there.hosts[0].join(one.ticket(), &by(&url));
-    let mut rounds = 0;
-    write_and_read(&one, &two, || {
-        rounds += 1;
-        rounds <= 10
-    });
+    let (one, two) = relay.cluster(&here.hosts[0], &there.hosts[0], &[]);
+    write_and_read(&one, &two, |rounds| rounds < 10);
     assert_eq!((way(&one), way(&two)), ("relayed".to_owned(), "relayed".to_owned()));
     let advice = two.printed(&["doctor"]);
     assert!(advice.contains("NATs"), "{advice}");
@@ -110,17 +124,11 @@ fn nodes_whose_nats_hide_their_ports_join_and_work_through_a_relay_that_may_come
 
 #[test]
 fn where_nats_allow_it_a_relayed_path_becomes_direct_without_a_failed_operation() {
-    let Some(internet) = Lan::internet(1) else { return };
-    let (Some(here), Some(there)) = (Lan::new(1), Lan::new(1)) else { return };
-    for lan in [&here, &there] {
-        lan.connect(&internet, Masquerade::SamePort);
-    }
+    let Some([internet, here, there]) = apart(Masquerade::SamePort) else { return };
     let relay = Relay::start(&internet.hosts[0]);
-    let one = here.hosts[0].start(&by(&relay.url));
-    let two = there.hosts[0].join(one.ticket(), &by(&relay.url));
-    let (mut rounds, mut direct_since) = (0, None);
-    write_and_read(&one, &two, || {
-        rounds += 1;
+    let (one, two) = relay.cluster(&here.hosts[0], &there.hosts[0], &[]);
+    let mut direct_since = None;
+    write_and_read(&one, &two, |rounds| {
         if direct_since.is_none() && way(&one) == "direct" {
             direct_since = Some(rounds);
         }
@@ -134,14 +142,8 @@ fn where_nats_allow_it_a_relayed_path_becomes_direct_without_a_failed_operation(
 fn a_node_that_is_reached_by_its_relay_only_tells_no_address() {
     let Some(internet) = Lan::internet(3) else { return };
     let relay = Relay::start(&internet.hosts[0]);
-    let flags: Vec<&str> = by(&relay.url).into_iter().chain(["--relay-only"]).collect();
-    let one = internet.hosts[1].start(&flags);
-    let two = internet.hosts[2].join(one.ticket(), &by(&relay.url));
-    let mut rounds = 0;
-    write_and_read(&one, &two, || {
-        rounds += 1;
-        rounds <= 5
-    });
+    let (one, two) = relay.cluster(&internet.hosts[1], &internet.hosts[2], &["--relay-only"]);
+    write_and_read(&one, &two, |rounds| rounds < 5);
     assert_eq!(way(&two), "relayed");
     let known = two.printed(&["members", "--addresses"]);
     assert!(!known.contains(&internet.hosts[1].address().to_string()), "{known}");
@@ -153,14 +155,19 @@ fn a_link_goes_over_to_the_relay_and_back_without_a_restart() {
     let Some(room) = Lan::new(2) else { return };
     room.connect(&internet, Masquerade::EachItsOwn);
     let relay = Relay::start(&internet.hosts[0]);
-    let one = room.hosts[0].start(&by(&relay.url));
-    let two = room.hosts[1].join(one.ticket(), &by(&relay.url));
+    let (one, two) = relay.cluster(&room.hosts[0], &room.hosts[1], &[]);
     assert!(until(|| way(&one) == "direct"), "they are on one link: {}", one.printed(&["doctor"]));
     let serves = |what: &str| {
         let value = format!("written {what}");
         let put = until(|| one.run(&["--timeout", "1s", "put", "key", &value]).code == 0);
         let read = until(|| two.run(&["--timeout", "1s", "get", "key"]).stdout == value);
-        assert!(put && read, "nothing goes {what}; the log:\n{two}");
+        let status = |node: &Node| node.run(&["status", "--json"]).stdout;
+        assert!(
+            put && read,
+            "nothing goes {what}, put: {put}, read: {read}; {}{}the logs:\n{one}\n{two}",
+            status(&one),
+            status(&two)
+        );
     };
     for round in 1..=2 {
         room.isolate(true);

@@ -3,6 +3,7 @@
 //! Its name carries the process that made it, so that tests run side by side and what a killed run
 //! left behind is known for it.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -57,6 +58,13 @@ impl Space {
             };
         }
         inside
+    }
+
+    /// What a thread enters it by.
+    #[track_caller]
+    #[expect(clippy::disallowed_methods, reason = "it is no file of the product's")]
+    pub(super) fn file(&self) -> File {
+        File::open(Path::new(NAMES).join(&self.name)).expect("the namespace")
     }
 
     /// Does what these lines of `ip` say.

@@ -1,0 +1,164 @@
+//! `/v1/keyspaces`: making, listing and deleting them; `/v1/shards`: where their shards are.
+//!
+//! What is listed is what this node knows, so it is there when no majority is.
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::header::{self, HeaderValue};
+use axum::http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::AtNode;
+use super::body;
+use super::decode::Params;
+use super::json;
+use super::problem::{self, Problem};
+use crate::limits::{HTTP_JSON_BYTES_MAX, KEYSPACE_REPLICAS};
+use crate::roster::Roster;
+use crate::roster::records::{Keyspace, Shard, Stage};
+use crate::roster::refused::Refused;
+use crate::types::{GroupId, KeyspaceName, NodeId};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateForm {
+    name: String,
+    shards: Option<u32>,
+    replicas: Option<u8>,
+}
+
+#[derive(Serialize)]
+struct KeyspaceForm<'a> {
+    name: &'a KeyspaceName,
+    shards: u32,
+    replicas: u8,
+    created_s: u64,
+    first_group: GroupId,
+    /// How many of its shards are where they are to be.
+    settled: usize,
+}
+
+impl<'a> KeyspaceForm<'a> {
+    fn of(name: &'a KeyspaceName, keyspace: &Keyspace, roster: &Roster) -> Self {
+        let Keyspace { first, shards, replicas, created_s, .. } = *keyspace;
+        let is_settled = |group: &GroupId| {
+            roster.shard(*group).is_some_and(|(shard, _)| shard.stage == Stage::Settled)
+        };
+        let settled = keyspace.groups().filter(is_settled).count();
+        KeyspaceForm { name, shards, replicas, created_s, first_group: first, settled }
+    }
+}
+
+pub(super) async fn create(
+    State(node): State<AtNode>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let too_large = &problem::BODY_TOO_LARGE;
+    let held = body::read(&node.app, request.into_body(), HTTP_JSON_BYTES_MAX, too_large).await?;
+    let CreateForm { name, shards, replicas } = json::read(&held.bytes)?;
+    let (shards, replicas) = (shards.unwrap_or(1), replicas.unwrap_or(KEYSPACE_REPLICAS));
+    let cluster = &node.door.cluster;
+    let keyspace = cluster.create_keyspace(&name, shards, replicas).await?;
+    let name = name.parse()?;
+    let form = KeyspaceForm::of(&name, &keyspace, &cluster.roster());
+    let mut response = json::answer(StatusCode::CREATED, &form);
+    let location = HeaderValue::try_from(format!("/v1/keyspaces/{name}"))
+        .expect("a keyspace's name is a path's segment as it is");
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+#[derive(Serialize)]
+struct ListForm<'a> {
+    keyspaces: Vec<KeyspaceForm<'a>>,
+}
+
+pub(super) async fn list(
+    State(node): State<AtNode>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let roster = node.door.cluster.fresh_or_known().await;
+    let form = |(name, keyspace)| KeyspaceForm::of(name, keyspace, &roster);
+    let keyspaces = roster.keyspaces().map(form).collect();
+    Ok(json::answer(StatusCode::OK, &ListForm { keyspaces }))
+}
+
+pub(super) async fn show(
+    State(node): State<AtNode>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let name: KeyspaceName = name.parse()?;
+    let roster = node.door.cluster.fresh_or_known().await;
+    match roster.keyspace(&name) {
+        Some(keyspace) => {
+            Ok(json::answer(StatusCode::OK, &KeyspaceForm::of(&name, keyspace, &roster)))
+        }
+        None => Err(Refused::UnknownKeyspace { name }.into()),
+    }
+}
+
+#[derive(Serialize)]
+struct DeletedForm {
+    name: KeyspaceName,
+}
+
+pub(super) async fn delete(
+    State(node): State<AtNode>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    node.door.cluster.delete_keyspace(&name).await?;
+    Ok(json::answer(StatusCode::OK, &DeletedForm { name: name.parse()? }))
+}
+
+#[derive(Serialize)]
+struct ShardsForm<'a> {
+    /// The revision of the roster that says so.
+    epoch: u64,
+    shards: Vec<ShardForm<'a>>,
+}
+
+#[derive(Serialize)]
+struct ShardForm<'a> {
+    keyspace: &'a KeyspaceName,
+    shard: u32,
+    group: GroupId,
+    stage: &'static str,
+    replicas: Vec<NodeId>,
+    leaving: Vec<NodeId>,
+    wanted_leader: Option<NodeId>,
+}
+
+pub(super) async fn shards(
+    State(node): State<AtNode>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    let params = Params::parse(request.uri().query(), &["keyspace"])?;
+    let only = params.parsed::<KeyspaceName>("keyspace")?;
+    let roster = node.door.cluster.fresh_or_known().await;
+    if let Some(name) = &only
+        && roster.keyspace(name).is_none()
+    {
+        return Err(Refused::UnknownKeyspace { name: name.clone() }.into());
+    }
+    let form = |(group, shard, _): (GroupId, &Shard, u64)| {
+        let (keyspace, of) = roster.keyspace_of(group)?;
+        Some(ShardForm {
+            keyspace,
+            shard: of.shard(group)?,
+            group,
+            stage: shard.stage.as_str(),
+            replicas: shard.replicas.iter().copied().collect(),
+            leaving: shard.leaving.iter().copied().collect(),
+            wanted_leader: shard.leader,
+        })
+    };
+    let is_asked = |form: &ShardForm<'_>| only.as_ref().is_none_or(|name| name == form.keyspace);
+    let shards = roster.shards().filter_map(form).filter(is_asked).collect();
+    Ok(json::answer(StatusCode::OK, &ShardsForm { epoch: roster.revision(), shards }))
+}

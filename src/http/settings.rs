@@ -1,0 +1,84 @@
+//! `/v1/settings`: what holds for the whole cluster.
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::AtNode;
+use super::body;
+use super::decode::Params;
+use super::json;
+use super::problem::{self, Problem};
+use crate::limits::HTTP_JSON_BYTES_MAX;
+use crate::roster::settings::SETTINGS;
+use crate::types::{NodeId, Revision};
+
+#[derive(Serialize)]
+struct ListForm<'a> {
+    /// The revision of the roster that says so.
+    epoch: Revision,
+    settings: Vec<SettingForm<'a>>,
+}
+
+#[derive(Serialize)]
+struct SettingForm<'a> {
+    name: &'static str,
+    value: &'a str,
+    default: &'static str,
+    help: &'static str,
+}
+
+pub(super) async fn list(
+    State(node): State<AtNode>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let roster = node.door.cluster.fresh_or_known().await;
+    let settings = SETTINGS.iter().map(|setting| SettingForm {
+        name: setting.name,
+        value: roster.setting(setting),
+        default: setting.default,
+        help: setting.help,
+    });
+    let form = ListForm { epoch: roster.revision(), settings: settings.collect() };
+    Ok(json::answer(StatusCode::OK, &form))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetForm {
+    /// `null` goes back to the default.
+    value: Option<String>,
+}
+
+#[derive(Serialize)]
+struct WasSetForm {
+    name: String,
+    epoch: Revision,
+    members: Vec<KnowsForm>,
+}
+
+/// Whether a member follows the setting by now.
+#[derive(Serialize)]
+struct KnowsForm {
+    node: NodeId,
+    /// The epoch that it knows; `null` if it did not answer.
+    epoch: Option<Revision>,
+}
+
+pub(super) async fn set(
+    State(node): State<AtNode>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let too_large = &problem::BODY_TOO_LARGE;
+    let held = body::read(&node.app, request.into_body(), HTTP_JSON_BYTES_MAX, too_large).await?;
+    let SetForm { value } = json::read(&held.bytes)?;
+    let cluster = &node.door.cluster;
+    let epoch = cluster.set(&name, value.as_deref()).await?;
+    let members = cluster.acknowledged(epoch).await.into_iter();
+    let members = members.map(|(node, epoch)| KnowsForm { node, epoch }).collect();
+    Ok(json::answer(StatusCode::OK, &WasSetForm { name, epoch, members }))
+}

@@ -1,0 +1,140 @@
+//! Resting: groups in which nothing happens sleep, and are woken when their leader's node is gone.
+//!
+//! Each node looks after the groups that it leads. All that may sleep are told to a member in one
+//! message, whoever else is in them; a group sleeps when all others that hold it have agreed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::cluster::Cluster;
+use crate::actors::RunService;
+use crate::limits::{REST_AFTER, REST_LOOK};
+use crate::raft::{Quiet, Replica};
+use crate::roster::records::Stage;
+use crate::types::{EndpointId, GroupId, NodeId};
+
+/// The part that puts groups to sleep and wakes them.
+pub(super) fn resting(cluster: Cluster) -> RunService {
+    Arc::new(move |stop: CancellationToken| {
+        let cluster = cluster.clone();
+        Box::pin(async move {
+            let parts = async {
+                tokio::join!(put_to_sleep(&cluster), wake(&cluster));
+            };
+            stop.run_until_cancelled_owned(parts).await;
+            Ok(())
+        })
+    })
+}
+
+/// A group that was awake when it was looked at.
+struct Seen {
+    touches: u64,
+    since: Instant,
+}
+
+async fn put_to_sleep(cluster: &Cluster) {
+    let mut seen: BTreeMap<GroupId, Seen> = BTreeMap::new();
+    loop {
+        sleep(REST_LOOK).await;
+        let now = Instant::now();
+        let awake = cluster.inner.groups.running().into_iter();
+        // The meta group is heard of by all, whatever else they hold.
+        let awake: BTreeMap<GroupId, Replica> = awake
+            .filter(|(group, replica)| *group != GroupId::META && !replica.is_asleep())
+            .collect();
+        seen.retain(|group, _| awake.contains_key(group));
+        let mut idle = Vec::new();
+        for (group, replica) in awake {
+            let touches = replica.touches();
+            let last = seen.entry(group).or_insert(Seen { touches, since: now });
+            if last.touches != touches {
+                *last = Seen { touches, since: now };
+            } else if now.duration_since(last.since) >= REST_AFTER
+                && cluster.is_at_rest(group)
+                && let Some(quiet) = replica.quiet()
+            {
+                idle.push((replica, touches, quiet));
+            }
+        }
+        if !idle.is_empty() {
+            rest(cluster, idle).await;
+        }
+    }
+}
+
+/// Asks the others that hold these groups to sleep, and has those sleep here to which all agree.
+async fn rest(cluster: &Cluster, idle: Vec<(Replica, u64, Quiet)>) {
+    let mut asked: BTreeMap<NodeId, Vec<Quiet>> = BTreeMap::new();
+    for (replica, _, quiet) in &idle {
+        let members = replica.members();
+        for node in members.voters.union(&members.learners).filter(|node| **node != cluster.me()) {
+            asked.entry(*node).or_default().push(*quiet);
+        }
+    }
+    let agreed = join_all(asked.into_iter().map(async |(node, quiet)| {
+        let slept: BTreeSet<GroupId> =
+            cluster.ask_to_sleep(node, quiet).await.into_iter().collect();
+        (node, slept)
+    }));
+    let agreed: BTreeMap<NodeId, BTreeSet<GroupId>> = agreed.await.into_iter().collect();
+    for (replica, touches, quiet) in idle {
+        let members = replica.members();
+        let mut others = members.voters.union(&members.learners).filter(|n| **n != cluster.me());
+        let all = others.all(|node| agreed.get(node).is_some_and(|of| of.contains(&quiet.group)));
+        // Those that sleep although another does not are woken by the next heartbeat.
+        if all {
+            replica.fall_asleep(touches);
+        }
+    }
+}
+
+/// Wakes groups whose leader's node can't be reached, each time that links change.
+async fn wake(cluster: &Cluster) {
+    let mut changes = cluster.inner.peers.changes();
+    loop {
+        let facts = cluster.inner.peers.facts();
+        let connected = facts.iter().filter(|facts| facts.connected_since.is_some());
+        let connected: BTreeSet<EndpointId> = connected.map(|facts| facts.peer).collect();
+        let roster = cluster.roster();
+        let is_there = |node: NodeId| {
+            node == cluster.me()
+                || roster.member(node).is_some_and(|member| connected.contains(&member.endpoint))
+        };
+        for (_, replica) in cluster.inner.groups.running() {
+            if replica.is_asleep() && !replica.status().leader.is_some_and(is_there) {
+                replica.touch_without_leader();
+            }
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Cluster {
+    /// Whether a shard led here is where it is to be, and led by whom it is to be led.
+    fn is_at_rest(&self, group: GroupId) -> bool {
+        let roster = self.roster();
+        roster.shard(group).is_some_and(|(shard, _)| {
+            shard.stage == Stage::Settled && shard.leader.is_none_or(|leader| leader == self.me())
+        })
+    }
+
+    /// Has those of these groups sleep here that are as their leader says.
+    pub(super) fn sleep(&self, leader: EndpointId, quiet: &[Quiet]) -> Vec<GroupId> {
+        let roster = self.roster();
+        let Some(leader) = roster.member_of(leader).map(|member| member.node) else {
+            return Vec::new();
+        };
+        let sleeps = |quiet: &&Quiet| {
+            let replica = self.inner.groups.get(quiet.group);
+            replica.is_some_and(|replica| replica.sleep_as(quiet, leader))
+        };
+        quiet.iter().filter(sleeps).map(|quiet| quiet.group).collect()
+    }
+}

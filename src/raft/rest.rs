@@ -1,0 +1,145 @@
+//! Groups that sleep: where nothing happens a group's clock stops, on all of its replicas, and with
+//! it heartbeats and elections. What is left is memory.
+//!
+//! A leader whose group has had nothing to do for a while asks the others whether they have all that
+//! it has; when each has stopped its clock, it stops its own. Whatever touches a replica (a write, a
+//! read that must be fresh, a change, a message of another replica) starts its clock again, and a
+//! leader's clock sends heartbeats, which start the others'. A sleeping replica does not notice that
+//! its leader is gone: whoever knows that the leader's node can't be reached touches it.
+//!
+//! Who wakes does not know whether its leader is still there, and its patience with it is long over. So
+//! it stands for election only when that has had the time to show itself; a replica that is woken
+//! because its leader is gone stands at once.
+//!
+//! Nothing rests on the clock that must be right: a lease that was not renewed is over, and who
+//! reads or writes asks the others first.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+
+use super::replica::Replica;
+use crate::status::Role;
+use crate::types::{GroupId, NodeId};
+
+/// Whether a replica sleeps, and what it would sleep through.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    /// Counts what touches it.
+    touches: AtomicU64,
+    is_asleep: AtomicBool,
+    /// Held while the clock is stopped or started.
+    switching: Mutex<()>,
+}
+
+/// A group that may sleep: its leader is there, and all have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quiet {
+    /// The group.
+    pub group: GroupId,
+    /// The term that its leader leads in.
+    pub term: u64,
+    /// The last entry, which all have applied.
+    pub last: u64,
+}
+
+impl Replica {
+    /// Starts the replica's clock if it sleeps; true if it did.
+    pub fn touch(&self) -> bool {
+        let rest = self.rest();
+        rest.touches.fetch_add(1, Ordering::SeqCst);
+        if !rest.is_asleep.load(Ordering::SeqCst) {
+            return false;
+        }
+        let was_asleep = self.start_clock(false);
+        if was_asleep {
+            let replica = self.clone();
+            self.tasks().spawn(async move {
+                sleep(replica.patience()).await;
+                replica.stand_from_here_on();
+            });
+        }
+        was_asleep
+    }
+
+    /// The same where its leader is gone.
+    pub fn touch_without_leader(&self) {
+        self.rest().touches.fetch_add(1, Ordering::SeqCst);
+        self.start_clock(true);
+    }
+
+    fn start_clock(&self, stands: bool) -> bool {
+        let rest = self.rest();
+        let _switching = rest.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_asleep = rest.is_asleep.swap(false, Ordering::SeqCst);
+        if was_asleep {
+            let clock = self.raft().runtime_config();
+            clock.elect(stands);
+            clock.tick(true);
+        }
+        was_asleep
+    }
+
+    fn stand_from_here_on(&self) {
+        let rest = self.rest();
+        let _switching = rest.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        if !rest.is_asleep.load(Ordering::SeqCst) {
+            self.raft().runtime_config().elect(true);
+        }
+    }
+
+    /// Whether its clock stands still.
+    pub fn is_asleep(&self) -> bool {
+        self.rest().is_asleep.load(Ordering::SeqCst)
+    }
+
+    /// How often it was touched: who has looked twice knows whether something happened.
+    pub fn touches(&self) -> u64 {
+        self.rest().touches.load(Ordering::SeqCst)
+    }
+
+    /// The group as its leader sees it, if it may sleep: nobody lags, no lease runs, and no change is
+    /// under way.
+    pub fn quiet(&self) -> Option<Quiet> {
+        let status = self.status();
+        let members = self.members();
+        let last = status.last_log_index;
+        let progress = self.progress();
+        let others = members.voters.union(&members.learners).filter(|node| **node != self.node());
+        let has_all = |node: &NodeId| progress.get(node) == Some(&last);
+        let is_quiet = status.role == Role::Leader
+            && status.applied_index == last
+            && !members.is_joint
+            && members.is_committed
+            && !self.has_leases()
+            && others.into_iter().all(has_all);
+        is_quiet.then_some(Quiet { group: status.group, term: status.term, last })
+    }
+
+    /// Falls asleep at its leader's word, if it is as its leader says; false if not.
+    pub fn sleep_as(&self, quiet: &Quiet, leader: NodeId) -> bool {
+        let touches = self.touches();
+        let status = self.status();
+        let is_so = status.term == quiet.term
+            && status.leader == Some(leader)
+            && status.last_log_index == quiet.last
+            && status.applied_index == quiet.last;
+        is_so && self.fall_asleep(touches)
+    }
+
+    /// Stops the replica's clock unless it was touched since; false if it was.
+    pub fn fall_asleep(&self, touches: u64) -> bool {
+        let rest = self.rest();
+        let _switching = rest.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        rest.is_asleep.store(true, Ordering::SeqCst);
+        // Who touches it from here on sees that it sleeps, and waits to wake it.
+        if rest.touches.load(Ordering::SeqCst) != touches {
+            rest.is_asleep.store(false, Ordering::SeqCst);
+            return false;
+        }
+        self.raft().runtime_config().tick(false);
+        true
+    }
+}
