@@ -22,7 +22,6 @@ mod signals;
 mod sse;
 mod start;
 
-use std::mem::take;
 use std::pin::Pin;
 use std::process::ExitCode;
 
@@ -68,36 +67,36 @@ fn run() -> Result<(), Failure> {
             misplaced.refuse()?;
             commands::config::run(&command, json)
         }
-        Cmd::Put(mut args) => {
-            let store = take(&mut args.store);
-            on_keys(&client, store, async |node| commands::kv::put(node, args, json).await)
+        Cmd::Put(args) => {
+            let store = args.store.clone();
+            on_keys(&client, &store, async |node| commands::kv::put(node, args, json).await)
         }
-        Cmd::Get(mut args) => {
-            let store = take(&mut args.store);
-            on_keys(&client, store, async |node| commands::kv::get(node, args, json).await)
+        Cmd::Get(args) => {
+            let store = args.store.clone();
+            on_keys(&client, &store, async |node| commands::kv::get(node, args, json).await)
         }
-        Cmd::Del(mut args) => {
-            let store = take(&mut args.store);
-            on_keys(&client, store, async |node| commands::kv::del(node, args, json).await)
+        Cmd::Del(args) => {
+            let store = args.store.clone();
+            on_keys(&client, &store, async |node| commands::kv::del(node, args, json).await)
         }
-        Cmd::Range(mut args) => {
-            let store = take(&mut args.store);
-            on_keys(&client, store, async |node| commands::range::run(node, args, json).await)
+        Cmd::Range(args) => {
+            let store = args.store.clone();
+            on_keys(&client, &store, async |node| commands::range::run(node, args, json).await)
         }
-        Cmd::Watch(mut args) => {
-            let store = take(&mut args.store);
-            on_keys(&client, store, async |node| commands::watch::run(node, args, json).await)
+        Cmd::Watch(args) => {
+            let store = args.store.clone();
+            on_keys(&client, &store, async |node| commands::watch::run(node, args, json).await)
         }
-        Cmd::Txn(mut args) => {
-            let store = take(&mut args.store);
-            on_keys(&client, store, async |node| commands::txn::run(node, args).await)
+        Cmd::Txn(args) => {
+            let store = args.store.clone();
+            on_keys(&client, &store, async |node| commands::txn::run(node, args).await)
         }
         Cmd::Lease(LeaseArgs { store, command }) => {
-            on_keys(&client, store, async |node| commands::lease::run(node, command, json).await)
+            on_keys(&client, &store, async |node| commands::lease::run(node, command, json).await)
         }
-        Cmd::Compact { revision, store } => {
-            on_keys(&client, store, async |node| commands::compact::run(node, revision, json).await)
-        }
+        Cmd::Compact { revision, store } => on_keys(&client, &store, async |node| {
+            commands::compact::run(node, revision, json).await
+        }),
         Cmd::Ticket(args) => match args.command {
             TicketCmd::Show { text } => {
                 client.refuse()?;
@@ -151,7 +150,7 @@ fn run() -> Result<(), Failure> {
 /// Runs a command on the store: at the node, or by the ticket, that flags and environment name.
 fn on_keys(
     client: &ClientSettings,
-    store: StoreSettings,
+    store: &StoreSettings,
     command: impl AsyncFnOnce(Node) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let loaded = load_client(&[&client.0[..], &store.0].concat())?;

@@ -14,12 +14,14 @@ use axum::http::{Request, header};
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use hyper::body::{Frame, Incoming, SizeHint};
+use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::App;
+use super::json;
 use super::problem::{self, Kind, Problem};
-use crate::limits::{HTTP_BODY_MAX, HTTP_LINGER_BYTES_MAX, HTTP_LINGER_MAX};
+use crate::limits::{HTTP_BODY_MAX, HTTP_JSON_BYTES_MAX, HTTP_LINGER_BYTES_MAX, HTTP_LINGER_MAX};
 use crate::seams::Tasks;
 
 /// Bodies up to this size are copied out of the connection's read buffer, so that a small value
@@ -60,6 +62,15 @@ pub(super) async fn read(
             Err(Problem::new(&problem::BODY_TIMEOUT, detail))
         }
     }
+}
+
+/// Reads a whole body of JSON; what is held is its memory, for as long as what was read is.
+pub(super) async fn read_json<T: DeserializeOwned>(
+    app: &App,
+    body: Body,
+) -> Result<(T, Held), Problem> {
+    let held = read(app, body, HTTP_JSON_BYTES_MAX, &problem::BODY_TOO_LARGE).await?;
+    Ok((json::read(&held.bytes)?, held))
 }
 
 #[derive(Debug, PartialEq, Eq)]

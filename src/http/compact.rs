@@ -9,8 +9,7 @@ use super::App;
 use super::body;
 use super::decode::Params;
 use super::json;
-use super::problem::{self, Problem};
-use crate::limits::HTTP_JSON_BYTES_MAX;
+use super::problem::Problem;
 use crate::machine::ops::{Action, Answer, AnswerBody};
 use crate::types::Revision;
 
@@ -32,9 +31,7 @@ pub(super) async fn compact(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
-    let held = body::read(&app, request.into_body(), HTTP_JSON_BYTES_MAX, &problem::BODY_TOO_LARGE)
-        .await?;
-    let CompactForm { revision } = json::read(&held.bytes)?;
+    let (CompactForm { revision }, _held) = body::read_json(&app, request.into_body()).await?;
     let Answer { revision: present, body } = client.execute(Action::Compact { revision }).await?;
     let AnswerBody::Compacted { revision: compacted, pending } = body else {
         return Err(Problem::contradiction("a compaction"));

@@ -12,8 +12,8 @@ use super::AtNode;
 use super::body;
 use super::decode::Params;
 use super::json;
-use super::problem::{self, Problem};
-use crate::limits::{HTTP_JSON_BYTES_MAX, KEYSPACE_REPLICAS};
+use super::problem::Problem;
+use crate::limits::KEYSPACE_REPLICAS;
 use crate::roster::Roster;
 use crate::roster::records::{Keyspace, Shard, Stage};
 use crate::roster::refused::Refused;
@@ -54,9 +54,8 @@ pub(super) async fn create(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     Params::parse(request.uri().query(), &[])?;
-    let too_large = &problem::BODY_TOO_LARGE;
-    let held = body::read(&node.app, request.into_body(), HTTP_JSON_BYTES_MAX, too_large).await?;
-    let CreateForm { name, shards, replicas } = json::read(&held.bytes)?;
+    let (CreateForm { name, shards, replicas }, _held) =
+        body::read_json(&node.app, request.into_body()).await?;
     let (shards, replicas) = (shards.unwrap_or(1), replicas.unwrap_or(KEYSPACE_REPLICAS));
     let cluster = &node.door.cluster;
     let keyspace = cluster.create_keyspace(&name, shards, replicas).await?;

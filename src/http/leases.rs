@@ -12,7 +12,7 @@ use super::decode::Params;
 use super::json::{self, Blob, GivenLease, Hex};
 use super::problem::{self, Problem};
 use crate::client::LeaseTtl;
-use crate::limits::{HTTP_JSON_BYTES_MAX, HTTP_LEASES_PAGE_MAX};
+use crate::limits::HTTP_LEASES_PAGE_MAX;
 use crate::machine::ops::{Action, Answer, AnswerBody, LeaseInfo, Query};
 use crate::types::{Consistency, LeaseId, Revision};
 
@@ -35,9 +35,7 @@ pub(super) async fn grant(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
-    let held = body::read(&app, request.into_body(), HTTP_JSON_BYTES_MAX, &problem::BODY_TOO_LARGE)
-        .await?;
-    let GrantForm { ttl_ms, id } = json::read(&held.bytes)?;
+    let (GrantForm { ttl_ms, id }, _held) = body::read_json(&app, request.into_body()).await?;
     let grant = Action::LeaseGrant { id: id.map(|id| id.0), ttl_ms };
     let Answer { revision, body } = client.execute(grant).await?;
     let AnswerBody::Lease { id, ttl_ms } = body else {

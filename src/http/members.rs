@@ -13,7 +13,7 @@ use super::body;
 use super::decode::Params;
 use super::json;
 use super::problem::{self, Problem};
-use crate::limits::{HTTP_JSON_BYTES_MAX, HTTP_LEAVE_MAX};
+use crate::limits::HTTP_LEAVE_MAX;
 use crate::types::{GroupId, NodeId};
 
 #[derive(Serialize)]
@@ -72,9 +72,7 @@ pub(super) async fn drain(
 ) -> Result<Response<Body>, Problem> {
     Params::parse(request.uri().query(), &[])?;
     let member = NodeId(number(&member, "a node")?);
-    let too_large = &problem::BODY_TOO_LARGE;
-    let held = body::read(&node.app, request.into_body(), HTTP_JSON_BYTES_MAX, too_large).await?;
-    let DrainForm { on } = json::read(&held.bytes)?;
+    let (DrainForm { on }, _held) = body::read_json(&node.app, request.into_body()).await?;
     let cluster = &node.door.cluster;
     cluster.drain(member, on).await?;
     let roster = cluster.fresh().await?;
@@ -94,9 +92,7 @@ pub(super) async fn maintenance(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     Params::parse(request.uri().query(), &[])?;
-    let too_large = &problem::BODY_TOO_LARGE;
-    let held = body::read(&node.app, request.into_body(), HTTP_JSON_BYTES_MAX, too_large).await?;
-    let form: MaintenanceForm = json::read(&held.bytes)?;
+    let (form, _held) = body::read_json::<MaintenanceForm>(&node.app, request.into_body()).await?;
     node.door.cluster.maintain(&form.nodes, form.on).await?;
     Ok(json::answer(StatusCode::OK, &form))
 }
@@ -154,9 +150,7 @@ pub(super) async fn transfer(
 ) -> Result<Response<Body>, Problem> {
     Params::parse(request.uri().query(), &[])?;
     let group = GroupId(number(&group, "a group")?);
-    let too_large = &problem::BODY_TOO_LARGE;
-    let held = body::read(&node.app, request.into_body(), HTTP_JSON_BYTES_MAX, too_large).await?;
-    let TransferForm { to } = json::read(&held.bytes)?;
+    let (TransferForm { to }, _held) = body::read_json(&node.app, request.into_body()).await?;
     node.door.cluster.transfer(group, to).await?;
     Ok(json::answer(StatusCode::OK, &TransferredForm { group, leader: to }))
 }

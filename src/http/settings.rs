@@ -9,8 +9,7 @@ use super::AtNode;
 use super::body;
 use super::decode::Params;
 use super::json;
-use super::problem::{self, Problem};
-use crate::limits::HTTP_JSON_BYTES_MAX;
+use super::problem::Problem;
 use crate::roster::settings::SETTINGS;
 use crate::types::{NodeId, Revision};
 
@@ -73,9 +72,7 @@ pub(super) async fn set(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     Params::parse(request.uri().query(), &[])?;
-    let too_large = &problem::BODY_TOO_LARGE;
-    let held = body::read(&node.app, request.into_body(), HTTP_JSON_BYTES_MAX, too_large).await?;
-    let SetForm { value } = json::read(&held.bytes)?;
+    let (SetForm { value }, _held) = body::read_json(&node.app, request.into_body()).await?;
     let cluster = &node.door.cluster;
     let epoch = cluster.set(&name, value.as_deref()).await?;
     let members = cluster.acknowledged(epoch).await.into_iter();

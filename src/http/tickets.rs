@@ -17,7 +17,6 @@ use super::body;
 use super::decode::Params;
 use super::json::{self, Blob, Given};
 use super::problem::{self, Problem};
-use crate::limits::HTTP_JSON_BYTES_MAX;
 use crate::roster::records::{Grant, Invitation};
 use crate::roster::tickets::Access;
 use crate::roster::{Roster, refused::Refused};
@@ -109,11 +108,10 @@ pub(super) async fn create(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     Params::parse(request.uri().query(), &[])?;
-    let too_large = &problem::BODY_TOO_LARGE;
-    let held = body::read(&node.app, request.into_body(), HTTP_JSON_BYTES_MAX, too_large).await?;
+    let (form, _held) = body::read_json(&node.app, request.into_body()).await?;
     let cluster = &node.door.cluster;
     let life = |life_s: Option<u64>| Duration::from_secs(life_s.unwrap_or(LIFE_S));
-    let form = match json::read(&held.bytes)? {
+    let form = match form {
         CreateForm::Node { role, life_s, uses } => {
             let role = role.unwrap_or(Role::Voter);
             let ticket = cluster.invite(role, life(life_s), uses).await?;

@@ -19,7 +19,7 @@ use super::decode::Params;
 use super::json::{self, Given, GivenLease, KeyRecordForm, Object, RecordForm};
 use super::problem::{self, Problem};
 use super::range::{Direction, PageForm, check_limit, selection};
-use crate::limits::{HTTP_JSON_BYTES_MAX, TXN_OPS_MAX};
+use crate::limits::TXN_OPS_MAX;
 use crate::machine::ops::{
     Action, Answer, AnswerBody, Compare, CompareKeys, CompareTarget, Delete, Is, KeyRange, Op,
     Order, OrderBy, Put, PutLease, Range, Select, Txn,
@@ -31,9 +31,7 @@ pub(super) async fn run(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
-    let held = body::read(&app, request.into_body(), HTTP_JSON_BYTES_MAX, &problem::BODY_TOO_LARGE)
-        .await?;
-    let form: TxnForm = json::read(&held.bytes)?;
+    let (form, _held) = body::read_json::<TxnForm>(&app, request.into_body()).await?;
     let shape = Shape::of(&form);
     let txn = form.into_txn()?;
     let Answer { revision, body } = client.execute(Action::Txn(txn)).await?;

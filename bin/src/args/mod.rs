@@ -511,7 +511,7 @@ pub(crate) struct NodeSettings(pub(crate) Vec<(&'static Setting, String)>);
 pub(crate) struct ClientSettings(pub(crate) Vec<(&'static Setting, String)>);
 
 /// The settings of commands on keys that were given as flags.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct StoreSettings(pub(crate) Vec<(&'static Setting, String)>);
 
 /// The client's settings where they mean nothing: taken so that the refusal can say so, and not
