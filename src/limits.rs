@@ -594,7 +594,7 @@ pub const GROUP_ERASE_RETRY: Duration = Duration::from_secs(5);
 pub const ROSTER_WAIT: Duration = Duration::from_secs(5);
 /// How long the roster rests when its replica has ended: it is started again meanwhile.
 pub const ROSTER_RETRY: Duration = Duration::from_millis(100);
-/// How often placement looks while a group is not as wanted.
+/// How long placement leaves a group alone after a step.
 pub const PLACEMENT_LOOK: Duration = Duration::from_millis(50);
 /// How often placement looks when all is as wanted: whether a member has caught up or died is told
 /// by nobody.

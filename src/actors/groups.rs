@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::health::HealthBoard;
 use super::roster::Members;
-use super::service::service_part;
+use super::service::{service_part, until_stopped};
 use super::supervisor::{ChildSpec, Family};
 use crate::error::{Error, Result};
 use crate::health::Part;
@@ -205,15 +205,9 @@ pub(super) fn groups_parts(
     let wanted = watch::Sender::new(vec![shared.spec(GroupId::META)]);
     let (lost, children) = (watch::Sender::new(None), wanted.subscribe());
     let family = Family { children, independent: true, board, lost, stopped };
-    let run = move |stop: CancellationToken| {
-        let following = shared.clone().follow(wanted.clone());
-        Box::pin(async move {
-            // What is being erased is erased by the next start.
-            stop.run_until_cancelled_owned(following).await;
-            Ok(())
-        }) as _
-    };
-    [family.spec("groups"), service_part("holdings", Arc::new(run))]
+    // What is being erased is erased by the next start.
+    let run = until_stopped(move || shared.clone().follow(wanted.clone()));
+    [family.spec("groups"), service_part("holdings", run)]
 }
 
 fn part_name(group: GroupId) -> String {

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::groups::Groups;
-use super::service::service_part;
+use super::service::{service_part, until_stopped};
 use super::supervisor::ChildSpec;
 use crate::health::{HealthReport, Part, PartState};
 use crate::seams;
@@ -103,15 +102,8 @@ impl HealthBoard {
 
 /// The supervised part that samples what nobody reports.
 pub(super) fn health_part(board: HealthBoard, space: SpaceGuard, groups: Groups) -> ChildSpec {
-    let run = move |stop: CancellationToken| {
-        let sampling = sample(board.clone(), space.clone(), groups.clone());
-        Box::pin(async move {
-            // There is nothing to finish.
-            stop.run_until_cancelled_owned(sampling).await;
-            Ok(())
-        }) as _
-    };
-    service_part("health", Arc::new(run))
+    let run = until_stopped(move || sample(board.clone(), space.clone(), groups.clone()));
+    service_part("health", run)
 }
 
 async fn sample(board: HealthBoard, space: SpaceGuard, groups: Groups) {

@@ -42,7 +42,7 @@ pub use gossip::{Rumours, Speaker, Told};
 pub use groups::{Groups, Holdings};
 pub use health::HealthBoard;
 pub use roster::{Members, read_roster};
-pub use service::RunService;
+pub use service::{RunService, until_stopped};
 
 use crate::error::{Error, Result};
 use crate::net::Peers;

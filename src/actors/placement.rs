@@ -4,16 +4,15 @@
 //! to be asked; what the next one is, `roster::placement` decides. A step that fails is decided
 //! anew from what is then the case.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::future::join_all;
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::groups::Groups;
 use super::roster::Members;
-use super::service::service_part;
+use super::service::{service_part, until_stopped};
 use super::supervisor::ChildSpec;
 use crate::limits::{LEAD_STEADY, PLACEMENT_LOOK, PLACEMENT_REST, PLACEMENT_STEP_MAX};
 use crate::net::Peers;
@@ -35,50 +34,52 @@ pub(super) struct Placement {
 
 /// The supervised part that places this node's groups.
 pub(super) fn placement_part(placement: Placement) -> ChildSpec {
-    let run = move |stop: CancellationToken| {
-        let placing = placement.clone().run();
-        Box::pin(async move {
-            stop.run_until_cancelled_owned(placing).await;
-            Ok(())
-        }) as _
-    };
-    service_part("placement", Arc::new(run))
+    service_part("placement", until_stopped(move || placement.clone().run()))
 }
 
 impl Placement {
     async fn run(self) {
         let mut roster = self.members.changes();
         let mut paces = BTreeMap::new();
+        // What each group is at; one that takes long keeps no other waiting.
+        let (mut steps, mut at_work) = (FuturesUnordered::new(), BTreeSet::new());
         loop {
             let known = roster.borrow_and_update().clone();
             let led: BTreeMap<GroupId, Replica> =
                 self.groups.running().into_iter().filter(|(_, replica)| leads(replica)).collect();
             paces.retain(|group, _| led.contains_key(group));
+            let connected = self.connected(&known);
             let mut reached = BTreeMap::new();
-            let steps: Vec<_> = led
-                .into_iter()
-                .filter_map(|(group, replica)| {
-                    if self.may_sleep(&known, group, &replica) {
-                        return None;
-                    }
-                    let pace = paces.entry(group).or_insert_with(|| Pace::new(&replica));
-                    let (wanted, facts) = (known.wanted(group)?, self.facts(&replica, pace));
-                    if let Some((_, as_of)) = known.shard(group)
-                        && is_reached(&wanted, &facts)
-                    {
-                        reached.insert(group, as_of);
-                    }
-                    Some(take(group, replica, next_step(&wanted, &facts)?))
-                })
-                .collect();
+            for (group, replica) in led {
+                if at_work.contains(&group) || self.may_sleep(&known, group, &replica) {
+                    continue;
+                }
+                let Some(wanted) = known.wanted(group) else { continue };
+                let pace = paces.entry(group).or_insert_with(|| Pace::new(&replica));
+                let facts = self.facts(&replica, &connected, pace);
+                if let Some((_, as_of)) = known.shard(group)
+                    && is_reached(&wanted, &facts)
+                {
+                    reached.insert(group, as_of);
+                }
+                if let Some(step) = next_step(&wanted, &facts) {
+                    at_work.insert(group);
+                    steps.push(take(group, replica, step));
+                }
+            }
             self.groups.show_reached(reached);
-            let moved = !join_all(steps).await.is_empty();
-            // What was decided may make the next step possible; otherwise things change slowly,
-            // but for the roster itself.
+            // What was done may make the next step possible; otherwise things change slowly, but for
+            // the roster itself.
             tokio::select! {
                 biased;
                 changed = roster.changed() => if changed.is_err() { return },
-                () = sleep(if moved { PLACEMENT_LOOK } else { PLACEMENT_REST }) => {}
+                Some(group) = steps.next() => {
+                    at_work.remove(&group);
+                    while let Some(Some(group)) = steps.next().now_or_never() {
+                        at_work.remove(&group);
+                    }
+                }
+                () = sleep(PLACEMENT_REST) => {}
             }
         }
     }
@@ -91,18 +92,25 @@ impl Placement {
         replica.is_asleep() && roster.shard(group).is_some_and(|(shard, _)| is_there(shard))
     }
 
-    fn facts(&self, replica: &Replica, pace: &mut Pace) -> GroupFacts {
+    /// Since when which members are connected.
+    fn connected(&self, roster: &Roster) -> BTreeMap<NodeId, Instant> {
+        let facts = self.peers.facts();
+        let since: BTreeMap<_, _> =
+            facts.into_iter().filter_map(|peer| Some((peer.peer, peer.connected_since?))).collect();
+        let present = roster.present();
+        present.filter_map(|member| Some((member.node, *since.get(&member.endpoint)?))).collect()
+    }
+
+    fn facts(
+        &self,
+        replica: &Replica,
+        connected: &BTreeMap<NodeId, Instant>,
+        pace: &mut Pace,
+    ) -> GroupFacts {
         let members = replica.members();
-        let roster = self.members.roster();
-        let connected: BTreeMap<_, _> = self
-            .peers
-            .facts()
-            .into_iter()
-            .filter_map(|peer| Some((peer.peer, peer.connected_since?)))
-            .collect();
-        let since = |node: &NodeId| connected.get(&roster.member(*node)?.endpoint).copied();
-        let is_alive = |node: &NodeId| *node == self.me || since(node).is_some();
-        let is_steady = |node: &NodeId| since(node).is_some_and(|at| at.elapsed() >= LEAD_STEADY);
+        let is_alive = |node: &NodeId| *node == self.me || connected.contains_key(node);
+        let is_steady =
+            |node: &NodeId| connected.get(node).is_some_and(|since| since.elapsed() >= LEAD_STEADY);
         let all = || members.voters.union(&members.learners).copied();
         GroupFacts {
             leader: self.me,
@@ -120,8 +128,8 @@ fn leads(replica: &Replica) -> bool {
     replica.leads()
 }
 
-/// Takes a step of one group; whatever it comes to, the group is not yet as wanted.
-async fn take(group: GroupId, replica: Replica, step: Step) {
+/// Takes a step of one group, and lets what it did come to light before the next is looked for.
+async fn take(group: GroupId, replica: Replica, step: Step) -> GroupId {
     tracing::info!(%group, ?step, "the group's membership changes");
     failpoint::step("before a change of a group's members");
     let taken = timeout(PLACEMENT_STEP_MAX, carry_out(&replica, step)).await;
@@ -131,6 +139,8 @@ async fn take(group: GroupId, replica: Replica, step: Step) {
         Ok(Err(error)) => tracing::warn!(%group, %error, "a change of membership failed"),
         Err(_) => tracing::warn!(%group, "a change of membership takes long"),
     }
+    sleep(PLACEMENT_LOOK).await;
+    group
 }
 
 async fn carry_out(replica: &Replica, step: Step) -> Result<(), ChangeFailed> {

@@ -10,10 +10,9 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
 
 use super::groups::Groups;
-use super::service::service_part;
+use super::service::{service_part, until_stopped};
 use super::supervisor::ChildSpec;
 use crate::error::Error;
 use crate::limits::{ROSTER_RETRY, ROSTER_WAIT};
@@ -197,18 +196,11 @@ impl Gate for Members {
 
 /// The supervised part that follows the meta group.
 pub(super) fn roster_part(members: Members, groups: Groups, peers: Peers) -> ChildSpec {
-    let run = move |stop: CancellationToken| {
+    let run = until_stopped(move || {
         let (members, groups, peers) = (members.clone(), groups.clone(), peers.clone());
-        let following = async move {
-            tokio::join!(follow(members.clone(), groups), acquaint(members, peers));
-        };
-        Box::pin(async move {
-            // There is nothing to finish.
-            stop.run_until_cancelled_owned(following).await;
-            Ok(())
-        }) as _
-    };
-    service_part("roster", Arc::new(run))
+        async move { tokio::join!(follow(members.clone(), groups), acquaint(members, peers)) }
+    });
+    service_part("roster", run)
 }
 
 /// Tells the peers where members say that they are, when that is news.

@@ -20,6 +20,20 @@ use crate::seams::Tasks;
 pub type RunService =
     Arc<dyn Fn(CancellationToken) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
+/// The service whose work has nothing to be finished: told to stop, it is dropped where it stands.
+pub fn until_stopped<W>(work: impl Fn() -> W + Send + Sync + 'static) -> RunService
+where
+    W: Future + Send + 'static,
+{
+    Arc::new(move |stop: CancellationToken| {
+        let work = work();
+        Box::pin(async move {
+            stop.run_until_cancelled_owned(work).await;
+            Ok(())
+        })
+    })
+}
+
 /// The supervised part that runs a service.
 pub(super) fn service_part(name: impl Into<String>, run: RunService) -> ChildSpec {
     ChildSpec::actor(name, move || (ServiceActor, run.clone()))

@@ -11,10 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
 
 use super::cluster::{Cluster, ClusterError};
-use crate::actors::RunService;
+use crate::actors::{RunService, until_stopped};
 use crate::limits::{AIMS_MAX, BALANCE_LOOK, PLACE_WAIT, SILENT_AFTER};
 use crate::roster::Roster;
 use crate::roster::balance::{Facts, plan};
@@ -25,15 +24,9 @@ use crate::types::{GroupId, NodeId, Revision};
 
 /// The part that keeps shards where they are to be.
 pub(super) fn balancing(cluster: Cluster) -> RunService {
-    Arc::new(move |stop: CancellationToken| {
+    until_stopped(move || {
         let cluster = cluster.clone();
-        Box::pin(async move {
-            let parts = async {
-                tokio::join!(settle_reached(&cluster), balance(&cluster));
-            };
-            stop.run_until_cancelled_owned(parts).await;
-            Ok(())
-        })
+        async move { tokio::join!(settle_reached(&cluster), balance(&cluster)) }
     })
 }
 

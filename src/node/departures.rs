@@ -1,15 +1,12 @@
 //! Departures: members that leave have left once no group holds them, those that were removed are
 //! told so, and a node that is told so stops for good.
 
-use std::sync::Arc;
-
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use super::cluster::{Cluster, ClusterError, Parts};
 use super::places::Home;
-use crate::actors::RunService;
+use crate::actors::{RunService, until_stopped};
 use crate::limits::{DEPARTURES_LOOK, DEPARTURES_REST};
 use crate::net::PeerFacts;
 use crate::roster::Standing;
@@ -24,15 +21,11 @@ pub(super) fn departures(
     home: Home,
     gone: watch::Sender<Option<String>>,
 ) -> RunService {
-    Arc::new(move |stop: CancellationToken| {
+    until_stopped(move || {
         let (cluster, home, gone) = (cluster.clone(), home.clone(), gone.clone());
-        Box::pin(async move {
-            let parts = async {
-                tokio::join!(see_off(&cluster), tell_removed(&cluster), go(&cluster, &home, &gone));
-            };
-            stop.run_until_cancelled_owned(parts).await;
-            Ok(())
-        })
+        async move {
+            tokio::join!(see_off(&cluster), tell_removed(&cluster), go(&cluster, &home, &gone));
+        }
     })
 }
 

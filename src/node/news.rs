@@ -5,15 +5,12 @@
 //! whom this node turns away may be a member whose admission it has slept through, and may even
 //! lead the group that would tell it: then it asks the other members.
 
-use std::sync::Arc;
-
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use super::cluster::{Cluster, ClusterError};
 use super::start::told_of;
-use crate::actors::RunService;
+use crate::actors::{RunService, until_stopped};
 use crate::limits::NEWS_PAUSE;
 use crate::roster::admit::Description;
 use crate::roster::refused::Refused;
@@ -27,15 +24,12 @@ pub(super) fn news(
     capacity: Option<u32>,
     places: watch::Receiver<Vec<Address>>,
 ) -> RunService {
-    Arc::new(move |stop: CancellationToken| {
+    until_stopped(move || {
         let (cluster, description) = (cluster.clone(), description.clone());
         let places = places.clone();
-        Box::pin(async move {
-            let telling = tell(&cluster, description, capacity, places);
-            let both = async { tokio::join!(telling, ask(&cluster)) };
-            stop.run_until_cancelled_owned(both).await;
-            Ok(())
-        })
+        async move {
+            tokio::join!(tell(&cluster, description, capacity, places), ask(&cluster));
+        }
     })
 }
 

@@ -4,14 +4,12 @@
 //! message, whoever else is in them; a group sleeps when all others that hold it have agreed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
 
 use super::cluster::Cluster;
-use crate::actors::RunService;
+use crate::actors::{RunService, until_stopped};
 use crate::limits::{REST_AFTER, REST_LOOK};
 use crate::raft::{Quiet, Replica};
 use crate::roster::records::Stage;
@@ -19,15 +17,9 @@ use crate::types::{EndpointId, GroupId, NodeId};
 
 /// The part that puts groups to sleep and wakes them.
 pub(super) fn resting(cluster: Cluster) -> RunService {
-    Arc::new(move |stop: CancellationToken| {
+    until_stopped(move || {
         let cluster = cluster.clone();
-        Box::pin(async move {
-            let parts = async {
-                tokio::join!(put_to_sleep(&cluster), wake(&cluster));
-            };
-            stop.run_until_cancelled_owned(parts).await;
-            Ok(())
-        })
+        async move { tokio::join!(put_to_sleep(&cluster), wake(&cluster)) }
     })
 }
 
