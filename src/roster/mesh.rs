@@ -7,7 +7,7 @@
 //! hear each other never both found. Whoever meets a settled node asks it for a ticket instead, once
 //! it has listened for long enough to hear of all. Two clusters of one mesh, begun while their halves
 //! could not hear each other, are told of and left as they are: whoever looks for one then waits
-//! until there is one only.
+//! until there is one only, and a member that hears of the other lets nobody in meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,20 +1,20 @@
 //! A member of a cluster shows newcomers of its mesh the way in, and tells of other clusters of the
 //! same mesh.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aspen_tickets::Role;
 use tokio::time::interval;
-use tokio_util::sync::CancellationToken;
 
 use super::introduction::{Acquaintance, Side, introduce};
 use super::noted::Noted;
 use super::{Mesh, Said};
-use crate::actors::RunService;
-use crate::limits::{MESH_ACQUAINTANCE_MAX, MESH_INVITATION_LIFE, MESH_LOOK};
+use crate::actors::{RunService, until_stopped};
+use crate::limits::{MESH_ACQUAINTANCE_MAX, MESH_INVITATION_LIFE, MESH_LOOK, NEIGHBOURS_MAX};
 use crate::net::Neighbours;
-use crate::node::cluster::{Cluster, ClusterError};
+use crate::node::cluster::Cluster;
 use crate::roster::mesh::Stand;
 use crate::seams::Random;
 use crate::seams::network::{CloseCode, Link, LinkLost, Network, Protocol};
@@ -37,6 +37,8 @@ pub(in crate::node) struct Host {
     told: Arc<Mutex<Noted>>,
     /// The same of those that know another secret.
     strangers: Arc<Mutex<Noted>>,
+    /// The nodes that have shown themselves to be of other clusters of the mesh, and of which.
+    others: Arc<Mutex<BTreeMap<EndpointId, ClusterId>>>,
 }
 
 impl fmt::Debug for Host {
@@ -47,7 +49,12 @@ impl fmt::Debug for Host {
 
 impl Host {
     pub(in crate::node) fn new(parts: HostParts) -> Self {
-        Host { parts: Arc::new(parts), told: Arc::default(), strangers: Arc::default() }
+        Host {
+            parts: Arc::new(parts),
+            told: Arc::default(),
+            strangers: Arc::default(),
+            others: Arc::default(),
+        }
     }
 
     /// Serves a newcomer's link until it goes.
@@ -63,12 +70,9 @@ impl Host {
     /// The part that says on the link that this node is here, and looks for other clusters.
     pub(in crate::node) fn part(&self) -> RunService {
         let host = self.clone();
-        Arc::new(move |stop: CancellationToken| {
+        until_stopped(move || {
             let host = host.clone();
-            Box::pin(async move {
-                stop.run_until_cancelled_owned(host.look_around()).await;
-                Ok(())
-            })
+            async move { host.look_around().await }
         })
     }
 
@@ -117,7 +121,7 @@ impl Host {
                         (_, Some(ticket)) => Said::Ticket(String::clone(ticket)),
                         (Some(cluster), None) => match self.let_in(cluster, with.peer).await {
                             Ok(ticket) => Said::Ticket(given.insert(ticket).clone()),
-                            Err(error) => Said::NotNow(error.to_string()),
+                            Err(refusal) => refusal,
                         },
                         (None, None) => Said::NotNow("ask when you have dialled".into()),
                     },
@@ -126,7 +130,7 @@ impl Host {
                         return Some(());
                     }
                     Said::Stand(_) => continue,
-                    Said::Ticket(_) | Said::NotNow(_) => return None,
+                    Said::Ticket(_) | Said::NotNow(_) | Said::Divided(_) => return None,
                 };
                 with.out.say(&answer).await.ok()?;
             }
@@ -139,8 +143,13 @@ impl Host {
         with.link.close(CloseCode::Done, "all is said");
     }
 
-    async fn let_in(&self, cluster: &Cluster, peer: EndpointId) -> Result<String, ClusterError> {
-        let ticket = cluster.invite(Role::Voter, MESH_INVITATION_LIFE, Some(1)).await?;
+    /// A ticket, or what is said instead.
+    async fn let_in(&self, cluster: &Cluster, peer: EndpointId) -> Result<String, Said> {
+        if let Some(clusters) = self.divided() {
+            return Err(Said::Divided(clusters));
+        }
+        let invited = cluster.invite(Role::Voter, MESH_INVITATION_LIFE, Some(1)).await;
+        let ticket = invited.map_err(|error| Said::NotNow(error.to_string()))?;
         tracing::info!(%peer, mesh = self.parts.mesh.name(), "let a node of the mesh in");
         Ok(ticket.to_string())
     }
@@ -150,8 +159,32 @@ impl Host {
         strangers.not_met(&self.parts.mesh, peer, lost);
     }
 
+    /// All clusters of the mesh, if there are others which can be heard at the moment.
+    fn divided(&self) -> Option<BTreeSet<ClusterId>> {
+        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_heard = |(peer, other): &(&EndpointId, &ClusterId)| self.hears(peer, **other);
+        let others: BTreeSet<_> = others.iter().filter(is_heard).map(|(_, other)| *other).collect();
+        (!others.is_empty()).then(|| others.into_iter().chain([self.parts.cluster_id]).collect())
+    }
+
+    /// Whether a neighbour says that it is of a cluster.
+    fn hears(&self, peer: &EndpointId, of: ClusterId) -> bool {
+        let HostParts { mesh, neighbours, .. } = &*self.parts;
+        let heard = neighbours.heard();
+        let heard = heard.borrow();
+        heard.get(peer).and_then(|neighbour| mesh.hint(neighbour)) == Some(Some(of))
+    }
+
     fn tell_of(&self, peer: EndpointId, other: ClusterId) {
         let HostParts { mesh, cluster_id, .. } = &*self.parts;
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if others.len() >= NEIGHBOURS_MAX {
+            others.retain(|peer, other| self.hears(peer, *other));
+        }
+        if others.len() < NEIGHBOURS_MAX {
+            others.insert(peer, other);
+        }
+        drop(others);
         if !self.told.lock().unwrap_or_else(PoisonError::into_inner).is_news(peer) {
             return;
         }

@@ -16,6 +16,7 @@ mod introduction;
 mod noted;
 mod search;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -147,4 +148,6 @@ enum Said {
     Ticket(String),
     /// Not now.
     NotNow(String),
+    /// Not as long as the mesh has all these clusters.
+    Divided(BTreeSet<ClusterId>),
 }

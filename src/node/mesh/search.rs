@@ -52,6 +52,7 @@ pub(in crate::node) async fn search(searching: Searching<'_>) -> Option<JoinTick
         strangers: Noted::default(),
         asked: None,
         told: None,
+        warned: None,
         next_session: 0,
         events,
         tasks: tasks.clone(),
@@ -96,6 +97,8 @@ struct Search {
     asked: Option<(EndpointId, Instant)>,
     /// What was told to all last, and what the log says.
     told: Option<(Stand, Next)>,
+    /// What the log says of what a host knows.
+    warned: Option<Next>,
     next_session: u64,
     events: mpsc::Sender<Event>,
     tasks: Tasks,
@@ -202,6 +205,14 @@ impl Search {
             },
             Said::NotNow(reason) => {
                 tracing::info!(%peer, reason, "the mesh's cluster can't let this node in yet");
+            }
+            // It was not heard of here, and the host looks again whenever it is asked.
+            Said::Divided(clusters) => {
+                let divided = Next::Divided(clusters);
+                if self.warned.as_ref() != Some(&divided) {
+                    self.log(&divided);
+                    self.warned = Some(divided);
+                }
             }
             // This node has nobody to let in to.
             Said::Ask => {}
