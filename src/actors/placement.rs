@@ -147,7 +147,7 @@ async fn carry_out(replica: &Replica, step: Step) -> Result<(), ChangeFailed> {
     match step {
         Step::AddLearner(node) => replica.add_learner(node).await,
         // Those that are to hold nothing are the next step's.
-        Step::SetVoters { voters, .. } => replica.set_voters(voters, Dropped::Learn).await,
+        Step::SetVoters(voters) => replica.set_voters(voters, Dropped::Learn).await,
         Step::RemoveLearners(nodes) => replica.remove_learners(nodes).await,
         Step::TransferTo(node) => replica.transfer_to(node).await,
     }

@@ -68,14 +68,9 @@ pub struct GroupFacts {
 pub enum Step {
     /// A node begins to follow.
     AddLearner(NodeId),
-    /// From now on these vote, by a joint change. Also how a change that was begun is finished.
-    SetVoters {
-        /// All who vote.
-        voters: BTreeSet<NodeId>,
-        /// Those that voted and from now on follow; the others that voted are dropped. Dropping
-        /// none is right too: the next step then removes them.
-        followers: BTreeSet<NodeId>,
-    },
+    /// From now on exactly these vote, by a joint change; others that voted follow. Also how a change
+    /// that was begun is finished.
+    SetVoters(BTreeSet<NodeId>),
     /// These follow no longer.
     RemoveLearners(BTreeSet<NodeId>),
     /// The leader hands over to this voter.
@@ -115,14 +110,19 @@ pub fn tolerated(voters: usize) -> usize {
 /// The next step towards what is wanted; `None` if there is nothing to do, or nothing yet.
 pub fn next_step(wanted: &Wanted, now: &GroupFacts) -> Option<Step> {
     if now.is_joint {
-        return Some(set_voters(wanted, now, now.voters.clone()));
+        return Some(Step::SetVoters(now.voters.clone()));
     }
     let missing = wanted.members.keys().find(|node| !holds(now, **node));
     if let Some(node) = missing {
         return Some(Step::AddLearner(*node));
     }
     if let Some(voters) = next_voters(wanted, now) {
-        return hand_over_or_change(wanted, now, voters);
+        return hand_over_or_change(now, voters);
+    }
+    if !now.voters.contains(&now.leader) {
+        // Elected on the way by those that voted before: it leads on and counts for nothing.
+        let staying = Candidates::of(wanted, now).staying;
+        return heir(now, &staying.into_iter().collect()).map(Step::TransferTo);
     }
     let gone = |node: &&NodeId| !wanted.members.contains_key(node) && **node != now.leader;
     let gone: BTreeSet<NodeId> = now.learners.iter().filter(gone).copied().collect();
@@ -132,8 +132,8 @@ pub fn next_step(wanted: &Wanted, now: &GroupFacts) -> Option<Step> {
     let is_able = |node: &NodeId| {
         now.voters.contains(node) && now.steady.contains(node) && now.caught_up.contains(node)
     };
-    let heir = wanted.leader.filter(|heir| *heir != now.leader && is_able(heir));
-    heir.map(Step::TransferTo)
+    let chosen = wanted.leader.filter(|chosen| *chosen != now.leader && is_able(chosen));
+    chosen.map(Step::TransferTo)
 }
 
 /// Whether a group is where it is wanted, whoever leads it: all that hold it are wanted, and all
@@ -209,26 +209,18 @@ fn choose(candidates: &Candidates, now: &GroupFacts, size: usize) -> Option<BTre
 }
 
 /// The change, or before it the leader's handing over if it is not to vote any longer.
-fn hand_over_or_change(
-    wanted: &Wanted,
-    now: &GroupFacts,
-    voters: BTreeSet<NodeId>,
-) -> Option<Step> {
-    if voters.contains(&now.leader) || !now.voters.contains(&now.leader) {
-        return Some(set_voters(wanted, now, voters));
+fn hand_over_or_change(now: &GroupFacts, voters: BTreeSet<NodeId>) -> Option<Step> {
+    let leads_on = voters.contains(&now.leader) || !now.voters.contains(&now.leader);
+    let staying: BTreeSet<NodeId> = now.voters.intersection(&voters).copied().collect();
+    if leads_on || !staying.iter().any(|node| is_alive(now, node)) {
+        return Some(Step::SetVoters(voters));
     }
-    let mut heirs = now.voters.intersection(&voters).filter(|node| is_alive(now, node)).peekable();
-    if heirs.peek().is_none() {
-        return Some(set_voters(wanted, now, voters));
-    }
-    heirs.find(|node| now.caught_up.contains(node)).copied().map(Step::TransferTo)
+    heir(now, &staying).map(Step::TransferTo)
 }
 
-fn set_voters(wanted: &Wanted, now: &GroupFacts, voters: BTreeSet<NodeId>) -> Step {
-    let stays = |node: &NodeId| wanted.members.contains_key(node) && !voters.contains(node);
-    let before = now.voters.iter().chain(now.learners.iter().filter(|_| now.is_joint));
-    let followers = before.copied().filter(stays).collect();
-    Step::SetVoters { voters, followers }
+/// Who of these could take over.
+fn heir(now: &GroupFacts, of: &BTreeSet<NodeId>) -> Option<NodeId> {
+    of.iter().find(|node| is_alive(now, node) && now.caught_up.contains(node)).copied()
 }
 
 /// The largest odd number of voters that so many make; 0 of none.

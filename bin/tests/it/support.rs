@@ -55,7 +55,8 @@ pub(crate) fn run(command: &mut Command) -> Run {
     let Some(status) = ended else {
         let _ = child.kill();
         let _ = child.wait();
-        panic!("{command:?} does not end; it printed:\n{}", text(&mut stdout));
+        let printed = text(&mut stdout) + &text(&mut stderr);
+        panic!("{command:?} does not end; it printed:\n{printed}");
     };
     let code = status.code().expect("the command ends by itself");
     Run { code, stdout: text(&mut stdout), stderr: text(&mut stderr) }

@@ -63,7 +63,7 @@ fn who_leaves_a_shard_stays_until_another_has_come_in_its_place() {
 
 fn voters(step: Option<Step>) -> Option<Vec<u64>> {
     match step {
-        Some(Step::SetVoters { voters, .. }) => Some(voters.iter().map(|node| node.0).collect()),
+        Some(Step::SetVoters(voters)) => Some(voters.iter().map(|node| node.0).collect()),
         _ => None,
     }
 }
@@ -80,7 +80,7 @@ fn three_vote_as_soon_as_two_more_have_caught_up() {
     assert_eq!(next_step(&all, &group(&[1], &[2], &[])), Some(Step::AddLearner(NodeId(3))));
     assert_eq!(next_step(&all, &group(&[1], &[2, 3], &[2])), None);
     let step = next_step(&all, &group(&[1], &[2, 3], &[]));
-    assert_eq!(step, Some(Step::SetVoters { voters: nodes(&[1, 2, 3]), followers: nodes(&[]) }));
+    assert_eq!(step, Some(Step::SetVoters(nodes(&[1, 2, 3]))));
     assert_eq!(next_step(&all, &group(&[1, 2, 3], &[], &[])), None);
 }
 
@@ -99,7 +99,7 @@ fn five_vote_and_no_more() {
 #[test]
 fn other_sizes_are_corrected_where_that_costs_nothing() {
     let step = next_step(&wanted(&[1, 2, 3, 4], &[]), &group(&[1, 2, 3, 4], &[], &[]));
-    assert_eq!(step, Some(Step::SetVoters { voters: nodes(&[1, 2, 3]), followers: nodes(&[4]) }));
+    assert_eq!(step, Some(Step::SetVoters(nodes(&[1, 2, 3]))));
     let seven = [1, 2, 3, 4, 5, 6, 7];
     assert_eq!(next_step(&wanted(&seven, &[]), &group(&seven, &[], &[])), None);
 }
@@ -120,12 +120,12 @@ fn a_voter_that_leaves_is_replaced_in_one_change() {
     let all = wanted(&[1, 2, 4], &[]);
     assert_eq!(next_step(&all, &group(&[1, 2, 3], &[4], &[4])), None, "4 is on its way");
     let step = next_step(&all, &group(&[1, 2, 3], &[4], &[]));
-    assert_eq!(step, Some(Step::SetVoters { voters: nodes(&[1, 2, 4]), followers: nodes(&[]) }));
+    assert_eq!(step, Some(Step::SetVoters(nodes(&[1, 2, 4]))));
     // Its replacement dies: nothing is worth waiting for.
     let mut now = group(&[1, 2, 3], &[4], &[4]);
     now.alive.remove(&NodeId(4));
     let step = next_step(&all, &now);
-    assert_eq!(step, Some(Step::SetVoters { voters: nodes(&[1]), followers: nodes(&[2]) }));
+    assert_eq!(step, Some(Step::SetVoters(nodes(&[1]))));
 }
 
 #[test]
@@ -148,9 +148,20 @@ fn what_was_begun_is_finished_and_what_is_gone_is_removed() {
     let mut now = group(&[1, 2, 4], &[3], &[]);
     now.is_joint = true;
     let step = next_step(&all, &now);
-    assert_eq!(step, Some(Step::SetVoters { voters: nodes(&[1, 2, 4]), followers: nodes(&[]) }));
+    assert_eq!(step, Some(Step::SetVoters(nodes(&[1, 2, 4]))));
     now.is_joint = false;
     assert_eq!(next_step(&all, &now), Some(Step::RemoveLearners(nodes(&[3]))));
+}
+
+/// Those that voted before elect one of them while the change is under way, and then it has no vote.
+#[test]
+fn a_leader_that_lost_its_vote_hands_over() {
+    let all = wanted(&[1, 2, 3], &[]);
+    let mut now = GroupFacts { leader: NodeId(4), ..group(&[1, 2, 3], &[4], &[1]) };
+    now.alive.remove(&NodeId(2));
+    assert_eq!(next_step(&all, &now), Some(Step::TransferTo(NodeId(3))));
+    now.caught_up.clear();
+    assert_eq!(next_step(&all, &now), None, "nobody could take over");
 }
 
 /// With two of five dead and two removed, a majority of those that stay would be dead.
@@ -231,7 +242,8 @@ impl World {
     }
 
     fn elect(&mut self, which: usize) {
-        let voters = self.now.voters.iter().filter(|node| self.alive(node));
+        let before = self.old_voters.iter().filter(|_| self.now.is_joint);
+        let voters = self.now.voters.iter().chain(before).filter(|node| self.alive(node));
         if let Some(leader) = World::nth(voters, which) {
             self.now.leader = leader;
         }
@@ -277,11 +289,11 @@ impl World {
         self.look();
     }
 
-    /// What the leader sees, whoever that is by now.
+    /// What the leader sees, whoever that is by now. One that has lost its vote leads on.
     fn look(&mut self) {
         let nodes = &self.nodes;
         self.now.alive = nodes.iter().filter(|(_, alive)| **alive).map(|(node, _)| *node).collect();
-        if !self.alive(&self.now.leader) || !self.now.voters.contains(&self.now.leader) {
+        if !self.alive(&self.now.leader) || !holds(&self.now, self.now.leader) {
             self.elect(0);
         }
     }
@@ -309,22 +321,14 @@ impl World {
                 assert!(self.may_vote(&heir), "it would have to go too");
                 self.now.leader = heir;
             }
-            Step::SetVoters { voters, followers } if self.now.is_joint => {
+            Step::SetVoters(voters) if self.now.is_joint => {
                 assert_eq!(voters, self.now.voters, "what was begun is finished");
-                let dropped = &(&self.now.learners & &self.old_voters) - &followers;
-                self.now.learners = &self.now.learners - &dropped;
                 self.now.is_joint = false;
             }
-            Step::SetVoters { voters, followers } => {
+            Step::SetVoters(voters) => {
                 self.check_voters(&voters);
                 let before = std::mem::replace(&mut self.now.voters, voters.clone());
-                let dropped = &before - &voters;
-                assert!(followers.is_subset(&dropped));
-                assert!(dropped.iter().all(|node| {
-                    followers.contains(node) == self.wanted.members.contains_key(node)
-                }));
-                let stays = if half { &dropped } else { &followers };
-                self.now.learners = &(&self.now.learners - &voters) | stays;
+                self.now.learners = &(&self.now.learners | &before) - &voters;
                 (self.now.is_joint, self.old_voters) = (half, before);
                 self.now.caught_up.extend(voters);
             }
@@ -375,7 +379,7 @@ impl World {
         // Each node is added, promoted, demoted or removed a few times at most.
         for _ in 0..4 * self.nodes.len() + 4 {
             self.now.caught_up = every.iter().copied().collect();
-            if !self.now.voters.contains(&self.now.leader) {
+            if !holds(&self.now, self.now.leader) {
                 self.elect(0);
             }
             if self.step(false).is_none() {
@@ -403,6 +407,7 @@ proptest! {
         let most = may_vote.min(VOTERS_MAX);
         prop_assert_eq!(now.voters.len(), if most % 2 == 0 { most - 1 } else { most });
         prop_assert!(now.voters.iter().all(|node| world.may_vote(node)));
+        prop_assert!(now.voters.contains(&now.leader));
         let held: BTreeSet<NodeId> = &now.voters | &now.learners;
         prop_assert_eq!(held, wanted.members.keys().copied().collect::<BTreeSet<_>>());
         // What is reached stays, whoever leads and whoever dies then.
