@@ -259,6 +259,9 @@ pub const REFUSED_BACKOFF_MAX: Duration = Duration::from_secs(30);
 pub const LINK_STABLE: Duration = Duration::from_secs(1);
 /// A link younger than this is not given up by suspicion: who suspects saw the one before it.
 pub const SUSPECT_AGE_MIN: Duration = Duration::from_millis(250);
+/// How long a link that does not answer is left open where the peer has another way: for the
+/// transport to notice that the one it goes is dead.
+pub const LINK_LEFT_MAX: Duration = Duration::from_secs(6);
 /// Of two links to one peer, how long the one that is given up is kept at least: calls that the
 /// peer began on it before it knew can end.
 pub const LINK_RETIRE_MIN: Duration = Duration::from_millis(500);
@@ -726,6 +729,7 @@ const _: () = {
     assert!(HEARD_REPLAYS_BURST_MAX <= HEARD_DELIVERER_BURST_MAX);
     assert!(8 * HEARD_DELIVERER_PER_SECOND_MAX <= HEARD_ALL_PER_SECOND_MAX);
     assert!(4 * HEARD_DELIVERER_BURST_MAX <= HEARD_ALL_BURST_MAX);
+    assert!(LINK_LEFT_MAX.as_millis() > LINK_SILENCE_MAX.as_millis());
     assert!(LINK_KEEP_ALIVE.as_millis() * 3 < LINK_SILENCE_MAX.as_millis());
     assert!(LINKS_PEER_MAX < LINKS_MAX);
     // ADDRESSES_BYTES_MAX counts no fewer than these.

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::peer::{Connected, Loser, Peer};
 use super::{Inner, is_between_members, serve, within};
-use crate::limits::{DIAL_MAX, GREETING_MAX, LINK_RETIRE_MAX, LINK_RETIRE_MIN};
+use crate::limits::{DIAL_MAX, GREETING_MAX, LINK_LEFT_MAX, LINK_RETIRE_MAX, LINK_RETIRE_MIN};
 use crate::net::book::AddressSource;
 use crate::net::message::{MessageError, open_stream, read_preface};
 use crate::seams::network::{CloseCode, Link, LinkLost, Protocol};
@@ -21,7 +21,7 @@ pub(super) async fn dial(inner: Arc<Inner>, peer: Arc<Peer>) {
         let link = inner.network.connect(peer.id, &addresses, Protocol::Raft).await?;
         greet(&inner, &peer, link).await
     });
-    let unanswered = || LinkLost::silently("the peer did not answer");
+    let unanswered = || LinkLost::silently(UNANSWERED);
     match outcome.await.unwrap_or_else(|| Err(unanswered())) {
         Ok(connected) => settle(&inner, &peer, connected, None),
         Err(lost) => {
@@ -120,6 +120,21 @@ fn note_address(inner: &Inner, peer: EndpointId, connected: &Connected) {
     if let Some(address) = connected.link.address() {
         inner.note(peer, &[address], AddressSource::Live);
     }
+}
+
+/// What is said of a peer that was asked.
+pub(super) const UNANSWERED: &str = "the peer did not answer";
+
+/// Leaves a link that does not answer to itself for a while, and then closes it. As long as there
+/// is any link to the peer, iroh dials it by the way that was found to be best, and by no other,
+/// and gives that way up only when it dies under a link: closed at once, this one would leave all
+/// dials to a way that may be dead for good.
+pub(super) async fn leave(connected: Arc<Connected>) {
+    if let Some(lanes) = connected.lanes.lock().await.take() {
+        lanes.end(LinkLost::silently(UNANSWERED));
+    }
+    let _ = timeout(LINK_LEFT_MAX, connected.link.closed()).await;
+    connected.link.close(CloseCode::Replaced, UNANSWERED);
 }
 
 /// Closes a link that is no longer used once nothing goes on over it.

@@ -40,6 +40,7 @@ use crate::seams::network::{CloseCode, Link, LinkLost, Network, Protocol, Stream
 use crate::seams::{self, Random, Tasks};
 use crate::types::{Address, EndpointId, GroupId};
 use crate::wire::StreamKind;
+use dial::UNANSWERED;
 use peer::{Connected, Peer, Seek};
 
 /// How often an operation that the peer can't have seen is tried on another link.
@@ -234,9 +235,12 @@ impl Peers {
         let Some(known) = self.inner.known(peer) else { return };
         let Some(connected) = known.connected() else { return };
         if connected.since.elapsed() >= SUSPECT_AGE_MIN {
-            let lost = LinkLost::silently("the peer did not answer");
-            connected.link.close(CloseCode::Replaced, &lost.reason);
-            self.inner.link_lost(peer, &connected, lost);
+            if self.inner.has_other_way(peer, &connected) {
+                self.inner.tasks.spawn(dial::leave(connected.clone()));
+            } else {
+                connected.link.close(CloseCode::Replaced, UNANSWERED);
+            }
+            self.inner.link_lost(peer, &connected, LinkLost::silently(UNANSWERED));
         }
     }
 
@@ -340,6 +344,13 @@ impl Inner {
         {
             self.tell();
         }
+    }
+
+    /// Whether a peer that was reached directly may be reached by a relay.
+    fn has_other_way(&self, peer: EndpointId, connected: &Connected) -> bool {
+        let is_relay = |address: &Address| matches!(address, Address::Relay(_));
+        connected.link.address().is_some_and(|leads| !is_relay(&leads))
+            && self.addresses(peer).iter().any(is_relay)
     }
 
     fn addresses(&self, peer: EndpointId) -> Vec<Address> {
