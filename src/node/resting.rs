@@ -1,7 +1,8 @@
 //! Resting: groups in which nothing happens sleep, and are woken when their leader's node is gone.
 //!
 //! Each node looks after the groups that it leads. All that may sleep are told to a member in one
-//! message, whoever else is in them; a group sleeps when all others that hold it have agreed.
+//! message, whoever else is in them; a group sleeps when all others that hold it have agreed. What
+//! sleeps holds no file open.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +20,7 @@ use crate::types::{EndpointId, GroupId, NodeId};
 pub(super) fn resting(cluster: Cluster) -> RunService {
     until_stopped(move || {
         let cluster = cluster.clone();
-        async move { tokio::join!(put_to_sleep(&cluster), wake(&cluster)) }
+        async move { tokio::join!(put_to_sleep(&cluster), put_away(&cluster), wake(&cluster)) }
     })
 }
 
@@ -81,6 +82,16 @@ async fn rest(cluster: &Cluster, idle: Vec<(Replica, u64, Quiet)>) {
         // Those that sleep although another does not are woken by the next heartbeat.
         if all {
             replica.fall_asleep(touches);
+        }
+    }
+}
+
+/// Closes what groups that sleep hold open, one after the other.
+async fn put_away(cluster: &Cluster) {
+    loop {
+        sleep(REST_LOOK).await;
+        for (_, replica) in cluster.inner.groups.running() {
+            replica.put_away().await;
         }
     }
 }

@@ -263,6 +263,14 @@ impl Replica {
         &self.inner.rest
     }
 
+    pub(super) fn state(&self) -> &State {
+        &self.inner.state
+    }
+
+    pub(super) fn vital(&self) -> &Vital {
+        &self.inner.vital
+    }
+
     /// Whether a lease runs here, by which the group has something to do without being asked.
     pub(super) fn has_leases(&self) -> bool {
         self.inner.leases.next_due().is_some()

@@ -1,5 +1,5 @@
 //! Groups that sleep: where nothing happens a group's clock stops, on all of its replicas, and with
-//! it heartbeats and elections. What is left is memory.
+//! it heartbeats and elections, and its state's file is closed. What is left is memory.
 //!
 //! A leader whose group has had nothing to do for a while asks the others whether they have all that
 //! it has; when each has stopped its clock, it stops its own. Whatever touches a replica (a write, a
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::replica::Replica;
+use crate::seams;
 use crate::status::Role;
 use crate::types::{GroupId, NodeId};
 
@@ -93,6 +94,24 @@ impl Replica {
     /// Whether its clock stands still.
     pub fn is_asleep(&self) -> bool {
         self.rest().is_asleep.load(Ordering::SeqCst)
+    }
+
+    /// Closes the state's file of a replica that sleeps; whatever looks into it or writes opens it
+    /// again.
+    pub async fn put_away(&self) {
+        let state = self.state().clone();
+        if !self.is_asleep() || state.is_put_away() {
+            return;
+        }
+        let token = self.tasks().token();
+        let put_away = move || {
+            // The replica's end waits for it.
+            let _token = token;
+            state.put_away()
+        };
+        if let Err(error) = seams::blocking(put_away).await {
+            self.vital().fails(error);
+        }
     }
 
     /// How often it was touched: who has looked twice knows whether something happened.
