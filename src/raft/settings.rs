@@ -91,6 +91,8 @@ pub(super) fn config(group: GroupId, times: RaftTimes) -> Result<Config> {
         max_in_snapshot_log_to_keep: u64::MAX,
         // Messages of entries are bounded by bytes, where they are read from the log.
         max_payload_entries: APPEND_ENTRIES_MAX,
+        // Nothing is written there without openraft's feature for it.
+        log_stage_capacity: Some(1),
         // Only told to the network, which has bounds of its own for each part of a sending.
         install_snapshot_timeout: SNAPSHOT_SILENCE_MAX.as_millis() as u64,
         ..Config::default()
