@@ -1,17 +1,19 @@
-//! `/v1/cluster`: the members and the groups, as they look from this node.
+//! `/v1/cluster`: the members and the groups, as they look from this node; `/v1/nodes/{node}`: one of
+//! the members.
 //!
 //! It is answered from what the node has at hand, so it is there when no majority is.
 
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Path as PathPart, Request, State};
 use axum::http::{Response, StatusCode};
 use serde::Serialize;
 
 use super::AtNode;
 use super::decode::Params;
 use super::json;
+use super::members::number;
 use super::problem::Problem;
 use crate::actors::Told;
 use crate::net::KnownAddress;
@@ -19,6 +21,7 @@ use crate::node::{GroupFacts, MemberFacts};
 use crate::roster::Roster;
 use crate::roster::announcement::Part;
 use crate::roster::records::{Duty, Shard, State as Standing};
+use crate::roster::refused::Refused;
 use crate::seams::network::Path;
 use crate::types::{NodeId, Revision};
 
@@ -260,4 +263,16 @@ pub(super) async fn show(
         groups: cluster.groups().into_iter().map(GroupForm::of).collect(),
     };
     Ok(json::answer(StatusCode::OK, &form))
+}
+
+pub(super) async fn show_node(
+    State(node): State<AtNode>,
+    PathPart(member): PathPart<String>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let member = NodeId(number(&member, "a node")?);
+    let cluster = &node.door.cluster;
+    let facts = cluster.member(member).ok_or(Refused::UnknownNode { node: member })?;
+    Ok(json::answer(StatusCode::OK, &MemberForm::of(facts, &cluster.roster())))
 }

@@ -156,7 +156,7 @@ pub(super) async fn transfer(
 }
 
 /// A number in a path: digits only, so that each thing has one path.
-fn number(text: &str, whose: &str) -> Result<u64, Problem> {
+pub(super) fn number(text: &str, whose: &str) -> Result<u64, Problem> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit()).then_some(text);
     let number = digits.and_then(|digits| digits.parse().ok());
     number.ok_or_else(|| {

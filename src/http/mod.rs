@@ -97,6 +97,7 @@ fn node_router(app: App, door: DoorContext) -> Router {
     Router::new()
         .merge(store_routes())
         .route("/v1/cluster", get(cluster::show))
+        .route("/v1/nodes/{node}", get(cluster::show_node))
         .route("/v1/members/{node}", delete(members::remove))
         .route("/v1/keyspaces", post(keyspaces::create).get(keyspaces::list))
         .route("/v1/keyspaces/{name}", get(keyspaces::show).delete(keyspaces::delete))

@@ -92,46 +92,55 @@ impl Cluster {
 
     /// The members, those that are leaving included.
     pub fn members(&self) -> Vec<MemberFacts> {
-        let now = Instant::now();
         let peers = self.inner.peers.facts();
-        let facts = |member: &Member| {
-            if member.node == self.inner.me {
-                return MemberFacts {
-                    member: member.clone(),
-                    is_connected: true,
-                    heard: Some(Duration::ZERO),
-                    silence: Duration::ZERO,
-                    reached_at: None,
-                    path: None,
-                    unreached: None,
-                    known: Vec::new(),
-                    told: self.inner.rumours.of(member.endpoint),
-                    offences: 0,
-                };
-            }
-            let peer = peers.iter().find(|peer| peer.peer == member.endpoint);
-            MemberFacts {
+        self.roster().present().map(|member| self.facts_of(member, &peers)).collect()
+    }
+
+    /// One of them; `None` if none has this number.
+    pub fn member(&self, node: NodeId) -> Option<MemberFacts> {
+        let roster = self.roster();
+        let member = roster.member(node).filter(|member| member.is_present())?;
+        Some(self.facts_of(member, &self.inner.peers.facts()))
+    }
+
+    fn facts_of(&self, member: &Member, peers: &[PeerFacts]) -> MemberFacts {
+        if member.node == self.inner.me {
+            return MemberFacts {
                 member: member.clone(),
-                is_connected: peer.is_some_and(|peer| peer.connected_since.is_some()),
-                heard: peer.and_then(|peer| peer.heard).map(|at| now.duration_since(at)),
-                reached_at: peer.and_then(|peer| peer.address.clone()),
-                path: peer.and_then(|peer| peer.path.clone()),
-                unreached: peer.and_then(unreached),
-                known: self.inner.peers.known_addresses(member.endpoint),
-                silence: self.inner.silences.of(member.node, now),
+                is_connected: true,
+                heard: Some(Duration::ZERO),
+                silence: Duration::ZERO,
+                reached_at: None,
+                path: None,
+                unreached: None,
+                known: Vec::new(),
                 told: self.inner.rumours.of(member.endpoint),
-                offences: self.inner.rumours.offences(member.endpoint),
-            }
-        };
-        self.roster().present().map(facts).collect()
+                offences: 0,
+            };
+        }
+        let now = Instant::now();
+        let peer = peers.iter().find(|peer| peer.peer == member.endpoint);
+        MemberFacts {
+            member: member.clone(),
+            is_connected: peer.is_some_and(|peer| peer.connected_since.is_some()),
+            heard: peer.and_then(|peer| peer.heard).map(|at| now.duration_since(at)),
+            reached_at: peer.and_then(|peer| peer.address.clone()),
+            path: peer.and_then(|peer| peer.path.clone()),
+            unreached: peer.and_then(unreached),
+            known: self.inner.peers.known_addresses(member.endpoint),
+            silence: self.inner.silences.of(member.node, now),
+            told: self.inner.rumours.of(member.endpoint),
+            offences: self.inner.rumours.offences(member.endpoint),
+        }
     }
 
     /// The groups that this node holds.
     pub fn groups(&self) -> Vec<GroupFacts> {
         let running = self.inner.groups.running().into_iter();
+        let is_other = |node: &NodeId| *node != self.inner.me;
         let facts = |replica: Replica| GroupFacts {
             status: replica.status(),
-            stored: replica.progress(),
+            stored: replica.progress().into_iter().filter(|(node, _)| is_other(node)).collect(),
             is_asleep: replica.is_asleep(),
         };
         running.map(|(_, replica)| facts(replica)).collect()

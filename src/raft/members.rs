@@ -116,8 +116,8 @@ impl Replica {
         }
     }
 
-    /// Up to which entry each other member's log is known to be this one's; empty unless this
-    /// replica leads.
+    /// Up to which entry each member's log is known to be this one's, which is among them; empty
+    /// unless this replica leads.
     pub fn progress(&self) -> BTreeMap<NodeId, u64> {
         let metrics = self.raft().metrics();
         let metrics = metrics.borrow_watched();

@@ -57,15 +57,21 @@ impl Http {
             request = request.header(name, value);
         }
         let request = request.body(Full::new(body.into())).expect("the request is well-formed");
-        let mut sender = match self.sender.take() {
-            Some(sender) if !sender.is_closed() => sender,
-            _ => self.connect().await.map_err(|error| Broken::NotSent(error.to_string()))?,
+        let mut sender = match self.ready().await {
+            Some(sender) => sender,
+            None => self.connect().await.map_err(|error| Broken::NotSent(error.to_string()))?,
         };
         let unknown = |error: hyper::Error| Broken::Unknown(error.to_string());
         let (parts, body) = sender.send_request(request).await.map_err(unknown)?.into_parts();
         let body = body.collect().await.map_err(unknown)?.to_bytes();
         self.sender = Some(sender);
         Ok(Answer { status: parts.status, headers: parts.headers, body })
+    }
+
+    /// The connection that is there, once it is through with the answer before.
+    async fn ready(&mut self) -> Option<SendRequest<Full<Bytes>>> {
+        let mut sender = self.sender.take()?;
+        sender.ready().await.ok().map(|()| sender)
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Box<dyn std::error::Error>> {

@@ -4,6 +4,7 @@ mod answers;
 mod cluster;
 mod config;
 mod failpoints;
+mod fields;
 mod http;
 mod journey;
 mod kill;

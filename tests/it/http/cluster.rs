@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::Node;
+use crate::wait::until;
 
 #[tokio::test]
 async fn the_cluster_is_shown_with_its_members_and_groups() {
@@ -29,6 +30,27 @@ async fn the_cluster_is_shown_with_its_members_and_groups() {
         assert_eq!((&group["voters"], &group["learners"]), (&json!([1]), &json!([])));
     }
     node.get("/v1/cluster?x").await.problem(400, "bad-query");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_member_is_shown_by_its_number() {
+    let node = Node::start().await;
+    node.get("/v1/nodes/9").await.problem(404, "node-not-found");
+    // The node's own record is written as it starts.
+    until("it is a member", async || node.get("/v1/nodes/1").await.status == 200).await;
+    let shown = node.get("/v1/nodes/1").await.json();
+    let listed = node.get("/v1/cluster").await.json()["members"][0].take();
+    let fields = |member: &Json| member.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(fields(&shown), fields(&listed));
+    for name in ["node", "endpoint_id", "role", "state", "addresses", "connected", "health"] {
+        assert_eq!(shown[name], listed[name], "{name}");
+    }
+    for id in ["x", "-1", "+1", "1.0", "%20", "18446744073709551616"] {
+        node.get(&format!("/v1/nodes/{id}")).await.problem(400, "invalid");
+    }
+    node.get("/v1/nodes/1?x").await.problem(400, "bad-query");
+    node.delete("/v1/nodes/1").await.problem(405, "method-not-allowed");
     node.stop().await;
 }
 
