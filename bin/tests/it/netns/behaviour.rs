@@ -13,11 +13,12 @@ const WATCHED: Duration = Duration::from_secs(4);
 /// Longer than any election takes, and than a link is thought to live without a word.
 const UNPLUGGED: Duration = Duration::from_secs(5);
 
-/// A node on each host, the first of which gave the others its ticket.
+/// A node on each host, the first of which was started with these flags and gave the others its
+/// ticket.
 #[track_caller]
-fn cluster(lan: &Lan) -> Vec<Node<'_>> {
+pub(super) fn cluster<'a>(lan: &'a Lan, flags: &[&str]) -> Vec<Node<'a>> {
     let (first, others) = lan.hosts.split_first().expect("a host");
-    let first = first.start(&["--reach", "lan"]);
+    let first = first.start(&[&["--reach", "lan"], flags].concat());
     let ticket = first.ticket().to_owned();
     let mut nodes = vec![first];
     nodes.extend(others.iter().map(|host| host.join(&ticket, &["--reach", "lan"])));
@@ -27,7 +28,7 @@ fn cluster(lan: &Lan) -> Vec<Node<'_>> {
 #[test]
 fn three_hosts_are_a_cluster_by_one_ticket() {
     let Some(lan) = Lan::new(3) else { return };
-    let nodes = cluster(&lan);
+    let nodes = cluster(&lan, &[]);
     for (node, key) in nodes.iter().zip(["one", "two", "three"]) {
         node.printed(&["put", key, "here"]);
         for reader in &nodes {
@@ -52,7 +53,7 @@ fn a_node_that_reaches_for_loopback_sends_nothing() {
 fn nodes_that_reach_for_the_lan_send_nothing_beyond_it() {
     let Some(lan) = Lan::new(2) else { return };
     let watches: Vec<_> = lan.hosts.iter().map(|host| host.watch()).collect();
-    let nodes = cluster(&lan);
+    let nodes = cluster(&lan, &[]);
     nodes[0].printed(&["put", "k", "v"]);
     sleep(WATCHED);
     assert_eq!(nodes[1].printed(&["get", "k"]), "v");
@@ -65,7 +66,7 @@ fn nodes_that_reach_for_the_lan_send_nothing_beyond_it() {
 #[test]
 fn a_host_that_was_unplugged_catches_up() {
     let Some(lan) = Lan::new(3) else { return };
-    let mut nodes = cluster(&lan);
+    let mut nodes = cluster(&lan, &[]);
     nodes[0].printed(&["put", "k", "before"]);
     assert_eq!(nodes[2].printed(&["get", "k"]), "before");
 

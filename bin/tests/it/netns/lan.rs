@@ -23,6 +23,8 @@ const ROUTER: u8 = 1;
 const HOSTS: u8 = 11;
 /// Of the first NAT's on the internet; the others follow.
 const NATS: u8 = 101;
+/// What holds the rules that keep two hosts apart.
+const PAIR: &str = "pair";
 
 /// What a NAT makes of the port from which its hosts send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +94,28 @@ impl Lan {
     #[track_caller]
     pub(super) fn mend(&self) {
         self.plug_into("br0", &self.hosts);
+    }
+
+    /// Cuts these two off from each other, and from nobody else: not even multicast passes.
+    #[track_caller]
+    pub(super) fn cut_between(&self, one: usize, other: usize) {
+        let [one, other] = [one, other].map(|host| &self.hosts[host].port);
+        self.router.nft(&format!(
+            r#"table bridge {PAIR} {{
+                chain forward {{
+                    type filter hook forward priority 0;
+                    iifname "{one}" oifname "{other}" drop
+                    iifname "{other}" oifname "{one}" drop
+                }}
+            }}
+            "#
+        ));
+    }
+
+    /// Lets the pair that was cut apart hear each other again.
+    #[track_caller]
+    pub(super) fn mend_between(&self) {
+        self.router.nft(&format!("delete table bridge {PAIR}\n"));
     }
 
     /// Whether the hosts can reach the router only, and not each other.

@@ -14,6 +14,7 @@ mod lan;
 mod mesh;
 mod moving;
 mod node;
+mod partitions;
 mod ready;
 mod relayed;
 mod servers;

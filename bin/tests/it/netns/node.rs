@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
@@ -111,9 +111,16 @@ impl<'a> Node<'a> {
         self.ready["http"].as_str().expect("a URL")
     }
 
+    /// A client command for it on its host.
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.host.aspen(arguments);
+        command.env("ASPEN_NODE", self.url());
+        command
+    }
+
     /// Runs a client command for it on its host.
     pub(super) fn run(&self, arguments: &[&str]) -> Run {
-        run(self.host.aspen(arguments).env("ASPEN_NODE", self.url()))
+        run(&mut self.command(arguments))
     }
 
     /// The same, which must go well, and gives what it printed.
