@@ -97,7 +97,13 @@ pub const PROPOSE_ADMIT: Duration = Duration::from_secs(1);
 pub const PROPOSE_BATCH_MAX: usize = 512;
 /// Most steps of Raft that one group has under way at once: enough that the next is replicated
 /// while the one before is on its way to disk, few enough that proposals gather meanwhile.
-pub const PROPOSE_BATCHES_MAX: usize = 4;
+pub const PROPOSE_BATCHES_MAX: usize = 2;
+/// Most rounds that the groups of a node have under way at once when the node is busy.
+pub const ROUNDS_BUSY_MAX: usize = 8;
+/// Longest that a round waits for others to be over.
+pub const ROUND_WAIT_MAX: Duration = Duration::from_millis(100);
+/// A node is busy when a task waits so long for its turn.
+pub const TURN_BUSY: Duration = Duration::from_millis(1);
 /// How often those who are about to propose or to read get their turn before the ones that came
 /// first go, while each turn brings more.
 pub const COMPANY_TURNS_MAX: usize = 8;

@@ -14,7 +14,7 @@ use super::identity::{Held, HeldStage, Identity, Membership};
 use crate::actors::Holdings;
 use crate::error::Error;
 use crate::net::NodeKey;
-use crate::raft::{Origin, RaftTimes, Replica, ReplicaSpec, Transport};
+use crate::raft::{Origin, RaftTimes, Replica, ReplicaSpec, Rounds, Transport};
 use crate::roster::keyspaces::Part;
 use crate::seams::disk::Disk;
 use crate::seams::{self, Random, Seams};
@@ -141,6 +141,7 @@ pub(super) struct Places {
     pub(super) space: SpaceGuard,
     pub(super) times: RaftTimes,
     pub(super) transport: Transport,
+    pub(super) rounds: Rounds,
     pub(super) random: Random,
 }
 
@@ -208,6 +209,7 @@ impl Places {
             },
             random: self.random.clone(),
             transport: self.transport.clone(),
+            rounds: self.rounds.clone(),
         })
         .await?;
         if is_new && let Err(error) = self.note(group, Some((as_of, HeldStage::Open))).await {

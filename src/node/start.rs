@@ -28,7 +28,7 @@ use crate::actors::{Groups, Members, Rumours, RunService, Sources, Speaker, Tree
 use crate::client::{Desk, GroupClient, KvClient, Member};
 use crate::limits::MEMBER_ADDRESSES_MAX;
 use crate::net::{AddressBook, AddressSource, Endpoint, Listen, Neighbours, NodeKey, Peers, Reach};
-use crate::raft::{Inbound, Transport};
+use crate::raft::{Inbound, Rounds, Transport};
 use crate::roster::admit::Description;
 use crate::seams::network::Network;
 use crate::seams::{self, Seams};
@@ -128,6 +128,7 @@ impl Starting {
             space: space.clone(),
             times: settings.times,
             transport,
+            rounds: Rounds::default(),
             random: seams.random.clone(),
         };
         let random = || seams.random.clone();

@@ -9,19 +9,13 @@ use tokio::task::yield_now;
 
 use crate::limits::COMPANY_TURNS_MAX;
 
-/// Takes what waits, at most so much, once there is any: others get their turn first, as long as
-/// it brings more. No time is waited for, and one that is alone goes on after two turns. Nothing is
-/// taken if nothing will come any more.
-pub(super) async fn take_together<T>(
-    queue: &mut mpsc::Receiver<T>,
-    taken: &mut Vec<T>,
-    most: usize,
-) {
-    debug_assert!(taken.is_empty());
-    queue.recv_many(taken, most).await;
+/// Takes what comes together with what was taken, at most so much in all: others get their turn
+/// first, as long as it brings more. No time is waited for, and one that is alone goes on after two
+/// turns.
+pub(super) async fn take_others<T>(queue: &mut mpsc::Receiver<T>, taken: &mut Vec<T>, most: usize) {
     let (mut turns, mut fruitless) = (0, 0);
     // Not everybody gets a turn each time: tokio looks to its timers and sockets in between.
-    while !taken.is_empty() && taken.len() < most && turns < COMPANY_TURNS_MAX && fruitless < 2 {
+    while taken.len() < most && turns < COMPANY_TURNS_MAX && fruitless < 2 {
         let before = taken.len();
         yield_now().await;
         while taken.len() < most
@@ -61,21 +55,17 @@ mod tests {
                 queue.send(writer).await.unwrap();
             });
         }
-        let mut taken = Vec::new();
-        take_together(&mut waiting, &mut taken, WRITERS).await;
+        let mut taken = Vec::from_iter(waiting.recv().await);
+        take_others(&mut waiting, &mut taken, WRITERS).await;
         assert_eq!(taken.len(), WRITERS);
 
         for writer in taken.drain(..) {
             queue.send(writer).await.unwrap();
         }
-        take_together(&mut waiting, &mut taken, WRITERS - 1).await;
+        take_others(&mut waiting, &mut taken, WRITERS - 1).await;
         assert_eq!(taken.len(), WRITERS - 1, "no more than may be");
-        taken.clear();
-        drop(queue);
-        take_together(&mut waiting, &mut taken, WRITERS).await;
+        taken = Vec::from_iter(waiting.recv().await);
+        take_others(&mut waiting, &mut taken, WRITERS).await;
         assert_eq!(taken.len(), 1, "one that is alone is not kept");
-        taken.clear();
-        take_together(&mut waiting, &mut taken, WRITERS).await;
-        assert!(taken.is_empty(), "nothing will come any more");
     }
 }

@@ -8,7 +8,7 @@
 //! - `log`, `machine`, `types`: openraft's storage on ours.
 //! - `network`, `append`, `sending`, `contacts`: to other replicas. `inbound`, `receiving`: from
 //!   them. `messages`: what they say, as bytes.
-//! - `proposals`, `reads`, `company`, `watch`, `hub`, `leases`, `keeper`, `vital`, `rest`: what a
+//! - `proposals`, `rounds`, `reads`, `company`, `watch`, `hub`, `leases`, `keeper`, `vital`, `rest`: what a
 //!   replica does for its callers and by itself.
 
 mod append;
@@ -28,6 +28,7 @@ mod reads;
 mod receiving;
 mod replica;
 mod rest;
+mod rounds;
 mod runtime;
 mod sending;
 mod settings;
@@ -41,5 +42,6 @@ pub use machine::SnapshotData;
 pub use members::{ChangeFailed, Dropped, GroupMembers, Pace};
 pub use replica::{Failed, Leadership, LeaseTtl, Origin, Replica, ReplicaSpec};
 pub use rest::Quiet;
+pub use rounds::Rounds;
 pub use settings::RaftTimes;
 pub use watch::{GroupWatch, WatchBatch, WatchEvent, WatchRequest};

@@ -14,8 +14,9 @@ use openraft::raft::WriteResult;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::company::take_together;
+use super::company::take_others;
 use super::machine::Machine;
+use super::rounds::Rounds;
 use super::types::{Proposal, TypeConfig};
 use super::vital::Vital;
 use crate::error::{Error, Result};
@@ -60,9 +61,10 @@ pub(super) enum NoAnswer {
 
 impl Proposals {
     /// Starts the gathering task of a group.
-    pub(super) fn start(group: GroupId, raft: Raft, vital: &Vital) -> Self {
+    pub(super) fn start(group: GroupId, raft: Raft, rounds: Rounds, vital: &Vital) -> Self {
         let (queue, waiting) = mpsc::channel(PROPOSALS_MAX);
-        vital.spawn("gathering of proposals", gather(raft, waiting, vital.tasks().clone()));
+        let gathering = gather(raft, waiting, rounds, vital.tasks().clone());
+        vital.spawn("gathering of proposals", gathering);
         Proposals {
             group,
             queue,
@@ -107,21 +109,21 @@ fn unknown(reason: &str) -> NoAnswer {
 
 /// Takes all that come together, hands them to Raft in one step, and goes on; a few steps may be
 /// under way at once.
-async fn gather(raft: Raft, mut waiting: mpsc::Receiver<Waiting>, tasks: Tasks) {
+async fn gather(raft: Raft, mut waiting: mpsc::Receiver<Waiting>, rounds: Rounds, tasks: Tasks) {
     let steps = Arc::new(Semaphore::new(PROPOSE_BATCHES_MAX));
     let mut batch = Vec::new();
     while let Ok(step) = steps.clone().acquire_owned().await {
-        take_together(&mut waiting, &mut batch, PROPOSE_BATCH_MAX).await;
-        if batch.is_empty() {
-            return;
-        }
+        let Some(first) = waiting.recv().await else { return };
+        batch.push(first);
+        let round = rounds.begin().await;
+        take_others(&mut waiting, &mut batch, PROPOSE_BATCH_MAX).await;
         let (proposals, answers): (Vec<_>, VecDeque<_>) =
             batch.drain(..).map(|Waiting { proposal, answer }| (proposal, answer)).unzip();
         match raft.client_write_many(proposals).await {
             Ok(results) => {
                 tasks.spawn(async move {
                     distribute(results, answers).await;
-                    drop(step);
+                    drop((step, round));
                 });
             }
             // Raft has stopped; it may or may not have taken the batch.

@@ -29,6 +29,7 @@ use super::proposals::{NoAnswer, Proposals};
 use super::reads::{By, NotConfirmed, ReadGate};
 use super::receiving::Arrivals;
 use super::rest::Rest;
+use super::rounds::Rounds;
 use super::runtime::ticks_for;
 use super::settings::{RaftTimes, config};
 use super::types::{Proposal, TypeConfig, vote_out};
@@ -70,6 +71,8 @@ pub struct ReplicaSpec {
     pub origin: Origin,
     /// How it reaches the others of its group.
     pub transport: Transport,
+    /// The rounds of Raft that the node's groups begin.
+    pub rounds: Rounds,
     /// The node's randomness.
     pub random: Random,
 }
@@ -174,8 +177,19 @@ impl Replica {
     }
 
     async fn open_with(spec: ReplicaSpec, settings: Config) -> Result<Replica> {
-        let ReplicaSpec { group, node, log, disk, dir, space, times, origin, transport, random } =
-            spec;
+        let ReplicaSpec {
+            group,
+            node,
+            log,
+            disk,
+            dir,
+            space,
+            times,
+            origin,
+            transport,
+            rounds,
+            random,
+        } = spec;
         let settings = Arc::new(settings);
         let failure = |error| table_failure(group, error);
         let state =
@@ -200,7 +214,7 @@ impl Replica {
         let inner = Inner {
             group,
             node,
-            proposals: Proposals::start(group, raft.clone(), &vital),
+            proposals: Proposals::start(group, raft.clone(), rounds, &vital),
             reads: gate(ReadPolicy::ReadIndex),
             lease_reads: gate(ReadPolicy::LeaseRead),
             arrivals: Arrivals::new(weak, space.clone(), raft.clone(), tasks),

@@ -65,8 +65,8 @@ pub fn maintain(roster: &Roster, nodes: &BTreeSet<NodeId>, on: bool) -> Result<C
     }
     let is_away = |node: &NodeId| nodes.contains(node) || roster.duty(*node).maintenance;
     for (group, shard, _) in roster.shards() {
-        let there = shard.replicas.iter().filter(|node| !is_away(node)).count();
-        if !shard.replicas.is_empty() && 2 * there <= odd(shard.replicas.len()) {
+        let away = shard.replicas.iter().filter(|node| is_away(node)).count();
+        if !keeps_majority(shard.replicas.len(), away) {
             return Err(Refused::MajorityAway { group });
         }
     }
@@ -81,6 +81,16 @@ pub fn maintain(roster: &Roster, nodes: &BTreeSet<NodeId>, on: bool) -> Result<C
         return Err(Refused::MajorityAway { group: GroupId::META });
     }
     Ok(change)
+}
+
+/// Whether a shard can do without so many of its replicas. Which of an even number vote the record
+/// does not say: all that are away may; but of two it is the one that leads, and none leads where it
+/// is under maintenance.
+fn keeps_majority(replicas: usize, away: usize) -> bool {
+    match (replicas, away) {
+        (0, _) | (2, 1) => true,
+        _ => 2 * odd(replicas).saturating_sub(away) > odd(replicas),
+    }
 }
 
 impl Roster {

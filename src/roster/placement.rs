@@ -16,7 +16,8 @@
 //! - A voter that is not alive stays one: that it fails is what the others are for. Replacing it is
 //!   for whoever decides that it will not come back.
 //! - A new configuration has a live majority, or it is not proposed.
-//! - No voter is exchanged for another without need, and what is reached stays.
+//! - No voter is exchanged for another without need, and what is reached stays. Where not all vote
+//!   that may, one makes room for whoever is to lead.
 //! - A leader that goes hands over first, where a voter that stays can take over. Whoever is to lead
 //!   is handed the lead when all else is done, and has been there for some time: one that comes and
 //!   goes is given nothing.
@@ -129,11 +130,8 @@ pub fn next_step(wanted: &Wanted, now: &GroupFacts) -> Option<Step> {
     if !gone.is_empty() {
         return Some(Step::RemoveLearners(gone));
     }
-    let is_able = |node: &NodeId| {
-        now.voters.contains(node) && now.steady.contains(node) && now.caught_up.contains(node)
-    };
-    let chosen = wanted.leader.filter(|chosen| *chosen != now.leader && is_able(chosen));
-    chosen.map(Step::TransferTo)
+    let heir = able_leader(wanted, now).filter(|heir| now.voters.contains(heir));
+    heir.filter(|heir| *heir != now.leader).map(Step::TransferTo)
 }
 
 /// Whether a group is where it is wanted, whoever leads it: all that hold it are wanted, and all
@@ -184,13 +182,25 @@ fn next_voters(wanted: &Wanted, now: &GroupFacts) -> Option<BTreeSet<NodeId>> {
             return None;
         }
     }
-    let voters = choose(&candidates, now, size)?;
+    let voters = choose(&candidates, now, size, able_leader(wanted, now))?;
     (voters != now.voters).then_some(voters)
 }
 
-/// The voters that the group keeps or takes: those that vote before others, the leader and the
-/// living first. If too few of them live, and some go anyway, the living go before the dead.
-fn choose(candidates: &Candidates, now: &GroupFacts, size: usize) -> Option<BTreeSet<NodeId>> {
+/// Who is to lead, if it could.
+fn able_leader(wanted: &Wanted, now: &GroupFacts) -> Option<NodeId> {
+    let is_able = |node: &NodeId| now.steady.contains(node) && now.caught_up.contains(node);
+    wanted.leader.filter(|leader| *leader == now.leader || is_able(leader))
+}
+
+/// The voters that the group keeps or takes: whoever is to lead, then those that vote before others,
+/// the leader and the living first. If too few of them live, and some go anyway, the living go before
+/// the dead.
+fn choose(
+    candidates: &Candidates,
+    now: &GroupFacts,
+    size: usize,
+    first: Option<NodeId>,
+) -> Option<BTreeSet<NodeId>> {
     let mut order: Vec<(bool, NodeId)> = Vec::new();
     order.extend(candidates.staying.iter().map(|node| (false, *node)));
     order.extend(candidates.fresh.iter().map(|node| (true, *node)));
@@ -199,7 +209,9 @@ fn choose(candidates: &Candidates, now: &GroupFacts, size: usize) -> Option<BTre
         let alive = voters.iter().filter(|node| is_alive(now, node)).count();
         (2 * alive > voters.len()).then_some(voters)
     };
-    order.sort_by_key(|(fresh, node)| (*fresh, *node != now.leader, !is_alive(now, node), *node));
+    order.sort_by_key(|(fresh, node)| {
+        (Some(*node) != first, *fresh, *node != now.leader, !is_alive(now, node), *node)
+    });
     let chosen = take(&order);
     if chosen.is_some() || candidates.departing == 0 {
         return chosen;

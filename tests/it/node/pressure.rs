@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aspen::error::Error;
 use aspen::limits::{CLIENT_WRITES_MAX, PROPOSALS_MAX};
 use aspen::machine::ops::{Action, Command};
-use aspen::raft::{Failed, Origin, RaftTimes, Replica, ReplicaSpec};
+use aspen::raft::{Failed, Origin, RaftTimes, Replica, ReplicaSpec, Rounds};
 use aspen::seams::Random;
 use aspen::store::log::{self, Log};
 use aspen::store::space::SpaceGuard;
@@ -36,6 +36,7 @@ async fn replica(disk: &TestDisk) -> Replica {
         times: RaftTimes::default(),
         origin: Origin::Founds(vec![node]),
         transport: nowhere(),
+        rounds: Rounds::default(),
         random: Random::from_entropy(),
     })
     .await

@@ -12,7 +12,8 @@ use aspen::net::{
     AddressBook, AddressSource, Endpoint, Lane, Listen, NodeKey, Peers, Refused, Serve,
 };
 use aspen::raft::{
-    Directory, Failed, FindReplica, Inbound, Origin, RaftTimes, Replica, ReplicaSpec, Transport,
+    Directory, Failed, FindReplica, Inbound, Origin, RaftTimes, Replica, ReplicaSpec, Rounds,
+    Transport,
 };
 use aspen::seams::network::{CloseCode, Gate, Link, Network, Protocol, StreamIn, StreamOut};
 use aspen::seams::{Random, Seams};
@@ -250,6 +251,7 @@ impl Cluster {
             times: TIMES,
             origin,
             transport: Transport { peers: running.peers.clone(), directory: self.known.clone() },
+            rounds: Rounds::default(),
             random: node.seams.random.clone(),
         });
         let replica = replica.await.unwrap();

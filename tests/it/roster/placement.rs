@@ -40,13 +40,28 @@ fn the_lead_goes_to_whoever_is_to_have_it_when_all_else_is_done() {
     assert!(is_reached(&to(2), &now));
     assert_eq!(next_step(&to(2), &now), Some(Step::TransferTo(NodeId(2))));
     assert_eq!(next_step(&to(1), &now), None, "it leads");
-    assert_eq!(next_step(&to(4), &now), None, "it has no vote");
+    assert_eq!(next_step(&to(4), &now), None, "it may not vote");
     assert_eq!(next_step(&to(2), &group(&[1, 2, 3], &[4], &[2])), None, "it lags");
     let fresh = GroupFacts { steady: nodes(&[1, 3, 4]), ..now };
     assert_eq!(next_step(&to(2), &fresh), None, "it may be gone in a moment");
     let before = group(&[1, 2, 3], &[], &[]);
     assert!(!is_reached(&to(2), &before));
     assert_eq!(next_step(&to(2), &before), Some(Step::AddLearner(NodeId(4))));
+}
+
+#[test]
+fn where_not_all_vote_whoever_is_to_lead_does() {
+    let of_two = Wanted { leader: Some(NodeId(2)), ..wanted(&[1, 2], &[]) };
+    let mut now = group(&[1], &[2], &[]);
+    assert_eq!(voters(next_step(&of_two, &now)), Some(vec![2]));
+    (now.voters, now.learners) = (nodes(&[2]), nodes(&[1]));
+    assert_eq!(next_step(&of_two, &now), Some(Step::TransferTo(NodeId(2))));
+    now.leader = NodeId(2);
+    assert_eq!(next_step(&of_two, &now), None);
+    let of_four = Wanted { leader: Some(NodeId(4)), ..wanted(&[1, 2, 3, 4], &[]) };
+    let now = group(&[1, 2, 3], &[4], &[]);
+    assert_eq!(voters(next_step(&of_four, &now)), Some(vec![1, 2, 4]));
+    assert_eq!(next_step(&of_four, &group(&[1, 2, 3], &[4], &[4])), None, "it lags");
 }
 
 #[test]

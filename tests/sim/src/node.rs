@@ -17,7 +17,7 @@ use aspen::KvClient;
 use aspen::actors::{Groups, Holdings, Members, Sources, Tree, TreeSpec};
 use aspen::client::{Desk, Member};
 use aspen::net::{AddressBook, AddressSource, Lane, Peers, Refused, Serve};
-use aspen::raft::{Inbound, Origin, RaftTimes, Replica, ReplicaSpec, Transport};
+use aspen::raft::{Inbound, Origin, RaftTimes, Replica, ReplicaSpec, Rounds, Transport};
 use aspen::roster::Roster;
 use aspen::roster::keyspaces::Part;
 use aspen::roster::records::{self, Record};
@@ -302,6 +302,7 @@ impl Opener {
             times: RaftTimes::default(),
             origin: if is_founded { Origin::Returns } else { Origin::Founds(voters) },
             transport: self.transport.clone(),
+            rounds: Rounds::default(),
             random: self.random.clone(),
         })
     }
