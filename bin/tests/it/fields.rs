@@ -637,3 +637,56 @@ fn a_thousand_keys_are_spread_evenly_and_each_is_always_in_the_same_shard() {
         assert_eq!(wrong, None, "through node {}", node.id());
     }
 }
+
+/// The groups of the keyspace's shards with who is to lead each, and what its holders say of it.
+fn led(nodes: &Nodes, asking: &Asking, keyspace: &str) -> Vec<(Value, Value)> {
+    let shards = asking.get(nodes.any(), &format!("/v1/shards?keyspace={keyspace}"));
+    let shard = |shard: &Value| {
+        let Some(holder) = nodes_of(shard).into_iter().find(|node| nodes.0.contains_key(node))
+        else {
+            return (shard.clone(), json!(null));
+        };
+        let groups = asking.get(nodes.node(holder), "/v1/cluster")["groups"].take();
+        let group = list(&groups).find(|group| group["id"] == shard["group"]);
+        (shard.clone(), group.cloned().unwrap_or_default())
+    };
+    list(&shards["shards"]).map(shard).collect()
+}
+
+fn of_two() -> (Nodes, Asking) {
+    let nodes = Nodes::start(3, &[]);
+    nodes.any().printed(&["keyspace", "create", "two", "--shards", "6", "--replicas", "2"]);
+    let asking = Asking::new();
+    let is_settled = || {
+        led(&nodes, &asking, "two").iter().all(|(shard, group)| {
+            shard["stage"] == "settled" && numbers(&group["voters"]).len() == 1
+        })
+    };
+    assert!(until(is_settled));
+    (nodes, asking)
+}
+
+#[test]
+fn a_shard_of_two_replicas_is_led_by_whom_it_is_to_be_led() {
+    let (nodes, asking) = of_two();
+    let is_led = || {
+        let led = led(&nodes, &asking, "two");
+        led.iter().all(|(shard, group)| shard["wanted_leader"] == group["leader"])
+    };
+    assert!(until(is_led), "{:?}", led(&nodes, &asking, "two"));
+}
+
+#[test]
+fn of_two_replicas_the_one_under_maintenance_need_not_be_there() {
+    let (mut nodes, asking) = of_two();
+    nodes.node(3).printed(&["maintenance", "on", "1"]);
+    let is_free = || led(&nodes, &asking, "two").iter().all(|(_, group)| group["leader"] != 1);
+    assert!(until(is_free), "{:?}", led(&nodes, &asking, "two"));
+    let (_dir, node) = nodes.take(1);
+    node.kill();
+    for key in 0..24 {
+        let key = format!("key/{key}");
+        let put = nodes.node(3).run(&["put", &key, "v", "--keyspace", "two", "--timeout", "5s"]);
+        assert_eq!(put.code, 0, "{key}: {put:?}");
+    }
+}
