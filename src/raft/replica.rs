@@ -281,6 +281,10 @@ impl Replica {
         &self.inner.state
     }
 
+    pub(super) fn room(&self) -> Room {
+        self.inner.space.room()
+    }
+
     pub(super) fn vital(&self) -> &Vital {
         &self.inner.vital
     }

@@ -23,6 +23,7 @@ use tokio::time::sleep;
 use super::replica::Replica;
 use crate::seams;
 use crate::status::Role;
+use crate::store::space::Room;
 use crate::types::{GroupId, NodeId};
 
 /// Whether a replica sleeps, and what it would sleep through.
@@ -97,10 +98,10 @@ impl Replica {
     }
 
     /// Closes the state's file of a replica that sleeps; whatever looks into it or writes opens it
-    /// again.
+    /// again. Closing it writes, so it stays open where there is no room.
     pub async fn put_away(&self) {
         let state = self.state().clone();
-        if !self.is_asleep() || state.is_put_away() {
+        if !self.is_asleep() || state.is_put_away() || self.room() == Room::Full {
             return;
         }
         let token = self.tasks().token();
