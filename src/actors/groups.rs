@@ -7,13 +7,15 @@
 //!
 //! A group's part opens its replica, publishes it in the group's slot and ends when the replica
 //! can't go on, so that the supervisor starts it again. Operations never pass through the part:
-//! they take the replica from the slot.
+//! they take the replica from the slot. A replica that is put away leaves in its slot what was known
+//! of it; whoever asks for it has it opened again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -23,11 +25,11 @@ use super::service::{service_part, until_stopped};
 use super::supervisor::{ChildSpec, Family};
 use crate::error::{Error, Result};
 use crate::health::Part;
-use crate::limits::GROUP_ERASE_RETRY;
+use crate::limits::{GROUP_ERASE_RETRY, REPLICA_OPEN_WAIT};
 use crate::raft::Replica;
 use crate::roster::{Roster, keyspaces};
-use crate::seams::failpoint;
-use crate::status::GroupStatus;
+use crate::seams::{self, failpoint};
+use crate::status::{GroupStatus, Role};
 use crate::types::{GroupId, NodeId, Revision};
 
 const STOPPING: &str = "the node is stopping";
@@ -69,8 +71,18 @@ pub struct Groups {
 enum Place {
     Starting,
     Running(Replica),
+    PutAway(Arc<PutAway>),
     /// It failed and is started again in a while, or the node stops.
     Down(Error),
+}
+
+/// A replica that is closed while nobody needs it.
+#[derive(Debug)]
+struct PutAway {
+    /// As it was then.
+    status: GroupStatus,
+    /// Told when somebody needs it.
+    needed: Notify,
 }
 
 impl Groups {
@@ -101,6 +113,10 @@ impl Groups {
             }
             let waiting_for = match &*place.borrow_and_update() {
                 Place::Running(replica) => return Ok(replica.clone()),
+                Place::PutAway(put_away) => {
+                    put_away.needed.notify_one();
+                    unavailable("it is still starting")
+                }
                 // Damage does not heal by waiting; anything else may.
                 Place::Down(error @ Error::Corrupt(_)) => return Err(error.clone()),
                 Place::Down(error) => error.clone(),
@@ -125,6 +141,40 @@ impl Groups {
         self.read(|slots| running(&slots.get(&group)?.borrow()))
     }
 
+    /// The replica of a group for what another node says to it, waiting a moment if it is being
+    /// opened, for which this is a reason.
+    pub fn find(&self, group: GroupId) -> BoxFuture<'static, Option<Replica>> {
+        if let Some(replica) = self.get(group) {
+            return Box::pin(ready(Some(replica)));
+        }
+        let groups = self.clone();
+        let wait =
+            async move { groups.replica(group, Instant::now() + REPLICA_OPEN_WAIT).await.ok() };
+        Box::pin(wait)
+    }
+
+    /// The groups whose replicas are put away, as they were then.
+    pub fn put_away(&self) -> Vec<GroupStatus> {
+        self.read(|slots| {
+            let put_away = |slot: &watch::Sender<Place>| match &*slot.borrow() {
+                Place::PutAway(put_away) => Some(put_away.status.clone()),
+                _ => None,
+            };
+            slots.values().filter_map(put_away).collect()
+        })
+    }
+
+    /// Has a group's replica opened again, if it is put away.
+    pub fn wake(&self, group: GroupId) {
+        self.read(|slots| {
+            if let Some(Place::PutAway(put_away)) =
+                slots.get(&group).map(|slot| slot.borrow().clone())
+            {
+                put_away.needed.notify_one();
+            }
+        });
+    }
+
     /// The replicas that run at the moment.
     pub fn running(&self) -> Vec<(GroupId, Replica)> {
         self.read(|slots| {
@@ -139,6 +189,7 @@ impl Groups {
     pub fn statuses(&self) -> Vec<GroupStatus> {
         let status = |(group, slot): (&GroupId, &watch::Sender<Place>)| match &*slot.borrow() {
             Place::Running(replica) => replica.status(),
+            Place::PutAway(put_away) => put_away.status.clone(),
             Place::Starting | Place::Down(_) => GroupStatus::stopped(*group),
         };
         self.read(|slots| slots.iter().map(status).collect())
@@ -176,7 +227,7 @@ impl Groups {
 fn running(place: &Place) -> Option<Replica> {
     match place {
         Place::Running(replica) => Some(replica.clone()),
-        Place::Starting | Place::Down(_) => None,
+        Place::Starting | Place::PutAway(_) | Place::Down(_) => None,
     }
 }
 
@@ -188,6 +239,8 @@ struct Shared {
     groups: Groups,
     holdings: Arc<dyn Holdings>,
     board: HealthBoard,
+    /// Replicas are put away one after the other, for each writes.
+    putting_away: Arc<Semaphore>,
 }
 
 /// The supervised parts that run all groups: one that follows which they are, and their family.
@@ -200,7 +253,8 @@ pub(super) fn groups_parts(
 ) -> [ChildSpec; 2] {
     let (members, groups, board) = (members.clone(), groups.clone(), board.clone());
     let stopped = groups.stopped.clone();
-    let shared = Shared { me, members, groups, holdings, board: board.clone() };
+    let putting_away = Arc::new(Semaphore::new(1));
+    let shared = Shared { me, members, groups, holdings, board: board.clone(), putting_away };
     shared.groups.begin(GroupId::META);
     let wanted = watch::Sender::new(vec![shared.spec(GroupId::META)]);
     let (lost, children) = (watch::Sender::new(None), wanted.subscribe());
@@ -316,35 +370,51 @@ impl GroupPart {
     }
 
     async fn run(self, stop: CancellationToken) -> Result<(), String> {
-        self.put(Place::Starting);
-        // Not cut short by a stop: a Raft that is half open would have no owner.
-        let replica = match self.open().await {
-            Ok(replica) => replica,
-            Err(error) => {
-                self.put(Place::Down(error.clone()));
-                return Err(error.to_string());
+        let mut led = false;
+        loop {
+            self.put(Place::Starting);
+            // Not cut short by a stop: a Raft that is half open would have no owner.
+            let replica = match self.open().await {
+                Ok(replica) => replica,
+                Err(error) => {
+                    self.put(Place::Down(error.clone()));
+                    return Err(error.to_string());
+                }
+            };
+            self.put(Place::Running(replica.clone()));
+            if led {
+                replica.stand().await;
             }
-        };
-        self.put(Place::Running(replica.clone()));
-        match self.attend(&replica, &stop).await {
-            None => {
-                self.say(Some(STOPPING));
-                let reason = STOPPING.into();
-                self.put(Place::Down(Error::Unavailable { group: self.group, reason }));
-                replica.stop().await;
-                Ok(())
-            }
-            Some(error) => {
-                self.say(Some(&error.to_string()));
-                self.put(Place::Down(error.clone()));
-                replica.abandon().await;
-                Err(error.to_string())
+            match self.attend(&replica, &stop).await {
+                Ended::Stopped => {
+                    self.stops();
+                    replica.stop().await;
+                    return Ok(());
+                }
+                Ended::Failed(error) => {
+                    self.say(Some(&error.to_string()));
+                    self.put(Place::Down(error.clone()));
+                    replica.abandon().await;
+                    return Err(error.to_string());
+                }
+                Ended::PutAway(status) => {
+                    led = status.role == Role::Leader;
+                    if self.put_away(replica, status, &stop).await.is_none() {
+                        return Ok(());
+                    }
+                }
             }
         }
     }
 
-    /// Reports who leads until the group fails (the error) or is to stop (`None`).
-    async fn attend(&self, replica: &Replica, stop: &CancellationToken) -> Option<Error> {
+    fn stops(&self) {
+        self.say(Some(STOPPING));
+        let reason = STOPPING.into();
+        self.put(Place::Down(Error::Unavailable { group: self.group, reason }));
+    }
+
+    /// Reports who leads until the group fails, is to stop, or may be put away.
+    async fn attend(&self, replica: &Replica, stop: &CancellationToken) -> Ended {
         let mut leadership = replica.leadership();
         let failed = replica.failed();
         tokio::pin!(failed);
@@ -354,10 +424,47 @@ impl GroupPart {
             self.shared.board.groups_changed();
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return None,
-                error = &mut failed => return Some(error),
+                () = stop.cancelled() => return Ended::Stopped,
+                error = &mut failed => return Ended::Failed(error),
                 () = leadership.changed() => {}
+                () = replica.unneeded() => {
+                    let status = replica.status();
+                    if replica.take_clock() {
+                        return Ended::PutAway(status);
+                    }
+                }
             }
         }
     }
+
+    /// Closes a replica, and waits until somebody needs it; `None` if it is to stop.
+    async fn put_away(
+        &self,
+        replica: Replica,
+        status: GroupStatus,
+        stop: &CancellationToken,
+    ) -> Option<()> {
+        let put_away = Arc::new(PutAway { status, needed: Notify::new() });
+        self.put(Place::PutAway(put_away.clone()));
+        {
+            // Never closed.
+            let _turn = self.shared.putting_away.acquire().await;
+            replica.close().await;
+            // With it goes the file, which writes once more.
+            seams::blocking(move || drop(replica)).await;
+        }
+        let needed = stop.run_until_cancelled(put_away.needed.notified()).await;
+        if needed.is_none() {
+            self.stops();
+        }
+        needed
+    }
+}
+
+/// Why a replica is attended no longer.
+enum Ended {
+    Stopped,
+    Failed(Error),
+    /// As it was.
+    PutAway(GroupStatus),
 }

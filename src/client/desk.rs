@@ -1,10 +1,11 @@
-//! Where a node answers requests: from its own replicas, and never by asking another node.
+//! Where a node answers requests: from its own replicas.
 //!
-//! That keeps a request on one hop: whoever asked is told who leads and asks there itself. The
-//! node's own client comes to the same desk as its peers and the programs with a ticket.
+//! That keeps a request on one hop: whoever asked is told who leads and asks there itself. Only one
+//! who does not reach the leader may have its request passed on, once. The node's own client comes to
+//! the same desk as its peers and the programs with a ticket.
 
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::nodes::Members;
 use super::request::{
-    Asked, Failure, Located, Reply, Request, Response, WatchAsked, encode_response,
+    Asked, Failure, Located, Reply, Request, Response, WatchAsked, decode_response, encode_response,
 };
 use super::shown;
 use crate::actors::Groups;
@@ -23,10 +24,11 @@ use crate::error::{Error, Refusal};
 use crate::limits::{
     CALL_BYTES_MAX, CALL_TRANSFER_MAX, CONTROL_BYTES_MAX, GUESTS_BYTES_MAX, REQUEST_SERVE_MAX,
 };
-use crate::net::{Refused, RefusedCode, read_message};
+use crate::net::{CallFailed, Peers, Refused, RefusedCode, WeakPeers, read_message};
 use crate::raft::{Failed, GroupWatch, Replica, WatchRequest};
 use crate::seams::network::{StreamIn, StreamOut};
 use crate::types::{EndpointId, GroupId, KeyspaceName};
+use crate::wire::StreamKind;
 
 /// The pause between looks at who leads.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -38,12 +40,39 @@ pub struct Desk {
     members: Arc<dyn Members>,
     /// Bytes that the links of all clients may hold.
     pub(super) guest_bytes: Arc<Semaphore>,
+    /// By which requests are passed on; they serve this desk, and are not kept by it.
+    peers: Arc<OnceLock<WeakPeers>>,
+}
+
+/// Where a request that came over the network is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// Whoever sent it does not reach the leader, and has it passed on if another node leads.
+    First,
+    /// It is answered here, or the sender told who leads.
+    Last,
+}
+
+impl Hop {
+    /// The kind of the streams that bring such requests.
+    pub(super) fn kind(self) -> StreamKind {
+        match self {
+            Hop::First => StreamKind::Forward,
+            Hop::Last => StreamKind::Request,
+        }
+    }
 }
 
 impl Desk {
     /// Answers from these replicas, and tells where these members are.
     pub fn new(groups: Groups, members: Arc<dyn Members>) -> Self {
-        Desk { groups, members, guest_bytes: Arc::new(Semaphore::new(GUESTS_BYTES_MAX)) }
+        let guest_bytes = Arc::new(Semaphore::new(GUESTS_BYTES_MAX));
+        Desk { groups, members, guest_bytes, peers: Arc::default() }
+    }
+
+    /// From here on requests are passed on to these peers.
+    pub fn pass_on_by(&self, peers: &Peers) {
+        self.peers.get_or_init(|| peers.downgrade());
     }
 
     /// Resolves when this node's replica of a group learns, from now on, that another node than
@@ -142,14 +171,14 @@ impl Desk {
     }
 
     /// Answers a member's request, as it came over the network.
-    pub fn call(&self, request: Bytes) -> BoxFuture<'static, Result<Bytes, Refused>> {
+    pub fn call(&self, request: Bytes, hop: Hop) -> BoxFuture<'static, Result<Bytes, Refused>> {
         let desk = self.clone();
         Box::pin(async move {
             let asked = Asked::decode(&request)
                 .map_err(|error| Refused::new(RefusedCode::Malformed, error.to_string()))?;
             drop(request);
             let is_write = asked.request.is_write();
-            Ok(respond(desk.answer_asked(asked).await, is_write))
+            Ok(respond(desk.answer_asked(asked, hop).await, is_write))
         })
     }
 
@@ -165,10 +194,40 @@ impl Desk {
     }
 
     /// Answers what came over the network, for as long as its client waits.
-    pub(super) async fn answer_asked(&self, asked: Asked) -> Response {
+    pub(super) async fn answer_asked(&self, asked: Asked, hop: Hop) -> Response {
         let now = Instant::now();
         let within = Duration::from_millis(asked.within_ms.into()).min(REQUEST_SERVE_MAX);
-        self.answer(asked.request, now, now + within).await
+        let (request, deadline) = (asked.request, now + within);
+        let kept = (hop == Hop::First).then(|| request.clone());
+        let response = self.answer(request, now, deadline).await;
+        match (&response, kept) {
+            (Err(Failure::NotLeader { leader: Some(leader) }), Some(request)) => {
+                let passed_on = self.pass_on(leader.endpoint, request, deadline).await;
+                passed_on.unwrap_or(response)
+            }
+            _ => response,
+        }
+    }
+
+    /// Asks the leader in the place of who does not reach it; `None` if nothing was done.
+    async fn pass_on(
+        &self,
+        leader: EndpointId,
+        request: Request,
+        deadline: Instant,
+    ) -> Option<Response> {
+        let peers = self.peers.get()?.upgrade()?;
+        let is_write = request.is_write();
+        let message = Asked::by(deadline, request).encode();
+        let lost = match peers.call(leader, StreamKind::Request, message, deadline).await {
+            Ok(response) => match decode_response(&response) {
+                Ok(response) => return Some(response),
+                Err(error) => error.to_string(),
+            },
+            Err(CallFailed::NotSent(_) | CallFailed::Refused(_)) => return None,
+            Err(CallFailed::Lost(lost)) => lost.to_string(),
+        };
+        is_write.then(|| Err(Failure::Unknown { reason: lost }))
     }
 
     fn failure(&self, failed: Failed) -> Failure {

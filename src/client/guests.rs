@@ -22,7 +22,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::desk::{Desk, respond};
+use super::desk::{Desk, Hop, respond};
 use super::request::{Asked, Failure, Hello, Reply, Response, WatchAsked, Whereabouts};
 use super::{scope, shown};
 use crate::error::{Denied, Error};
@@ -170,7 +170,8 @@ impl Guest {
 
     async fn stream(&self, mut out: StreamOut, mut input: StreamIn) -> Result<(), MessageError> {
         match read_preface(&mut input).await? {
-            StreamKind::Request => self.request(out, input).await,
+            StreamKind::Request => self.request(Hop::Last, out, input).await,
+            StreamKind::Forward => self.request(Hop::First, out, input).await,
             StreamKind::Watch => {
                 let read = read_message(&mut input, CONTROL_BYTES_MAX);
                 let message = bounded(read).await?;
@@ -182,7 +183,12 @@ impl Guest {
         }
     }
 
-    async fn request(&self, mut out: StreamOut, mut input: StreamIn) -> Result<(), MessageError> {
+    async fn request(
+        &self,
+        hop: Hop,
+        mut out: StreamOut,
+        mut input: StreamIn,
+    ) -> Result<(), MessageError> {
         let read = async {
             let length = read_length(&mut input, CALL_BYTES_MAX).await?;
             let held = self.hold(length).await;
@@ -191,7 +197,7 @@ impl Guest {
         let (held, message) = bounded(read).await?;
         let asked = Asked::decode(&message).map_err(|_| not_ours())?;
         let is_write = asked.request.is_write();
-        let response = respond(self.answer(asked).await, is_write);
+        let response = respond(self.answer(asked, hop).await, is_write);
         drop((held, message));
         let _held = self.hold(response.len()).await;
         bounded(write(&mut out, response)).await
@@ -218,14 +224,14 @@ impl Guest {
         (own.expect(never), all.expect(never))
     }
 
-    async fn answer(&self, mut asked: Asked) -> Response {
+    async fn answer(&self, mut asked: Asked, hop: Hop) -> Response {
         let client = self.link.peer();
         self.still_permitted()?;
         scope::check_session(&self.secret, &asked.request, client).map_err(denied)?;
         let keyspace = self.keyspace_of(asked.request.group());
         scope::check(&self.permit, keyspace.as_ref(), &mut asked.request).map_err(denied)?;
         let group = asked.request.group();
-        let reply = self.desk.answer_asked(asked).await?;
+        let reply = self.desk.answer_asked(asked, hop).await?;
         Ok(match reply {
             Reply::Answer { answer, .. } => {
                 let proof = match answer.body {

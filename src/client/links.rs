@@ -14,6 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::desk::Hop;
 use super::group::GroupClient;
 use super::nodes::{Changes, Nodes, NotAnswered};
 use super::places::Places;
@@ -340,10 +341,11 @@ impl Nodes for Links {
         &self,
         node: EndpointId,
         request: Request,
+        hop: Hop,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Reply, NotAnswered>> {
         Box::pin(async move {
-            let (link, mut out, mut input) = self.open(node, StreamKind::Request, deadline).await?;
+            let (link, mut out, mut input) = self.open(node, hop.kind(), deadline).await?;
             let message = Asked::by(deadline, request).encode();
             let exchange = async {
                 write_message(&mut out, &message).await.map_err(|error| error.to_string())?;

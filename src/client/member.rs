@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 
-use super::desk::Desk;
+use super::desk::{Desk, Hop};
 use super::group::GroupClient;
 use super::nodes::{Changes, Nodes, NotAnswered};
 use super::request::{Asked, Failure, Place, Reply, Request, WatchAsked, decode_response};
@@ -53,11 +53,12 @@ impl Member {
         &self,
         node: EndpointId,
         request: Request,
+        hop: Hop,
         deadline: Instant,
     ) -> Result<Reply, NotAnswered> {
         let group = request.group();
         let message = Asked::by(deadline, request).encode();
-        let called = self.peers()?.call(node, StreamKind::Request, message, deadline);
+        let called = self.peers()?.call(node, hop.kind(), message, deadline);
         let called = tokio::select! {
             biased;
             called = called => called,
@@ -153,11 +154,12 @@ impl Nodes for Member {
         &self,
         node: EndpointId,
         request: Request,
+        hop: Hop,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Reply, NotAnswered>> {
         Box::pin(async move {
             if node != self.id {
-                return self.ask_peer(node, request, deadline).await;
+                return self.ask_peer(node, request, hop, deadline).await;
             }
             let start_by = self.start_by(request.group(), deadline);
             self.desk.answer(request, start_by, deadline).await.map_err(NotAnswered::Failed)

@@ -51,7 +51,7 @@ use nodes::Nodes;
 use request::Request;
 
 pub use crate::raft::{LeaseTtl, WatchBatch, WatchEvent, WatchRequest};
-pub use desk::Desk;
+pub use desk::{Desk, Hop};
 pub use fan::{Position, Scanned};
 pub use group::GroupClient;
 pub use guests::{Authorise, NotPermitted};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
+use super::desk::Hop;
 use super::request::{Failure, Place, Reply, Request, Whereabouts};
 use crate::error::{Error, Result};
 use crate::raft::{GroupWatch, WatchBatch, WatchRequest};
@@ -38,11 +39,13 @@ pub trait Nodes: Debug + Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Option<Keyspace>>>;
     /// A node that was named as a leader.
     fn learn(&self, place: &Place);
-    /// Asks one node once, ending soon after the deadline. Dropped, it may have been done.
+    /// Asks one node once, ending soon after the deadline; at its first hop the request is passed on
+    /// to who leads. Dropped, it may have been done.
     fn ask(
         &self,
         node: EndpointId,
         request: Request,
+        hop: Hop,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Reply, NotAnswered>>;
     /// Begins a watch at one node.

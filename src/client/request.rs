@@ -1,8 +1,8 @@
 //! What a client asks a node, and what the node answers: the same within one process, between
 //! members, and over a client's link.
 //!
-//! A [`Request`] is answered by the node that gets it, from its own replica, and is never passed
-//! on: a node that can't answer says who can. On the wire everything is one version byte and
+//! A [`Request`] is answered by the node that gets it, from its own replica; a node that can't answer
+//! says who can, and passes it on only for who does not reach that one. On the wire everything is one version byte and
 //! postcard; a message of another version, with bytes left over or past its limit is malformed.
 //! Errors travel by kind, so that a remote client decides as a local one does.
 

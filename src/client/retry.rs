@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::desk::Hop;
 use super::group::GroupClient;
 use super::nodes::{Changes, NotAnswered};
 use super::request::{Aim, Failure, Reply, Request};
@@ -86,8 +87,8 @@ impl<'a> Tries<'a> {
         }
     }
 
-    /// The next node to ask and until when; an error when the time is up.
-    async fn next(&mut self) -> Result<(EndpointId, Instant)> {
+    /// The next node to ask, whether it is to pass it on, and until when; an error when the time is up.
+    async fn next(&mut self) -> Result<(EndpointId, Hop, Instant)> {
         loop {
             let now = Instant::now();
             if now >= self.deadline {
@@ -103,14 +104,18 @@ impl<'a> Tries<'a> {
                 let reason = "its keyspace was deleted".into();
                 return Err(self.error.take().unwrap_or(Error::Unavailable { group, reason }));
             };
-            let chosen = self.client.route().choose(self.aim, here, &known, &self.round, now);
-            if let Some(node) = chosen {
+            let chosen = {
+                let mut route = self.client.route();
+                let chosen = route.choose(self.aim, here, &known, &self.round, now);
+                chosen.map(|node| (node, route.hop(node, now)))
+            };
+            if let Some((node, hop)) = chosen {
                 // A write in this process is waited for, because its replica is told when it leads
                 // no more; and so is the only node there is.
                 let patient =
                     self.is_write && here == Some(node) || known.iter().all(|known| *known == node);
                 let until = if patient { self.deadline } else { now + self.patience };
-                return Ok((node, until.min(self.deadline)));
+                return Ok((node, hop, until.min(self.deadline)));
             }
             // Damage does not heal by waiting.
             if let Some(Error::Corrupt(_)) = self.error {
@@ -203,11 +208,13 @@ impl GroupClient {
         let aim = request.aim();
         let mut tries = Tries::new(self, aim, request.is_write(), deadline);
         loop {
-            let (node, until) = tries.next().await?;
-            let answer = self.inner.nodes.ask(node, request.clone(), until);
+            let (node, hop, until) = tries.next().await?;
+            let answer = self.inner.nodes.ask(node, request.clone(), hop, until);
             let error = match timeout_at(until, answer).await {
                 Ok(Ok(reply)) => {
-                    self.route().done(node, aim);
+                    // Who may have passed it on need not have done it.
+                    let did = if hop == Hop::First { Aim::Replica } else { aim };
+                    self.route().done(node, did);
                     return Ok(reply);
                 }
                 Ok(Err(error)) => error,
@@ -236,7 +243,7 @@ impl GroupClient {
         let group = self.inner.group;
         let mut tries = Tries::new(self, Aim::Replica, false, deadline);
         loop {
-            let (node, until) = tries.next().await?;
+            let (node, _, until) = tries.next().await?;
             let begun = self.inner.nodes.watch(node, group, request.clone(), until);
             let error = match timeout_at(until, begun).await {
                 Ok(Ok(changes)) => {

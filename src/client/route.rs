@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::desk::Hop;
 use super::request::Aim;
 use crate::limits::{
     CLIENT_BREAKER_OPEN_MAX, CLIENT_BREAKER_OPEN_MIN, CLIENT_NODES_MAX, CLIENT_ROUND_TRIES_MAX,
@@ -75,6 +76,15 @@ impl Route {
         let node = node.or_else(|| known.iter().copied().find(may_ask))?;
         self.ask(node, now);
         Some(node)
+    }
+
+    /// Whether a node is to pass on what only the leader can do: that one is known, is another, and
+    /// is left alone because it did not answer.
+    pub(super) fn hop(&self, node: EndpointId, now: Instant) -> Hop {
+        match self.leader {
+            Some(leader) if leader != node && !self.may_ask(leader, now) => Hop::First,
+            _ => Hop::Last,
+        }
     }
 
     /// Who leads, as far as is known.
@@ -170,6 +180,24 @@ mod tests {
         // It does not know: then it does not lead.
         route.redirected(B, None);
         assert_eq!(order(&mut route, Aim::Leader, Some(A)), [A, B, C]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn others_pass_on_what_is_for_a_leader_that_does_not_answer_until_it_is_tried_again() {
+        let mut route = Route::default();
+        let hop = |route: &Route, node| route.hop(node, Instant::now());
+        route.redirected(B, Some(A));
+        assert_eq!(hop(&route, B), Hop::Last);
+        route.failed(A, Instant::now());
+        assert_eq!(hop(&route, B), Hop::Last, "nobody is known to lead");
+        route.redirected(B, Some(A));
+        assert_eq!((hop(&route, C), hop(&route, A)), (Hop::First, Hop::Last));
+        // Who passed it on is not taken for the leader.
+        route.done(C, Aim::Replica);
+        assert_eq!(order(&mut route, Aim::Leader, Some(B)), [B, C]);
+        tokio::time::advance(CLIENT_BREAKER_OPEN_MIN).await;
+        assert_eq!(hop(&route, C), Hop::Last);
+        assert_eq!(order(&mut route, Aim::Leader, Some(B)), [A, B, C]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,12 +14,22 @@ use super::decode::Params;
 use super::json;
 use super::problem::{self, Problem};
 use crate::limits::HTTP_LEAVE_MAX;
+use crate::roster::Roster;
 use crate::types::{GroupId, NodeId};
 
 #[derive(Serialize)]
 struct DepartureForm {
     node: NodeId,
     state: &'static str,
+    /// How many replicas it has still to give to others, while it leaves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replicas: Option<usize>,
+}
+
+impl DepartureForm {
+    fn removed(node: NodeId) -> Self {
+        DepartureForm { node, state: "removed", replicas: None }
+    }
 }
 
 pub(super) async fn remove(
@@ -30,7 +40,7 @@ pub(super) async fn remove(
     Params::parse(request.uri().query(), &[])?;
     let member = NodeId(number(&member, "a node")?);
     node.door.cluster.remove(member).await?;
-    Ok(json::answer(StatusCode::OK, &DepartureForm { node: member, state: "removed" }))
+    Ok(json::answer(StatusCode::OK, &DepartureForm::removed(member)))
 }
 
 /// Handing over can take long, so the answer after a while is that it goes on; asking again asks
@@ -41,14 +51,19 @@ pub(super) async fn leave(
 ) -> Result<Response<Body>, Problem> {
     Params::parse(request.uri().query(), &[])?;
     let cluster = &node.door.cluster;
-    let (status, state) = match timeout(HTTP_LEAVE_MAX, cluster.leave()).await {
-        Ok(left) => {
-            left?;
-            (StatusCode::OK, "removed")
-        }
-        Err(_elapsed) => (StatusCode::ACCEPTED, "leaving"),
-    };
-    Ok(json::answer(status, &DepartureForm { node: cluster.me(), state }))
+    let me = cluster.me();
+    if let Ok(left) = timeout(HTTP_LEAVE_MAX, cluster.leave()).await {
+        left?;
+        return Ok(json::answer(StatusCode::OK, &DepartureForm::removed(me)));
+    }
+    let replicas = Some(held_by(&cluster.roster(), me));
+    let form = DepartureForm { node: me, state: "leaving", replicas };
+    Ok(json::answer(StatusCode::ACCEPTED, &form))
+}
+
+/// How many replicas of shards a member holds, or has still to give to others.
+fn held_by(roster: &Roster, member: NodeId) -> usize {
+    roster.shards().filter(|(_, shard, _)| shard.is_held_by(member)).count()
 }
 
 #[derive(Deserialize)]
@@ -76,7 +91,7 @@ pub(super) async fn drain(
     let cluster = &node.door.cluster;
     cluster.drain(member, on).await?;
     let roster = cluster.fresh().await?;
-    let replicas = roster.shards().filter(|(_, shard, _)| shard.is_held_by(member)).count();
+    let replicas = held_by(&roster, member);
     Ok(json::answer(StatusCode::OK, &DrainedForm { node: member, draining: on, replicas }))
 }
 

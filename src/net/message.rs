@@ -34,7 +34,7 @@ pub(super) fn priority(kind: StreamKind) -> Priority {
     match kind {
         Hello | Vote | Heartbeat | Transfer | ReadIndex => Priority::Vote,
         Lanes => Priority::Append,
-        Request | Watch | Act | Ticket => Priority::Request,
+        Request | Watch | Act | Ticket | Forward => Priority::Request,
         Snapshot => Priority::Bulk,
     }
 }

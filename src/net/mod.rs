@@ -34,4 +34,6 @@ pub use message::{
     MessageError, open_stream, read_body, read_length, read_message, read_preface, write_message,
 };
 pub use neighbours::{Neighbour, Neighbourhood, Neighbours};
-pub use peers::{CallFailed, Lane, LaneEnded, PeerFacts, Peers, Refused, RefusedCode, Serve};
+pub use peers::{
+    CallFailed, Lane, LaneEnded, PeerFacts, Peers, Refused, RefusedCode, Serve, WeakPeers,
+};

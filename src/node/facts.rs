@@ -12,7 +12,7 @@ use crate::net::{KnownAddress, PeerFacts};
 use crate::raft::Replica;
 use crate::roster::records::Member;
 use crate::seams::network::Path;
-use crate::status::GroupStatus;
+use crate::status::{GroupStatus, Role};
 use crate::types::{Address, NodeId};
 
 /// A member, and how this node reaches it.
@@ -143,7 +143,23 @@ impl Cluster {
             stored: replica.progress().into_iter().filter(|(node, _)| is_other(node)).collect(),
             is_asleep: replica.is_asleep(),
         };
-        running.map(|(_, replica)| facts(replica)).collect()
+        let put_away = self.inner.groups.put_away().into_iter();
+        // A leader sleeps only when all have what it has.
+        let stored = |status: &GroupStatus| match status.role {
+            Role::Leader => {
+                let others = status.voters.union(&status.learners).filter(|node| is_other(node));
+                others.map(|node| (*node, status.last_log_index)).collect()
+            }
+            _ => BTreeMap::new(),
+        };
+        let put_away = put_away.map(|status| {
+            let stored = stored(&status);
+            GroupFacts { status, stored, is_asleep: true }
+        });
+        let mut groups: Vec<_> =
+            running.map(|(_, replica)| facts(replica)).chain(put_away).collect();
+        groups.sort_unstable_by_key(|facts| facts.status.group);
+        groups
     }
 }
 

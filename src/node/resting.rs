@@ -1,9 +1,10 @@
 //! Resting: groups in which nothing happens sleep, and are woken when their leader's node is gone.
 //!
 //! Each node looks after the groups that it leads. All that may sleep are told to a member in one
-//! message, whoever else is in them; a group sleeps when all others that hold it have agreed. What
-//! sleeps holds no file open.
+//! message, whoever else is in them; a group sleeps when all others that hold it have agreed. Of what
+//! sleeps a node keeps open what was touched last, and has the rest put away.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
@@ -11,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::cluster::Cluster;
 use crate::actors::{RunService, until_stopped};
-use crate::limits::{REST_AFTER, REST_LOOK};
+use crate::limits::{ASLEEP_OPEN_MAX, PUT_AWAY_AFTER, REST_AFTER, REST_LOOK};
 use crate::raft::{Quiet, Replica};
 use crate::roster::records::Stage;
 use crate::types::{EndpointId, GroupId, NodeId};
@@ -86,20 +87,30 @@ async fn rest(cluster: &Cluster, idle: Vec<(Replica, u64, Quiet)>) {
     }
 }
 
-/// Closes what groups that sleep hold open, one after the other.
+/// Has replicas put away that sleep for long, beyond those that fell asleep last.
 async fn put_away(cluster: &Cluster) {
     loop {
         sleep(REST_LOOK).await;
-        for (_, replica) in cluster.inner.groups.running() {
-            replica.put_away().await;
+        let running = cluster.inner.groups.running().into_iter();
+        let mut asleep: Vec<(Instant, Replica)> =
+            running.filter_map(|(_, replica)| Some((replica.asleep_since()?, replica))).collect();
+        asleep.sort_unstable_by_key(|(since, _)| Reverse(*since));
+        for (since, replica) in asleep.into_iter().skip(ASLEEP_OPEN_MAX) {
+            let after = if replica.leads() { PUT_AWAY_AFTER } else { PUT_AWAY_AFTER * 2 };
+            if since.elapsed() >= after {
+                replica.offer_to_put_away();
+            }
         }
     }
 }
 
-/// Wakes groups whose leader's node can't be reached, each time that links change.
+/// Wakes groups whose leader's node can't be reached, and those that are to be led elsewhere, each
+/// time that links or the roster change.
 async fn wake(cluster: &Cluster) {
-    let mut changes = cluster.inner.peers.changes();
+    let mut links = cluster.inner.peers.changes();
+    let mut members = cluster.inner.members.changes();
     loop {
+        members.borrow_and_update();
         let facts = cluster.inner.peers.facts();
         let connected = facts.iter().filter(|facts| facts.connected_since.is_some());
         let connected: BTreeSet<EndpointId> = connected.map(|facts| facts.peer).collect();
@@ -108,13 +119,21 @@ async fn wake(cluster: &Cluster) {
             node == cluster.me()
                 || roster.member(node).is_some_and(|member| connected.contains(&member.endpoint))
         };
-        for (_, replica) in cluster.inner.groups.running() {
+        let groups = &cluster.inner.groups;
+        for (_, replica) in groups.running() {
             if replica.is_asleep() && !replica.status().leader.is_some_and(is_there) {
                 replica.touch_without_leader();
             }
         }
-        if changes.changed().await.is_err() {
-            return;
+        for status in groups.put_away() {
+            let leads = status.leader == Some(cluster.me());
+            if !status.leader.is_some_and(is_there) || leads && !cluster.is_at_rest(status.group) {
+                groups.wake(status.group);
+            }
+        }
+        tokio::select! {
+            changed = links.changed() => if changed.is_err() { return },
+            changed = members.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -10,7 +10,7 @@ use super::join;
 use super::mesh::Host;
 use crate::actors::Members;
 use crate::client::request::{Place, Whereabouts};
-use crate::client::{self, Desk};
+use crate::client::{self, Desk, Hop};
 use crate::limits::CLIENT_NODES_MAX;
 use crate::net::{Lane, Refused, RefusedCode, Serve};
 use crate::raft::{Directory, Inbound};
@@ -55,7 +55,8 @@ impl Serve for NodeServe {
                 let raft = self.raft.clone();
                 Box::pin(async move { raft.call(peer, kind, request).await })
             }
-            Request => self.desk.call(request),
+            Request => self.desk.call(request, Hop::Last),
+            Forward => self.desk.call(request, Hop::First),
             Act => match self.cluster.get().cloned() {
                 Some(cluster) => Box::pin(async move { cluster.answer_asked(peer, request).await }),
                 None => {

@@ -28,7 +28,7 @@ use crate::actors::{Groups, Members, Rumours, RunService, Sources, Speaker, Tree
 use crate::client::{Desk, GroupClient, KvClient, Member};
 use crate::limits::MEMBER_ADDRESSES_MAX;
 use crate::net::{AddressBook, AddressSource, Endpoint, Listen, Neighbours, NodeKey, Peers, Reach};
-use crate::raft::{Inbound, Rounds, Transport};
+use crate::raft::{FindReplica, Inbound, Rounds, Transport};
 use crate::roster::admit::Description;
 use crate::seams::network::Network;
 use crate::seams::{self, Seams};
@@ -109,8 +109,8 @@ impl Starting {
         let description = describe(&settings, incarnation, network.as_ref());
         let groups = Groups::default();
         let running = groups.clone();
-        let inbound =
-            Inbound::new(Arc::new(move |group| running.get(group)), Arc::new(members.clone()));
+        let find: FindReplica = Arc::new(move |group| running.find(group));
+        let inbound = Inbound::new(find, Arc::new(members.clone()));
         let desk = Desk::new(groups.clone(), Arc::new(members.clone()));
         let host = settings.mesh.clone().zip(neighbours.clone()).map(|(mesh, neighbours)| {
             let (network, random) = (network.clone(), seams.random.clone());
@@ -119,8 +119,9 @@ impl Starting {
         });
         let serve = Arc::new(NodeServe::new(inbound, desk.clone(), host.clone()));
         let peers = Peers::start(network.clone(), book, serve.clone(), seams.random.clone());
+        desk.pass_on_by(&peers);
         endpoint.look_up_in(peers.shared_book());
-        let transport = Transport { peers: peers.clone(), directory: Arc::new(members.clone()) };
+        let transport = Transport::new(peers.clone(), Arc::new(members.clone()));
         let places = Places {
             me,
             home: home.clone(),

@@ -10,7 +10,9 @@ use openraft::errors::{NetworkError, RPCError, Unreachable};
 use thiserror::Error;
 use tokio::time::Instant;
 
+use super::claims::{Claims, Heard};
 use super::messages::{Answer, Ask, Question, Route, decode, encode};
+use super::pulse::Pulse;
 use super::types::TypeConfig;
 use crate::net::{CallFailed, Peers};
 use crate::types::{EndpointId, GroupId, NodeId};
@@ -27,10 +29,18 @@ pub trait Directory: Debug + Send + Sync + 'static {
 /// What replicas on this node reach others by.
 #[derive(Clone, Debug)]
 pub struct Transport {
-    /// The links to other nodes.
-    pub peers: Peers,
-    /// Who they are.
-    pub directory: Arc<dyn Directory>,
+    pub(super) peers: Peers,
+    pub(super) directory: Arc<dyn Directory>,
+    pub(super) pulse: Pulse,
+    pub(super) heard: Heard,
+}
+
+impl Transport {
+    /// Over links to other nodes, of which the directory knows who they are. There is one for all
+    /// groups of a node.
+    pub fn new(peers: Peers, directory: Arc<dyn Directory>) -> Self {
+        Transport { peers, directory, pulse: Pulse::default(), heard: Heard::default() }
+    }
 }
 
 /// A question was not answered.
@@ -42,6 +52,15 @@ pub(super) enum NoAnswer {
     /// It may have been heard.
     #[error("node {to} did not answer: {reason}")]
     Lost { to: NodeId, reason: String },
+}
+
+impl NoAnswer {
+    pub(super) fn of(to: NodeId, error: CallFailed) -> Self {
+        match error {
+            CallFailed::NotSent(error) => NoAnswer::Unreachable { to, reason: error.to_string() },
+            error => NoAnswer::Lost { to, reason: error.to_string() },
+        }
+    }
 }
 
 impl From<NoAnswer> for RPCError<TypeConfig> {
@@ -59,6 +78,7 @@ pub(super) struct Contacts {
     pub(super) group: GroupId,
     pub(super) node: NodeId,
     pub(super) transport: Transport,
+    pub(super) claims: Claims,
 }
 
 impl Contacts {
@@ -80,15 +100,14 @@ impl Contacts {
         what: Question,
         deadline: Instant,
     ) -> Result<Answer, NoAnswer> {
-        let lost = |reason| NoAnswer::Lost { to, reason };
         let peer = self.endpoint(to)?;
-        let request = encode(&Ask { route: self.route(to), what });
-        match self.transport.peers.call(peer, kind, request, deadline).await {
-            Ok(answer) => decode(&answer).map_err(lost),
-            Err(CallFailed::NotSent(error)) => {
-                Err(NoAnswer::Unreachable { to, reason: error.to_string() })
-            }
-            Err(error) => Err(lost(error.to_string())),
+        let ask = Ask { route: self.route(to), what };
+        let Transport { peers, pulse, .. } = &self.transport;
+        if kind == StreamKind::Heartbeat {
+            return pulse.ask(peers, peer, ask, deadline).await;
         }
+        let answered = peers.call(peer, kind, encode(&ask), deadline).await;
+        let answer = answered.map_err(|error| NoAnswer::of(to, error))?;
+        decode(&answer).map_err(|reason| NoAnswer::Lost { to, reason })
     }
 }

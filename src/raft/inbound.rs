@@ -12,10 +12,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::{Stream, StreamExt, stream};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::contacts::Directory;
@@ -25,14 +26,16 @@ use super::messages::{
 use super::reads::{By, NotConfirmed};
 use super::replica::Replica;
 use super::types::{TypeConfig, vote_out};
-use crate::limits::{APPEND_SILENCE_MAX, APPEND_UNANSWERED_BYTES_MAX, CONTROL_BYTES_MAX};
+use crate::limits::{
+    APPEND_SILENCE_MAX, APPEND_UNANSWERED_BYTES_MAX, BEATS_MAX, BEATS_WAIT_MAX, CONTROL_BYTES_MAX,
+};
 use crate::net::{Lane, Refused, RefusedCode, read_message, write_message};
 use crate::seams::network::{StreamIn, StreamOut};
 use crate::types::{EndpointId, GroupId, NodeId};
 use crate::wire::StreamKind;
 
-/// Finds a group's running replica on this node.
-pub type FindReplica = Arc<dyn Fn(GroupId) -> Option<Replica> + Send + Sync>;
+/// Finds a group's replica on this node. One that was put away, or is starting, is waited for.
+pub type FindReplica = Arc<dyn Fn(GroupId) -> BoxFuture<'static, Option<Replica>> + Send + Sync>;
 
 /// Where the messages of other replicas come in; clones are the same.
 #[derive(Clone)]
@@ -68,8 +71,33 @@ impl Inbound {
         kind: StreamKind,
         request: Bytes,
     ) -> Result<Bytes, Refused> {
-        let Ask { route, what } = decode(&request).map_err(malformed)?;
-        let replica = self.replica(peer, &route)?;
+        if kind == StreamKind::Heartbeat {
+            let asks: Vec<Ask> = decode(&request).map_err(malformed)?;
+            if asks.len() > BEATS_MAX {
+                return Err(malformed(format!("more than {BEATS_MAX} heartbeats in one message")));
+            }
+            let until = Instant::now() + BEATS_WAIT_MAX;
+            let beats = asks.into_iter().map(async |ask| {
+                match timeout_at(until, self.answer(peer, kind, ask)).await {
+                    Ok(Ok(answer)) => answer,
+                    Ok(Err(refused)) => Answer::Unavailable(refused.reason),
+                    Err(_) => Answer::Unavailable("it takes long".into()),
+                }
+            });
+            return Ok(encode(&join_all(beats).await));
+        }
+        let ask = decode(&request).map_err(malformed)?;
+        Ok(encode(&self.answer(peer, kind, ask).await?))
+    }
+
+    /// Answers one question of a call.
+    async fn answer(
+        &self,
+        peer: EndpointId,
+        kind: StreamKind,
+        Ask { route, what }: Ask,
+    ) -> Result<Answer, Refused> {
+        let replica = self.replica(peer, &route).await?;
         let (belongs, claims) = match &what {
             Question::Vote(ballot) | Question::PreVote(ballot) => {
                 (StreamKind::Vote, Some(ballot.vote))
@@ -84,23 +112,23 @@ impl Inbound {
         if claims.is_some_and(|vote| vote.node != route.from.0) {
             return Err(denied("the vote is not the sender's"));
         }
+        match &what {
+            Question::Heartbeat(beat) => replica.claims().note(beat.vote, Instant::now()),
+            Question::PreVote(ballot) if replica.claims().speak_against(ballot, Instant::now()) => {
+                return Ok(Answer::Unavailable("it hears its leader".into()));
+            }
+            _ => {}
+        }
         let answering = replica.clone();
         let answer = replica.in_own_task(async move { answering.answer(what).await }).await;
-        let stops = || Answer::Unavailable("the replica stops".into());
-        Ok(encode(&answer.unwrap_or_else(stops)))
+        Ok(answer.unwrap_or_else(|| Answer::Unavailable("the replica stops".into())))
     }
 
     /// Serves a lane to a group, to its end: a leader's entries.
     pub async fn lane(&self, peer: EndpointId, group: GroupId, lane: Lane) {
         let first = timeout(APPEND_SILENCE_MAX, lane.recv()).await;
         let Ok(Ok(first)) = first else { return };
-        let heard = decode(&first).map_err(malformed).and_then(|route: Route| {
-            if route.group != group {
-                return Err(malformed("the lane is another group's"));
-            }
-            Ok((self.replica(peer, &route)?, route.from))
-        });
-        match heard {
+        match self.follower(peer, group, &first).await {
             Ok((replica, from)) => {
                 let following = replica.clone();
                 replica.in_own_task(async move { following.follow(from, lane).await }).await;
@@ -113,13 +141,7 @@ impl Inbound {
     pub async fn snapshot(&self, peer: EndpointId, mut out: StreamOut, mut input: StreamIn) {
         let first = read_message(&mut input, CONTROL_BYTES_MAX);
         let Ok(Ok(first)) = timeout(APPEND_SILENCE_MAX, first).await else { return };
-        let heard = decode(&first).map_err(malformed).and_then(|offer: Offer| {
-            if offer.vote.node != offer.route.from.0 {
-                return Err(denied("the vote is not the sender's"));
-            }
-            Ok((self.replica(peer, &offer.route)?, offer))
-        });
-        let receipt = match heard {
+        let receipt = match self.receiver(peer, &first).await {
             Ok((replica, offer)) => match replica.higher_vote(offer.vote) {
                 Some(vote) => Receipt::HigherVote(vote),
                 None => return replica.arrivals().serve(offer, out, input).await,
@@ -130,8 +152,31 @@ impl Inbound {
         let _ = timeout(APPEND_SILENCE_MAX, write_message(&mut out, &encode(&receipt))).await;
     }
 
+    /// The replica that a lane's first message is for, and whom it is to follow.
+    async fn follower(
+        &self,
+        peer: EndpointId,
+        group: GroupId,
+        first: &[u8],
+    ) -> Result<(Replica, NodeId), Refused> {
+        let route: Route = decode(first).map_err(malformed)?;
+        if route.group != group {
+            return Err(malformed("the lane is another group's"));
+        }
+        Ok((self.replica(peer, &route).await?, route.from))
+    }
+
+    /// The replica that a snapshot is for, and what is said of it.
+    async fn receiver(&self, peer: EndpointId, first: &[u8]) -> Result<(Replica, Offer), Refused> {
+        let offer: Offer = decode(first).map_err(malformed)?;
+        if offer.vote.node != offer.route.from.0 {
+            return Err(denied("the vote is not the sender's"));
+        }
+        Ok((self.replica(peer, &offer.route).await?, offer))
+    }
+
     /// The replica that a message is for, if its sender is who it says.
-    fn replica(&self, peer: EndpointId, route: &Route) -> Result<Replica, Refused> {
+    async fn replica(&self, peer: EndpointId, route: &Route) -> Result<Replica, Refused> {
         if self.directory.node(peer) != Some(route.from) {
             return Err(denied(format!("the sender is not known as node {}", route.from)));
         }
@@ -139,7 +184,7 @@ impl Inbound {
             let what = format!("group {} has no replica of node {} here", route.group, route.to);
             Refused::new(RefusedCode::NotHere, what)
         };
-        let replica = (self.find)(route.group).ok_or_else(not_here)?;
+        let replica = (self.find)(route.group).await.ok_or_else(not_here)?;
         if replica.node() == route.to { Ok(replica) } else { Err(not_here()) }
     }
 }

@@ -38,6 +38,8 @@ fn questions_keep_their_bytes() {
     fixed(&ask(Question::Heartbeat(beat)), "010701ac02020401010104010900");
     fixed(&ask(Question::Transfer(handover)), "010701ac02030401010200");
     fixed(&ask(Question::ReadIndex), "010701ac0204");
+    let beats = vec![ask(Question::Heartbeat(beat)); 2];
+    fixed(&beats, "01020701ac020204010101040109000701ac02020401010104010900");
 }
 
 #[test]

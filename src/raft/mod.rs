@@ -12,6 +12,7 @@
 //!   replica does for its callers and by itself.
 
 mod append;
+mod claims;
 mod company;
 mod contacts;
 mod hub;
@@ -24,6 +25,7 @@ mod members;
 mod messages;
 mod network;
 mod proposals;
+mod pulse;
 mod reads;
 mod receiving;
 mod replica;

@@ -213,7 +213,12 @@ impl NetVote<TypeConfig> for Connection {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.cast(Question::PreVote(Ballot::new(&request)), option.hard_ttl()).await
+        let ballot = Ballot::new(&request);
+        if self.network.contacts.claims.speak_against(&ballot, Instant::now()) {
+            let reason = "it is not asked while the leader is heard".into();
+            return Err(NoAnswer::Unreachable { to: self.to, reason }.into());
+        }
+        self.cast(Question::PreVote(ballot), option.hard_ttl()).await
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::claims::Claims;
 use super::contacts::{Contacts, Transport};
 use super::hub::Hub;
 use super::keeper::{Checkpoints, Keeper, Settling};
@@ -149,6 +150,7 @@ struct Inner {
     watches: Arc<Semaphore>,
     applied: watch::Receiver<AppliedUpto>,
     arrivals: Arrivals,
+    claims: Claims,
     rest: Rest,
     stopped: CancellationToken,
     vital: Vital,
@@ -203,7 +205,8 @@ impl Replica {
         let (vital, due) = (Vital::new(group), Due::default());
         let machine = Machine::new(state.clone(), hub.clone(), leases.clone(), &due, vital.tasks());
         let applied = machine.follow_applied();
-        let contacts = Contacts { group, node, transport };
+        let claims = Claims::new(transport.heard.clone(), times.election_min);
+        let contacts = Contacts { group, node, transport, claims: claims.clone() };
         let network = Network { contacts: contacts.clone(), silence: times.election_max, random };
         ticks_for(times.heartbeat);
         let raft = Raft::new(node.0, settings, network, LogStore::new(log.clone()), machine)
@@ -217,6 +220,7 @@ impl Replica {
             proposals: Proposals::start(group, raft.clone(), rounds, &vital),
             reads: gate(ReadPolicy::ReadIndex),
             lease_reads: gate(ReadPolicy::LeaseRead),
+            claims,
             arrivals: Arrivals::new(weak, space.clone(), raft.clone(), tasks),
             applied,
             raft,
@@ -273,20 +277,16 @@ impl Replica {
         &self.inner.arrivals
     }
 
+    pub(super) fn claims(&self) -> &Claims {
+        &self.inner.claims
+    }
+
     pub(super) fn rest(&self) -> &Rest {
         &self.inner.rest
     }
 
-    pub(super) fn state(&self) -> &State {
-        &self.inner.state
-    }
-
     pub(super) fn room(&self) -> Room {
         self.inner.space.room()
-    }
-
-    pub(super) fn vital(&self) -> &Vital {
-        &self.inner.vital
     }
 
     /// Whether a lease runs here, by which the group has something to do without being asked.
@@ -296,6 +296,11 @@ impl Replica {
 
     pub(super) fn tasks(&self) -> &Tasks {
         self.inner.vital.tasks()
+    }
+
+    /// Whether somebody watches it.
+    pub(super) fn is_watched(&self) -> bool {
+        self.inner.watches.available_permits() < WATCHES_MAX
     }
 
     /// The silence from which on another replica may be gone.
@@ -543,6 +548,11 @@ impl Replica {
     /// checkpointed, watchers are told.
     pub async fn stop(&self) {
         self.hand_over_to_stop().await;
+        self.close().await;
+    }
+
+    /// The same of one that leads nobody who is awake.
+    pub async fn close(&self) {
         self.abandon().await;
         let (group, state) = (self.inner.group, self.inner.state.clone());
         if let Err(error) = seams::blocking(move || state.checkpoint()).await {

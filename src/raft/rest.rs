@@ -1,5 +1,6 @@
 //! Groups that sleep: where nothing happens a group's clock stops, on all of its replicas, and with
-//! it heartbeats and elections, and its state's file is closed. What is left is memory.
+//! it heartbeats and elections. What is left is memory, and where there are many of them that is given
+//! up too: the replica is put away, which is to say stopped, and opened again when it is touched.
 //!
 //! A leader whose group has had nothing to do for a while asks the others whether they have all that
 //! it has; when each has stopped its clock, it stops its own. Whatever touches a replica (a write, a
@@ -15,13 +16,13 @@
 //! reads or writes asks the others first.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
 
 use super::replica::Replica;
-use crate::seams;
 use crate::status::Role;
 use crate::store::space::Room;
 use crate::types::{GroupId, NodeId};
@@ -32,8 +33,23 @@ pub(super) struct Rest {
     /// Counts what touches it.
     touches: AtomicU64,
     is_asleep: AtomicBool,
-    /// Held while the clock is stopped or started.
-    switching: Mutex<()>,
+    clock: Mutex<Clock>,
+    /// Told when the node would rather have it put away.
+    unneeded: Notify,
+}
+
+/// Held while a replica's clock is stopped or started.
+#[derive(Debug, Default)]
+struct Clock {
+    stands_since: Option<Instant>,
+    /// It is stopped for good: the replica is put away.
+    is_taken: bool,
+}
+
+impl Rest {
+    fn clock(&self) -> MutexGuard<'_, Clock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A group that may sleep: its leader is there, and all have the same.
@@ -74,9 +90,13 @@ impl Replica {
 
     fn start_clock(&self, stands: bool) -> bool {
         let rest = self.rest();
-        let _switching = rest.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = rest.clock();
+        if held.is_taken {
+            return false;
+        }
         let was_asleep = rest.is_asleep.swap(false, Ordering::SeqCst);
         if was_asleep {
+            held.stands_since = None;
             let clock = self.raft().runtime_config();
             clock.elect(stands);
             clock.tick(true);
@@ -86,7 +106,7 @@ impl Replica {
 
     fn stand_from_here_on(&self) {
         let rest = self.rest();
-        let _switching = rest.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let _held = rest.clock();
         if !rest.is_asleep.load(Ordering::SeqCst) {
             self.raft().runtime_config().elect(true);
         }
@@ -97,22 +117,36 @@ impl Replica {
         self.rest().is_asleep.load(Ordering::SeqCst)
     }
 
-    /// Closes the state's file of a replica that sleeps; whatever looks into it or writes opens it
-    /// again. Closing it writes, so it stays open where there is no room.
-    pub async fn put_away(&self) {
-        let state = self.state().clone();
-        if !self.is_asleep() || state.is_put_away() || self.room() == Room::Full {
-            return;
+    /// Since when its clock stands still.
+    pub fn asleep_since(&self) -> Option<Instant> {
+        self.rest().clock().stands_since
+    }
+
+    /// Asks whoever runs it to put it away, if it sleeps, nobody watches it, and there is room to
+    /// write down what it holds in memory.
+    pub fn offer_to_put_away(&self) {
+        if self.is_asleep() && !self.is_watched() && self.room() != Room::Full {
+            self.rest().unneeded.notify_one();
         }
-        let token = self.tasks().token();
-        let put_away = move || {
-            // The replica's end waits for it.
-            let _token = token;
-            state.put_away()
-        };
-        if let Err(error) = seams::blocking(put_away).await {
-            self.vital().fails(error);
-        }
+    }
+
+    /// Resolves when it is to be put away.
+    pub async fn unneeded(&self) {
+        self.rest().unneeded.notified().await;
+    }
+
+    /// Takes its clock, so that nothing wakes it any more; false if it does not sleep. Whoever has a
+    /// handle to it still is told that it is stopping, and finds it anew.
+    pub fn take_clock(&self) -> bool {
+        let mut held = self.rest().clock();
+        held.is_taken |= self.is_asleep();
+        held.is_taken
+    }
+
+    /// Stands for election at once, if the others would have it lead: it led when it was put away.
+    pub async fn stand(&self) {
+        // One that has failed meanwhile says so itself.
+        let _ = self.raft().trigger().elect(true).await;
     }
 
     /// How often it was touched: who has looked twice knows whether something happened.
@@ -152,13 +186,14 @@ impl Replica {
     /// Stops the replica's clock unless it was touched since; false if it was.
     pub fn fall_asleep(&self, touches: u64) -> bool {
         let rest = self.rest();
-        let _switching = rest.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = rest.clock();
         rest.is_asleep.store(true, Ordering::SeqCst);
         // Who touches it from here on sees that it sleeps, and waits to wake it.
         if rest.touches.load(Ordering::SeqCst) != touches {
             rest.is_asleep.store(false, Ordering::SeqCst);
             return false;
         }
+        held.stands_since = Some(Instant::now());
         self.raft().runtime_config().tick(false);
         true
     }

@@ -191,12 +191,12 @@ impl State {
         let is_new = !disk.exists(&path).map_err(|error| io_error(&path, &error))?;
         let file = if is_new {
             let new = dir.join(STATE_FILE_NEW);
-            let file = StateFile::open(&disk, &new, OpenMode::CreateNew)?;
+            let file = StateFile::open(disk.as_ref(), &new, OpenMode::CreateNew)?;
             file.make_durable(&AppliedMark::default())?;
             disk.rename(&new, &path).map_err(|error| io_error(&path, &error))?;
             file
         } else {
-            StateFile::open(&disk, &path, OpenMode::Existing)?
+            StateFile::open(disk.as_ref(), &path, OpenMode::Existing)?
         };
         // Also for a file that was there: who gave it its name may have died before this.
         disk.sync_dir(dir).map_err(|error| io_error(dir, &error))?;
@@ -309,17 +309,15 @@ impl State {
     /// Moves what is in memory to the file. Answers a view of the file as it is then.
     fn settle_as(&self, is_durable: bool) -> Result<StateView, TableError> {
         let _settling = self.settling();
-        let (stored, rows, applied) = {
+        let (file, rows, applied) = {
             let mut open = self.opened();
             open.may_write()?;
             // A move that panicked has left its rows, and they are moved again.
             let recent = std::mem::take(&mut open.recent);
             open.moving.take(recent);
-            (open.stored.clone(), open.moving.clone(), open.applied.clone())
+            (open.stored.file().clone(), open.moving.clone(), open.applied.clone())
         };
-        let file = stored.file();
         let settle = || {
-            stored.hold()?;
             let transaction = if is_durable { file.begin_durable()? } else { file.begin_write()? };
             write_to(transaction, &applied, |writer| {
                 rows.rows().try_for_each(|(table, slot)| writer.put(table, slot.key, slot.row))
@@ -339,31 +337,6 @@ impl State {
         Ok(StateView::new(self.clone(), stored, Default::default(), applied))
     }
 
-    /// Closes the file of a state in which nothing happens, so that it takes no memory; whoever looks
-    /// or writes opens it again. False if something happens after all. Blocks for some fsyncs.
-    pub fn put_away(&self) -> Result<bool, TableError> {
-        if self.durable_id() != self.applied_id() || self.held_bytes() > 0 {
-            self.checkpoint()?;
-        }
-        let _settling = self.settling();
-        let mut open = self.opened();
-        open.may_write()?;
-        if open.durable != open.applied.id || open.held_bytes() > 0 {
-            return Ok(false);
-        }
-        let file = open.stored.file().clone();
-        let closed = Arc::new(FileView::of_closed(file.clone()));
-        let before = std::mem::replace(&mut open.stored, closed);
-        drop(open);
-        drop(before);
-        Ok(file.close())
-    }
-
-    /// Whether its file is closed.
-    pub fn is_put_away(&self) -> bool {
-        self.opened().stored.file().is_closed()
-    }
-
     /// A consistent view of everything applied so far; later writes don't change it.
     pub fn view(&self) -> StateView {
         let open = self.opened();
@@ -378,7 +351,7 @@ impl State {
         self.opened().may_write()?;
         let path = self.inner.dir.join(STATE_FILE_NEW);
         let disk = self.inner.disk.clone();
-        let file = StateFile::open(&disk, &path, OpenMode::CreateNew);
+        let file = StateFile::open(disk.as_ref(), &path, OpenMode::CreateNew);
         let unfinished = Unfinished { disk, path, is_named: false };
         Ok(Replacement { state: self, file: file?, unfinished, _held })
     }

@@ -11,7 +11,7 @@ pub enum StreamKind {
     Lanes = 1,
     /// A vote, or the question how a vote would go.
     Vote = 2,
-    /// A leader's heartbeat to one group.
+    /// The heartbeats of a member to the groups that it leads.
     Heartbeat = 3,
     /// Leadership handed over.
     Transfer = 4,
@@ -19,7 +19,7 @@ pub enum StreamKind {
     ReadIndex = 5,
     /// A group's state.
     Snapshot = 6,
-    /// A client's operation passed to the node that can do it.
+    /// A client's operation for the node that is asked.
     Request = 7,
     /// A watch passed on to a node with a replica.
     Watch = 8,
@@ -27,13 +27,19 @@ pub enum StreamKind {
     Act = 9,
     /// A ticket, shown by whoever made the link.
     Ticket = 10,
+    /// A client's operation for a group's leader, which the client does not reach itself: the member
+    /// that gets it passes it on, once.
+    Forward = 11,
 }
 
 impl StreamKind {
     /// Every kind.
-    pub const ALL: [StreamKind; 11] = {
+    pub const ALL: [StreamKind; 12] = {
         use StreamKind::*;
-        [Hello, Lanes, Vote, Heartbeat, Transfer, ReadIndex, Snapshot, Request, Watch, Act, Ticket]
+        [
+            Hello, Lanes, Vote, Heartbeat, Transfer, ReadIndex, Snapshot, Request, Watch, Act,
+            Ticket, Forward,
+        ]
     };
 
     /// The kind of a number, if it is one.
@@ -45,7 +51,7 @@ impl StreamKind {
     pub fn is_call(self) -> bool {
         use StreamKind::*;
         match self {
-            Vote | Heartbeat | Transfer | ReadIndex | Request | Act => true,
+            Vote | Heartbeat | Transfer | ReadIndex | Request | Act | Forward => true,
             Hello | Lanes | Snapshot | Watch | Ticket => false,
         }
     }
@@ -56,7 +62,7 @@ impl StreamKind {
         match self {
             Hello | Vote | Heartbeat | Transfer | ReadIndex | Act | Ticket => CONTROL_BYTES_MAX,
             Lanes => LANE_MESSAGE_BYTES_MAX,
-            Snapshot | Request | Watch => CALL_BYTES_MAX,
+            Snapshot | Request | Watch | Forward => CALL_BYTES_MAX,
         }
     }
 }

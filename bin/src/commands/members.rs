@@ -129,6 +129,7 @@ fn ago(time: Duration) -> String {
 /// Takes the node out of its cluster and waits until it has left.
 pub(crate) async fn leave(node: Node, json: bool) -> Result<(), Failure> {
     let mut is_leaving = false;
+    let mut held = u64::MAX;
     loop {
         let answer = match node.ask(Request::write(Method::POST, "/v1/leave")).await {
             Ok(answer) => answer,
@@ -150,10 +151,13 @@ pub(crate) async fn leave(node: Node, json: bool) -> Result<(), Failure> {
             }
             return output::line(&format!("node {member} has left the cluster"));
         }
-        if !json && !is_leaving {
-            output::note(&format!("node {member} is leaving: it hands over what it holds"));
-        }
         is_leaving = true;
+        let left = departure["replicas"].as_u64().unwrap_or_default();
+        if !json && left < held {
+            let shards = output::counted(left, "shard");
+            output::note(&format!("node {member} is leaving: {shards} to hand over"));
+        }
+        held = left;
     }
 }
 

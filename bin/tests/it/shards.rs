@@ -289,7 +289,13 @@ fn a_node_is_drained_and_taken_back_and_leaves_under_load() {
     wait_for_spread(nodes.any(), &[1, 2, 3, 4], 3);
     load.goes_on();
 
-    nodes.node(3).printed(&["leave"]);
+    let left = nodes.node(3).run(&["leave"]);
+    assert_eq!((left.code, left.stdout.as_str()), (0, "node 3 has left the cluster\n"), "{left:?}");
+    // It tells how many shards it has still to hand over, each time that there are fewer.
+    let count = |line: &str| line.split_whitespace().nth(5).and_then(|n| n.parse::<u32>().ok());
+    let counts: Option<Vec<u32>> = left.stderr.lines().map(count).collect();
+    let counts = counts.unwrap_or_else(|| panic!("{left:?}"));
+    assert!(!counts.is_empty() && counts.is_sorted_by(|a, b| a > b), "{left:?}");
     assert!(until(|| members(nodes.node(1)) == [1, 2, 4]));
     nodes.take(3);
     wait_for_spread(nodes.any(), &[1, 2, 4], 3);
@@ -486,5 +492,57 @@ fn groups_in_which_nothing_happens_sleep_until_they_are_touched_or_their_leader_
         let key = format!("key/{number}");
         nodes.node(1).printed(&["put", &key, "w"]);
         assert_eq!(nodes.node(3).printed(&["get", &key]), "w");
+    }
+}
+
+#[test]
+fn of_many_groups_that_sleep_most_are_put_away_and_opened_by_whoever_needs_them() {
+    const SHARDS: usize = 32;
+    // The meta group's, and those that fell asleep last.
+    const OPEN: usize = 17;
+    let mut nodes = Nodes::start(3, &["--shards", &SHARDS.to_string()]);
+    wait_for_spread(nodes.any(), &[1, 2, 3], 3);
+    let keys = || (0..2 * SHARDS).map(|number| format!("key/{number}"));
+    let put = |nodes: &Nodes, through: &dyn Fn(usize) -> u64, value: &str| {
+        for (number, key) in keys().enumerate() {
+            nodes.node(through(number)).printed(&["put", &key, value]);
+        }
+    };
+    let are_put_away = |nodes: &Nodes| {
+        let put_away = |node: &Node| {
+            let groups = groups(node);
+            let sleep = groups.values().all(|group| group["asleep"] == true);
+            groups.len() == SHARDS && sleep && node.open_files("state.redb") <= OPEN
+        };
+        assert!(until(|| nodes.all().all(put_away)), "they are not put away");
+    };
+    put(&nodes, &|_| 1, "v");
+    are_put_away(&nodes);
+
+    // Each is opened for a write through any node, and for a read of any kind.
+    put(&nodes, &|number| number as u64 % 3 + 1, "w");
+    are_put_away(&nodes);
+    for (number, key) in keys().enumerate() {
+        let read = ["linearizable", "lease", "stale"][number % 3];
+        let node = nodes.node((number as u64 + 1) % 3 + 1);
+        assert_eq!(node.printed(&["get", &key, "--consistency", read]), "w", "{key}, {read}");
+    }
+    let led_by = |nodes: &Nodes| -> BTreeMap<u64, Value> {
+        groups(nodes.node(1))
+            .into_iter()
+            .map(|(id, mut group)| (id, group["leader"].take()))
+            .collect()
+    };
+    are_put_away(&nodes);
+    let leaders = led_by(&nodes);
+    let leads = |node: u64| leaders.values().filter(|leader| **leader == node).count();
+    assert!((1..=3).all(|node| (10..=11).contains(&leads(node))), "{leaders:?}");
+
+    // What was led by a node that is gone is led by another, whether it was put away or not.
+    let (_dir, node) = nodes.take(2);
+    node.kill();
+    put(&nodes, &|number| [1, 3][number % 2], "x");
+    for key in keys() {
+        assert_eq!(nodes.node(3).printed(&["get", &key]), "x");
     }
 }

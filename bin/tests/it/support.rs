@@ -295,6 +295,15 @@ impl Node {
         self.ready()["ticket"].as_str().expect("a ticket").to_owned()
     }
 
+    /// How many files of this name its process holds open.
+    #[track_caller]
+    pub(crate) fn open_files(&self, name: &str) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.process.child.id()));
+        let files =
+            files.expect("it runs").filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        files.filter(|file| file.ends_with(name)).count()
+    }
+
     /// Its number.
     #[track_caller]
     pub(crate) fn id(&self) -> u64 {

@@ -22,7 +22,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
@@ -50,6 +50,19 @@ const TRIES_MAX: usize = 3;
 #[derive(Clone, Debug)]
 pub struct Peers {
     inner: Arc<Inner>,
+}
+
+/// Peers that are not kept: for those that serve them.
+#[derive(Clone, Debug)]
+pub struct WeakPeers {
+    inner: Weak<Inner>,
+}
+
+impl WeakPeers {
+    /// The peers, unless nobody has them any more.
+    pub fn upgrade(&self) -> Option<Peers> {
+        self.inner.upgrade().map(|inner| Peers { inner })
+    }
 }
 
 #[derive(Debug)]
@@ -91,6 +104,11 @@ impl Peers {
         inner.tasks.spawn(dial::take_links(inner.clone()));
         inner.tasks.spawn(keep_book(inner.clone()));
         Peers { inner }
+    }
+
+    /// A handle that does not keep them.
+    pub fn downgrade(&self) -> WeakPeers {
+        WeakPeers { inner: Arc::downgrade(&self.inner) }
     }
 
     /// Closes every link, ends every task, and keeps the address book. The network is its owner's

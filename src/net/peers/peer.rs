@@ -118,7 +118,7 @@ impl Connected {
     /// who leads have theirs for sure.
     pub(super) async fn place(&self, kind: StreamKind, bytes: usize) -> StreamPlace {
         let mut permits = Vec::new();
-        if kind == StreamKind::Request {
+        if matches!(kind, StreamKind::Request | StreamKind::Forward) {
             permits.push(permits_of(&self.request_bytes, bytes).await);
         }
         if priority(kind) != Priority::Vote {
@@ -237,7 +237,7 @@ impl Peer {
     /// Waits until so many bytes of a call may be held; they are free again when it is dropped.
     pub(super) async fn hold(&self, kind: StreamKind, bytes: usize) -> OwnedSemaphorePermit {
         let budget = match kind {
-            StreamKind::Request => &self.request_bytes,
+            StreamKind::Request | StreamKind::Forward => &self.request_bytes,
             _ => &self.control_bytes,
         };
         permits_of(budget, bytes).await

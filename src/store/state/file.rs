@@ -1,15 +1,15 @@
 //! The state file itself: a redb database on checked blocks, and what it says was applied.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use redb::{
     Database, Durability, ReadTransaction, ReadableDatabase, StorageBackend, TableDefinition,
     TableError as OpenError, WriteTransaction,
 };
 
-use super::{AppliedMark, STATE_FILE};
+use super::AppliedMark;
 use crate::limits::STATE_CACHE_BYTES;
 use crate::machine::tables::TableError;
 use crate::seams::disk::{Disk, OpenMode};
@@ -23,25 +23,17 @@ const APPLIED: TableDefinition<'static, &'static str, &'static [u8]> =
     TableDefinition::new("applied");
 const APPLIED_ROW: &str = "applied";
 
-/// A state file. It may be closed, and is opened by whoever needs it then.
+/// An open state file.
 pub(super) struct StateFile {
-    disk: Arc<dyn Disk>,
-    /// Where it is once it has its name.
-    path: PathBuf,
-    /// Held while it is opened or closed.
-    open: Mutex<Option<Arc<OpenFile>>>,
-}
-
-/// An open one.
-pub(super) struct OpenFile {
     database: Database,
     /// The first damage that was found in it. redb names it once, and then refuses everything
     /// without a reason.
     damage: Arc<OnceLock<DamagedBlock>>,
 }
 
-impl OpenFile {
-    fn open(disk: &dyn Disk, path: &Path, mode: OpenMode) -> Result<Self, TableError> {
+impl StateFile {
+    /// Opens a file that is there, or makes a new one.
+    pub(super) fn open(disk: &dyn Disk, path: &Path, mode: OpenMode) -> Result<Self, TableError> {
         let file = disk.open(path, mode).map_err(|error| io_error(path, &error))?;
         let checked = CheckedFile::new(file, path).map_err(|error| open_error(path, &error))?;
         let len = checked.len().map_err(|error| io_error(path, &error))?;
@@ -56,7 +48,7 @@ impl OpenFile {
             redb::Builder::new().set_cache_size(STATE_CACHE_BYTES).create_with_backend(checked)
         }));
         match opened {
-            Ok(Ok(database)) => Ok(OpenFile { database, damage }),
+            Ok(Ok(database)) => Ok(StateFile { database, damage }),
             Ok(Err(error)) => Err(storage_error(error)),
             Err(_) => Err(TableError::corrupt(format!(
                 "{} is damaged: its pages are not those that it says it has",
@@ -65,63 +57,9 @@ impl OpenFile {
         }
     }
 
-    /// A view of everything written so far.
-    pub(super) fn begin_read(&self) -> Result<ReadTransaction, TableError> {
-        self.database.begin_read().map_err(storage_error)
-    }
-}
-
-impl StateFile {
-    /// Opens a file that is there, or makes a new one, which may have another name than it is to
-    /// have.
-    pub(super) fn open(
-        disk: &Arc<dyn Disk>,
-        path: &Path,
-        mode: OpenMode,
-    ) -> Result<Self, TableError> {
-        let open = OpenFile::open(disk.as_ref(), path, mode)?;
-        let open = Mutex::new(Some(Arc::new(open)));
-        Ok(StateFile { disk: disk.clone(), path: path.with_file_name(STATE_FILE), open })
-    }
-
-    fn place(&self) -> MutexGuard<'_, Option<Arc<OpenFile>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The file, opened if it was closed.
-    pub(super) fn opened(&self) -> Result<Arc<OpenFile>, TableError> {
-        let mut place = self.place();
-        if let Some(open) = &*place {
-            return Ok(open.clone());
-        }
-        let open = Arc::new(OpenFile::open(self.disk.as_ref(), &self.path, OpenMode::Existing)?);
-        Ok(place.insert(open).clone())
-    }
-
-    /// Closes it if nobody uses it, and blocks for some fsyncs while it does. All that was written
-    /// must be durable. What is damaged stays open: it is known to be.
-    pub(super) fn close(&self) -> bool {
-        let mut place = self.place();
-        match place.take_if(|open| Arc::strong_count(open) == 1 && open.damage.get().is_none()) {
-            // Whoever opens it again waits until this is done: two of redb would not do.
-            Some(unused) => drop(unused),
-            None => return place.is_none(),
-        }
-        true
-    }
-
-    /// Whether it is closed.
-    pub(super) fn is_closed(&self) -> bool {
-        self.place().is_none()
-    }
-
-    fn damage(&self) -> Option<DamagedBlock> {
-        self.place().as_ref().and_then(|open| open.damage.get().cloned())
-    }
-
     /// Reports damage for an error that only follows from it.
     pub(super) fn explain(&self, error: TableError) -> TableError {
-        match self.damage() {
+        match self.damage.get() {
             Some(damage) if !error.corrupt => TableError::corrupt(damage.to_string()),
             _ => error,
         }
@@ -129,15 +67,20 @@ impl StateFile {
 
     /// An error if damage was found in it.
     pub(super) fn is_sound(&self) -> Result<(), TableError> {
-        match self.damage() {
+        match self.damage.get() {
             Some(damage) => Err(TableError::corrupt(damage.to_string())),
             None => Ok(()),
         }
     }
 
+    /// A view of everything written so far.
+    pub(super) fn begin_read(&self) -> Result<ReadTransaction, TableError> {
+        self.database.begin_read().map_err(storage_error)
+    }
+
     /// A transaction that is visible when it is committed, and not yet durable.
     pub(super) fn begin_write(&self) -> Result<WriteTransaction, TableError> {
-        let mut transaction = self.opened()?.database.begin_write().map_err(storage_error)?;
+        let mut transaction = self.database.begin_write().map_err(storage_error)?;
         transaction.set_durability(Durability::None).map_err(storage_error)?;
         Ok(transaction)
     }
@@ -146,7 +89,7 @@ impl StateFile {
     /// [`CheckedFile`] needs. Quick repair is two-phase and writes down which pages are free, so
     /// that opening after a crash does not read the whole file.
     pub(super) fn begin_durable(&self) -> Result<WriteTransaction, TableError> {
-        let mut transaction = self.opened()?.database.begin_write().map_err(storage_error)?;
+        let mut transaction = self.database.begin_write().map_err(storage_error)?;
         transaction.set_durability(Durability::Immediate).map_err(storage_error)?;
         transaction.set_quick_repair(true);
         Ok(transaction)
@@ -162,7 +105,7 @@ impl StateFile {
 
     /// The mark that the file holds.
     pub(super) fn applied(&self) -> Result<AppliedMark, TableError> {
-        applied_in(&self.opened()?.begin_read()?)
+        applied_in(&self.begin_read()?)
     }
 }
 

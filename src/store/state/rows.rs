@@ -10,7 +10,7 @@ use redb::{
     AccessGuard, ReadTransaction, TableDefinition, TableError as OpenError, WriteTransaction,
 };
 
-use super::file::{OpenFile, StateFile, storage_error};
+use super::file::{StateFile, storage_error};
 use super::recent::{Laid, Recent, Slot};
 use super::{AppliedMark, State};
 use crate::machine::tables::{ReadTables, Table, TableError, Visit, WriteTables, is_empty_range};
@@ -71,46 +71,16 @@ impl<'t> FileWriter<'t> {
 
 /// The tables as the file has them at one moment.
 pub(super) struct FileView {
-    open: OnceLock<OpenView>,
+    tables: [OnceLock<Option<OpenReadTable>>; Table::ALL.len()],
+    transaction: ReadTransaction,
     /// The state may have another file by now; redb closes this one when nobody holds it.
     file: Arc<StateFile>,
 }
 
-struct OpenView {
-    tables: [OnceLock<Option<OpenReadTable>>; Table::ALL.len()],
-    transaction: ReadTransaction,
-    /// The file is not closed under it.
-    _file: Arc<OpenFile>,
-}
-
 impl FileView {
-    /// The file as it is now.
     pub(super) fn new(file: Arc<StateFile>) -> Result<Self, TableError> {
-        let view = FileView::of_closed(file);
-        view.opened()?;
-        Ok(view)
-    }
-
-    /// The same of a file that is closed: the first that looks opens it, and whoever wants to write
-    /// looks first.
-    pub(super) fn of_closed(file: Arc<StateFile>) -> Self {
-        FileView { open: OnceLock::new(), file }
-    }
-
-    fn opened(&self) -> Result<&OpenView, TableError> {
-        if let Some(open) = self.open.get() {
-            return Ok(open);
-        }
-        let file = self.file.opened()?;
-        let transaction = file.begin_read().map_err(|error| self.file.explain(error))?;
-        // Whoever else has opened it meanwhile sees the same.
-        let open = OpenView { tables: Default::default(), transaction, _file: file };
-        Ok(self.open.get_or_init(|| open))
-    }
-
-    /// Makes sure that what is written from here on is not seen in it.
-    pub(super) fn hold(&self) -> Result<(), TableError> {
-        self.opened().map(drop)
+        let transaction = file.begin_read().map_err(|error| file.explain(error))?;
+        Ok(FileView { tables: Default::default(), transaction, file })
     }
 
     pub(super) fn file(&self) -> &Arc<StateFile> {
@@ -119,12 +89,11 @@ impl FileView {
 
     /// A table, or `None` if nothing was ever written to it.
     fn table(&self, table: Table) -> Result<Option<&OpenReadTable>, TableError> {
-        let OpenView { tables, transaction, .. } = self.opened()?;
-        let cell = &tables[table as usize];
+        let cell = &self.tables[table as usize];
         if let Some(open) = cell.get() {
             return Ok(open.as_ref());
         }
-        let open = match transaction.open_table(rows_of(table)) {
+        let open = match self.transaction.open_table(rows_of(table)) {
             Ok(open) => Some(open),
             Err(OpenError::TableDoesNotExist(_)) => None,
             Err(error) => return Err(storage_error(error)),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use aspen::KvClient;
+use aspen::client::Hop;
 use aspen::client::nodes::{Changes, Nodes, NotAnswered};
 use aspen::client::request::{Failure, Place, Reply, Request};
 use aspen::client::{WatchBatch, WatchEvent, WatchRequest};
@@ -219,6 +220,7 @@ impl Nodes for Script {
         &self,
         at: EndpointId,
         request: Request,
+        _hop: Hop,
         _deadline: Instant,
     ) -> BoxFuture<'_, Result<Reply, NotAnswered>> {
         Box::pin(async move {

@@ -25,13 +25,14 @@ fn heads_of_streams_have_fixed_bytes() {
             [1, 8],  // Watch
             [1, 9],  // Admit
             [1, 10], // Ticket
+            [1, 11], // Forward
         ]
     );
     for kind in StreamKind::ALL {
         assert_eq!(wire::read_preface(wire::preface(kind)), Ok(kind));
     }
     assert_eq!(wire::read_preface([0, 1]), Err(Malformed::Version(0)));
-    assert_eq!(wire::read_preface([1, 11]), Err(Malformed::Kind(11)));
+    assert_eq!(wire::read_preface([1, 12]), Err(Malformed::Kind(12)));
 }
 
 #[test]

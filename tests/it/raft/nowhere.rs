@@ -21,7 +21,7 @@ pub fn nowhere() -> Transport {
     let book = AddressBook::in_memory(&Seams::in_memory());
     let random = Random::from_entropy();
     let peers = Peers::start(Arc::new(Nowhere), book, Arc::new(Nowhere), random);
-    Transport { peers, directory: Arc::new(Nowhere) }
+    Transport::new(peers, Arc::new(Nowhere))
 }
 
 impl Directory for Nowhere {

@@ -25,6 +25,7 @@ use aspen::wire::StreamKind;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use std::future::ready;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::weather::Weather;
@@ -211,7 +212,8 @@ impl Cluster {
         let endpoint = Arc::new(endpoint);
         let replicas: Arc<Mutex<BTreeMap<GroupId, Replica>>> = Arc::default();
         let found = replicas.clone();
-        let find: FindReplica = Arc::new(move |group| found.lock().unwrap().get(&group).cloned());
+        let find: FindReplica =
+            Arc::new(move |group| ready(found.lock().unwrap().get(&group).cloned()).boxed());
         let peers = Peers::start(
             self.weather.over(endpoint.clone()),
             AddressBook::in_memory(&node.seams),
@@ -250,7 +252,7 @@ impl Cluster {
             dir,
             times: TIMES,
             origin,
-            transport: Transport { peers: running.peers.clone(), directory: self.known.clone() },
+            transport: Transport::new(running.peers.clone(), self.known.clone()),
             rounds: Rounds::default(),
             random: node.seams.random.clone(),
         });

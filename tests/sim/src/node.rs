@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use aspen::KvClient;
 use aspen::actors::{Groups, Holdings, Members, Sources, Tree, TreeSpec};
-use aspen::client::{Desk, Member};
+use aspen::client::{Desk, Hop, Member};
 use aspen::net::{AddressBook, AddressSource, Lane, Peers, Refused, Serve};
-use aspen::raft::{Inbound, Origin, RaftTimes, Replica, ReplicaSpec, Rounds, Transport};
+use aspen::raft::{
+    FindReplica, Inbound, Origin, RaftTimes, Replica, ReplicaSpec, Rounds, Transport,
+};
 use aspen::roster::Roster;
 use aspen::roster::keyspaces::Part;
 use aspen::roster::records::{self, Record};
@@ -145,10 +147,11 @@ async fn node(boot: Boot) -> io::Result<()> {
     let network = Arc::new(boot.fabric.plug(boot.host, Arc::new(members.clone())));
     let book = AddressBook::open(&seams, Path::new("data/peers"));
     let peers = Peers::start(network, book, serve, boot.random.clone());
+    desk.pass_on_by(&peers);
     for peer in boot.settings.hosts().filter(|peer| *peer != boot.host) {
         peers.note(key_of(peer), &[address_of(peer)], AddressSource::Roster);
     }
-    let transport = Transport { peers: peers.clone(), directory: Arc::new(members.clone()) };
+    let transport = Transport::new(peers.clone(), Arc::new(members.clone()));
     let holdings = holdings(&boot, &log, &disk, &space, transport);
     let (me, links) = (number_of(boot.host), peers.clone());
     let sources = Sources::none();
@@ -187,7 +190,8 @@ fn open_log(boot: &Boot, disk: &Arc<dyn Disk>) -> io::Result<Log> {
 
 fn inbound(groups: &Groups, members: &Members) -> Inbound {
     let running = groups.clone();
-    Inbound::new(Arc::new(move |group| running.get(group)), Arc::new(members.clone()))
+    let find: FindReplica = Arc::new(move |group| running.find(group));
+    Inbound::new(find, Arc::new(members.clone()))
 }
 
 /// The roster that all nodes have: they are members, and hold the default keyspace's only shard.
@@ -370,8 +374,10 @@ impl Serve for NodeServe {
         kind: StreamKind,
         request: Bytes,
     ) -> BoxFuture<'static, Result<Bytes, Refused>> {
-        if kind == StreamKind::Request {
-            return self.desk.call(request);
+        match kind {
+            StreamKind::Request => return self.desk.call(request, Hop::Last),
+            StreamKind::Forward => return self.desk.call(request, Hop::First),
+            _ => {}
         }
         let inbound = self.inbound.clone();
         Box::pin(async move { inbound.call(peer, kind, request).await })
