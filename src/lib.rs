@@ -35,7 +35,7 @@
 //! | [`wire`] | pure: what stands on the wire between nodes, as bytes |
 //! | [`machine`] | pure: what a command does to a shard's tables |
 //! | [`roster`] | pure: members, tickets, what each group's membership becomes next, what members say of themselves |
-//! | [`health`], [`status`] | plain facts that parts report and doors show |
+//! | [`health`], [`status`], [`metrics`] | plain facts that parts report or count and doors show |
 //! | [`types`], [`limits`], [`error`] | the nouns, every bound, every way to fail |
 //! | [`seams`] | files, clock, randomness, tasks: what a simulator replaces |
 
@@ -46,6 +46,7 @@ pub mod health;
 pub mod http;
 pub mod limits;
 pub mod machine;
+pub mod metrics;
 pub mod net;
 pub mod node;
 pub mod raft;

@@ -55,6 +55,15 @@ pub const LEASE_KEYS_MAX: u64 = 10_000;
 /// Most leases that one expiry command ends.
 pub const LEASES_EXPIRED_MAX: usize = 64;
 
+// --- metrics ---
+
+/// Most groups that are counted apart on a node, for as long as it runs, at about 100 bytes each: as
+/// many as a log knows. Past it they are counted together.
+pub const COUNTED_GROUPS_MAX: usize = LOG_GROUPS_MAX;
+/// Most groups that have series of their own on the page of metrics: a page of 1,000 would be read
+/// by nobody and stored by somebody. The others are in the sums.
+pub const SHOWN_GROUPS_MAX: usize = 100;
+
 // --- sessions ---
 
 /// Most client sessions remembered in one group; past it the one idle for longest is evicted,

@@ -99,3 +99,28 @@ impl GroupStatus {
         }
     }
 }
+
+/// Where a replica is, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupGauges {
+    /// The group.
+    pub group: GroupId,
+    /// What this node is to it.
+    pub role: Role,
+    /// Nothing happens in it, and its clock stands still on this node.
+    pub is_asleep: bool,
+    /// The term it is in.
+    pub term: u64,
+    /// The last entry of its log on this node.
+    pub last_index: u64,
+    /// The last entry that this node knows to be committed.
+    pub committed_index: u64,
+    /// The last entry that this node has applied.
+    pub applied_index: u64,
+    /// On the leader: how many entries the slowest of the others is behind.
+    pub lag: Option<u64>,
+    /// Proposals that wait for their answers here.
+    pub proposals_waiting: u64,
+    /// Watches that are served here.
+    pub watches: u64,
+}

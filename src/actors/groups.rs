@@ -416,10 +416,15 @@ impl GroupPart {
     /// Reports who leads until the group fails, is to stop, or may be put away.
     async fn attend(&self, replica: &Replica, stop: &CancellationToken) -> Ended {
         let mut leadership = replica.leadership();
+        let mut led_by = None;
         let failed = replica.failed();
         tokio::pin!(failed);
         loop {
             let status = replica.status();
+            if status.leader.is_some() && status.leader != led_by {
+                replica.counts().leader_changes.one();
+                led_by = status.leader;
+            }
             self.say(status.leader.is_none().then_some("it has no leader at the moment"));
             self.shared.board.groups_changed();
             tokio::select! {

@@ -3,6 +3,7 @@
 //! Parts say how they are on the [`HealthBoard`]; supervisors say it for parts that can't. What
 //! is said is published at once; free space and how far the groups are is sampled.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::groups::Groups;
+use super::mailbox::MailboxCounts;
 use super::service::{service_part, until_stopped};
 use super::supervisor::ChildSpec;
 use crate::health::{HealthReport, Part, PartState};
@@ -36,6 +38,9 @@ pub struct HealthBoard {
     groups: watch::Sender<Vec<GroupStatus>>,
     /// Told when a group starts, stops, or has another leader.
     groups_changed: Arc<Notify>,
+    mailboxes: Arc<MailboxCounts>,
+    /// How often parts were started again, by the first word of their names.
+    restarts: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 impl Default for HealthBoard {
@@ -45,6 +50,8 @@ impl Default for HealthBoard {
             report: watch::Sender::new(HealthReport::default()),
             groups: watch::Sender::new(Vec::new()),
             groups_changed: Arc::default(),
+            mailboxes: Arc::default(),
+            restarts: Arc::default(),
         }
     }
 }
@@ -66,6 +73,27 @@ impl HealthBoard {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         parts.retain(|part| part.name != name);
         self.publish(&parts);
+    }
+
+    /// A part is started again.
+    pub(super) fn restarts(&self, name: &str) {
+        let mut restarts = self.restarts.lock().unwrap_or_else(PoisonError::into_inner);
+        *restarts.entry(first_word(name).to_owned()).or_default() += 1;
+    }
+
+    /// How often parts were started again; all groups are one.
+    pub fn restarted(&self) -> BTreeMap<String, u64> {
+        let restarts = self.restarts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = restarts.clone();
+        for part in &self.report.borrow().parts {
+            all.entry(first_word(&part.name).to_owned()).or_default();
+        }
+        all
+    }
+
+    /// Where the mailboxes count.
+    pub fn mailboxes(&self) -> Arc<MailboxCounts> {
+        self.mailboxes.clone()
     }
 
     fn publish(&self, parts: &[Part]) {
@@ -130,6 +158,11 @@ async fn sample_groups(board: &HealthBoard, groups: Groups) {
         sleep(GROUPS_GAP_MIN + pause).await;
         let _ = timeout(GROUPS_EVERY, board.groups_changed.notified()).await;
     }
+}
+
+/// There are many groups, and `group 7` is one of them.
+fn first_word(name: &str) -> &str {
+    name.split(' ').next().unwrap_or(name)
 }
 
 fn disk_part(room: std::io::Result<(Room, u64)>) -> Part {

@@ -10,17 +10,42 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
 use crate::limits::MAILBOX_MAX;
+use crate::metrics::Counter;
+
+/// What went through the mailboxes of a node, all of them together.
+#[derive(Debug, Default)]
+pub struct MailboxCounts {
+    /// Messages that got a place.
+    pub sent: Counter,
+    /// Of those, how many gave it back.
+    pub handled: Counter,
+    /// How often there was no place, and the sender had to wait for one.
+    pub waits: Counter,
+}
 
 /// A message with its place in the mailbox.
 #[derive(Debug)]
 pub(super) struct Envelope<M> {
     message: M,
-    place: OwnedSemaphorePermit,
+    place: Place,
+}
+
+/// A place in a mailbox, free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    _permit: OwnedSemaphorePermit,
+    counts: Arc<MailboxCounts>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.counts.handled.one();
+    }
 }
 
 impl<M> Envelope<M> {
     /// The message and its place; keep the place until the message is handled.
-    pub(super) fn open(self) -> (M, OwnedSemaphorePermit) {
+    pub(super) fn open(self) -> (M, Place) {
         (self.message, self.place)
     }
 }
@@ -30,24 +55,31 @@ impl<M> Envelope<M> {
 pub(super) struct Mailbox<M: Send + 'static> {
     actor: ActorRef<Envelope<M>>,
     places: Arc<Semaphore>,
+    counts: Arc<MailboxCounts>,
 }
 
 impl<M: Send + 'static> Clone for Mailbox<M> {
     fn clone(&self) -> Self {
-        Mailbox { actor: self.actor.clone(), places: self.places.clone() }
+        let Mailbox { actor, places, counts } = self;
+        Mailbox { actor: actor.clone(), places: places.clone(), counts: counts.clone() }
     }
 }
 
 impl<M: Send + 'static> Mailbox<M> {
     /// The mailbox of an actor. Make one an actor and clone it: each has places of its own.
-    pub(super) fn new(actor: ActorRef<Envelope<M>>) -> Self {
-        Mailbox { actor, places: Arc::new(Semaphore::new(MAILBOX_MAX)) }
+    pub(super) fn new(actor: ActorRef<Envelope<M>>, counts: Arc<MailboxCounts>) -> Self {
+        Mailbox { actor, places: Arc::new(Semaphore::new(MAILBOX_MAX)), counts }
     }
 
     /// Sends, waiting for a place: for messages that report what happened and must arrive.
     pub(super) async fn send(&self, message: M) -> Result<()> {
         let stopped = || Error::Fatal("the actor has stopped".into());
-        let place = self.places.clone().acquire_owned().await.map_err(|_| stopped())?;
+        if self.places.available_permits() == 0 {
+            self.counts.waits.one();
+        }
+        let permit = self.places.clone().acquire_owned().await.map_err(|_| stopped())?;
+        self.counts.sent.one();
+        let place = Place { _permit: permit, counts: self.counts.clone() };
         self.actor.cast(Envelope { message, place }).map_err(|_| stopped())
     }
 }

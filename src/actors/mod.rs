@@ -41,6 +41,7 @@ pub use discovery::Sources;
 pub use gossip::{Rumours, Speaker, Told};
 pub use groups::{Groups, Holdings};
 pub use health::HealthBoard;
+pub use mailbox::MailboxCounts;
 pub use roster::{Members, read_roster};
 pub use service::{RunService, until_stopped};
 

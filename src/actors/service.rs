@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::mailbox::{Envelope, Mailbox};
+use super::mailbox::{Envelope, Mailbox, MailboxCounts};
 use super::supervisor::ChildSpec;
 use crate::seams::Tasks;
 
@@ -36,7 +36,7 @@ where
 
 /// The supervised part that runs a service.
 pub(super) fn service_part(name: impl Into<String>, run: RunService) -> ChildSpec {
-    ChildSpec::actor(name, move || (ServiceActor, run.clone()))
+    ChildSpec::actor(name, move |counts| (ServiceActor, (run.clone(), counts)))
 }
 
 #[derive(Debug)]
@@ -57,16 +57,16 @@ enum Msg {
 impl Actor for ServiceActor {
     type Msg = Envelope<Msg>;
     type State = ServiceState;
-    type Arguments = RunService;
+    type Arguments = (RunService, Arc<MailboxCounts>);
 
     async fn pre_start(
         &self,
         myself: ActorRef<Self::Msg>,
-        run: RunService,
+        (run, counts): Self::Arguments,
     ) -> Result<ServiceState, ActorProcessingErr> {
         let stop = CancellationToken::new();
         let tasks = Tasks::new();
-        let mailbox = Mailbox::new(myself);
+        let mailbox = Mailbox::new(myself, counts);
         let stopping = stop.clone();
         tasks.spawn(async move {
             let service = AssertUnwindSafe(async move { run(stopping).await });

@@ -21,13 +21,15 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::health::HealthBoard;
-use super::mailbox::{Envelope, Mailbox};
+use super::mailbox::{Envelope, Mailbox, MailboxCounts};
 use super::restart::{RestartBudget, Verdict};
 use crate::health::Part;
 use crate::limits::PART_STOP_MAX;
 use crate::seams::Tasks;
 
-type Start = dyn Fn(ActorCell) -> BoxFuture<'static, Result<ActorCell, SpawnErr>> + Send + Sync;
+type Start = dyn Fn(ActorCell, Arc<MailboxCounts>) -> BoxFuture<'static, Result<ActorCell, SpawnErr>>
+    + Send
+    + Sync;
 
 /// How to start one child, as often as need be.
 #[derive(Clone)]
@@ -51,10 +53,10 @@ impl ChildSpec {
     /// global to the process.
     pub(super) fn actor<A: Actor>(
         name: impl Into<String>,
-        make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
+        make: impl Fn(Arc<MailboxCounts>) -> (A, A::Arguments) + Send + Sync + 'static,
     ) -> Self {
-        let start: Arc<Start> = Arc::new(move |supervisor| {
-            let (actor, arguments) = make();
+        let start: Arc<Start> = Arc::new(move |supervisor, counts| {
+            let (actor, arguments) = make(counts);
             Box::pin(async move {
                 let started = Actor::spawn_linked(None, actor, arguments, supervisor).await;
                 started.map(|(actor, _handle)| actor.get_cell())
@@ -110,7 +112,7 @@ pub(super) fn fixed(children: Vec<ChildSpec>) -> watch::Receiver<Vec<ChildSpec>>
 impl Family {
     /// A supervisor of this family, as a child of another.
     pub(super) fn spec(self, name: &str) -> ChildSpec {
-        ChildSpec::actor(name, move || (Supervisor, self.clone()))
+        ChildSpec::actor(name, move |_| (Supervisor, self.clone()))
     }
 }
 
@@ -158,7 +160,7 @@ impl Actor for Supervisor {
         family: Family,
     ) -> Result<SupervisorState, ActorProcessingErr> {
         let Family { children: wanted, independent, board, lost, stopped } = family;
-        let mailbox = Mailbox::new(myself.clone());
+        let mailbox = Mailbox::new(myself.clone(), board.mailboxes());
         let (stopped, tasks) = (stopped.drop_guard(), Tasks::new());
         let (mut changes, telling) = (wanted.clone(), mailbox.clone());
         let children = Vec::new();
@@ -180,7 +182,10 @@ impl Actor for Supervisor {
     ) -> Result<(), ActorProcessingErr> {
         let (message, _place) = envelope.open();
         match message {
-            Msg::Start { child } => state.start(&myself, &child).await,
+            Msg::Start { child } => {
+                state.board.restarts(&child);
+                state.start(&myself, &child).await;
+            }
             Msg::Reconcile => state.reconcile(&myself).await,
         }
         Ok(())
@@ -292,7 +297,7 @@ impl SupervisorState {
             true => Part::unhealthy(&spec.name, "it is starting"),
             false => Part::healthy(&spec.name),
         });
-        match (spec.start)(myself.get_cell()).await {
+        match (spec.start)(myself.get_cell(), self.board.mailboxes()).await {
             Ok(cell) => *running = Some(cell),
             Err(error) => {
                 let reason = error.to_string();

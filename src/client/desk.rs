@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::counts::Operations;
 use super::nodes::Members;
 use super::request::{
     Asked, Failure, Located, Reply, Request, Response, WatchAsked, decode_response, encode_response,
@@ -42,6 +43,7 @@ pub struct Desk {
     pub(super) guest_bytes: Arc<Semaphore>,
     /// By which requests are passed on; they serve this desk, and are not kept by it.
     peers: Arc<OnceLock<WeakPeers>>,
+    pub(super) counts: Arc<Operations>,
 }
 
 /// Where a request that came over the network is on its way.
@@ -67,12 +69,17 @@ impl Desk {
     /// Answers from these replicas, and tells where these members are.
     pub fn new(groups: Groups, members: Arc<dyn Members>) -> Self {
         let guest_bytes = Arc::new(Semaphore::new(GUESTS_BYTES_MAX));
-        Desk { groups, members, guest_bytes, peers: Arc::default() }
+        Desk { groups, members, guest_bytes, peers: Arc::default(), counts: Arc::default() }
     }
 
     /// From here on requests are passed on to these peers.
     pub fn pass_on_by(&self, peers: &Peers) {
         self.peers.get_or_init(|| peers.downgrade());
+    }
+
+    /// What was asked here, and how it ended.
+    pub fn counts(&self) -> Arc<Operations> {
+        self.counts.clone()
     }
 
     /// Resolves when this node's replica of a group learns, from now on, that another node than
@@ -140,6 +147,13 @@ impl Desk {
 
     /// Answers by a deadline, waiting until another for a replica that is starting.
     pub async fn answer(&self, request: Request, start_by: Instant, deadline: Instant) -> Response {
+        let counted = self.counts.begin(&request);
+        let response = self.in_time(request, start_by, deadline).await;
+        counted.answered(&response);
+        response
+    }
+
+    async fn in_time(&self, request: Request, start_by: Instant, deadline: Instant) -> Response {
         if let Request::Locate { keyspace } = &request {
             return Ok(self.locate(keyspace));
         }
@@ -157,6 +171,19 @@ impl Desk {
 
     /// Begins a watch by a deadline; as above.
     pub async fn watch(
+        &self,
+        group: GroupId,
+        request: WatchRequest,
+        start_by: Instant,
+        deadline: Instant,
+    ) -> Result<GroupWatch, Failure> {
+        let counted = self.counts.begin_watch(group);
+        let watch = self.watch_in_time(group, request, start_by, deadline).await;
+        counted.begun(&watch);
+        watch
+    }
+
+    async fn watch_in_time(
         &self,
         group: GroupId,
         request: WatchRequest,

@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::desk::{Desk, Hop, respond};
-use super::request::{Asked, Failure, Hello, Reply, Response, WatchAsked, Whereabouts};
+use super::request::{Asked, Failure, Hello, Reply, Request, Response, WatchAsked, Whereabouts};
 use super::{scope, shown};
 use crate::error::{Denied, Error};
 use crate::limits::{
@@ -226,10 +226,11 @@ impl Guest {
 
     async fn answer(&self, mut asked: Asked, hop: Hop) -> Response {
         let client = self.link.peer();
-        self.still_permitted()?;
-        scope::check_session(&self.secret, &asked.request, client).map_err(denied)?;
-        let keyspace = self.keyspace_of(asked.request.group());
-        scope::check(&self.permit, keyspace.as_ref(), &mut asked.request).map_err(denied)?;
+        if let Err(denied) = self.check(&mut asked.request, client) {
+            let response = Err(denied.into());
+            self.desk.counts.begin(&asked.request).answered(&response);
+            return response;
+        }
         let group = asked.request.group();
         let reply = self.desk.answer_asked(asked, hop).await?;
         Ok(match reply {
@@ -242,6 +243,14 @@ impl Guest {
             }
             other @ (Reply::Lease { .. } | Reply::Located(_)) => other,
         })
+    }
+
+    /// Holds a request against the client's ticket.
+    fn check(&self, request: &mut Request, client: EndpointId) -> Result<(), Denied> {
+        self.still_permitted()?;
+        scope::check_session(&self.secret, request, client)?;
+        let keyspace = self.keyspace_of(request.group());
+        scope::check(&self.permit, keyspace.as_ref(), request)
     }
 
     /// The keyspace that a group is a shard of.
@@ -272,10 +281,6 @@ impl From<Denied> for Failure {
     fn from(denied: Denied) -> Self {
         Failure::Final(Error::Denied(denied))
     }
-}
-
-fn denied(denied: Denied) -> Failure {
-    denied.into()
 }
 
 fn not_ours() -> MessageError {

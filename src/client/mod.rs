@@ -12,8 +12,10 @@
 //! asks one node once: its own process's replicas or a member over the network ([`Member`]), or
 //! members over links that a ticket opens ([`Client`]; `places` knows where they are). The other
 //! side of these is [`Desk`], which answers from its node's own replicas and never passes a request
-//! on; what comes over a client's link is held against its ticket first (`guests`, `scope`).
+//! on, and counts what it is asked (`counts`); what comes over a client's link is held against its ticket
+//! first (`guests`, `scope`).
 
+mod counts;
 mod desk;
 mod fan;
 mod group;
@@ -51,6 +53,7 @@ use nodes::Nodes;
 use request::Request;
 
 pub use crate::raft::{LeaseTtl, WatchBatch, WatchEvent, WatchRequest};
+pub use counts::{OperationFacts, Operations};
 pub use desk::{Desk, Hop};
 pub use fan::{Position, Scanned};
 pub use group::GroupClient;

@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::counts::HttpCounts;
 use super::serve::serve;
 use crate::node::{Door, DoorContext, KvService, KvServiceBuilder};
 
@@ -18,6 +19,7 @@ pub struct HttpDoor {
     wanted: SocketAddr,
     taken: OnceLock<SocketAddr>,
     listener: Arc<Held>,
+    counts: Arc<HttpCounts>,
 }
 
 /// The listening socket, kept from a failure to the next run so that the door has its address
@@ -41,7 +43,12 @@ impl Held {
 impl HttpDoor {
     /// A door at an address; port 0 takes a free one.
     pub fn new(address: SocketAddr) -> Self {
-        HttpDoor { wanted: address, taken: OnceLock::new(), listener: Arc::default() }
+        HttpDoor {
+            wanted: address,
+            taken: OnceLock::new(),
+            listener: Arc::default(),
+            counts: Arc::default(),
+        }
     }
 }
 
@@ -77,12 +84,12 @@ impl Door for HttpDoor {
         context: DoorContext,
         stop: CancellationToken,
     ) -> BoxFuture<'static, Result<(), String>> {
-        let held = self.listener.clone();
+        let (held, counts) = (self.listener.clone(), self.counts.clone());
         async move {
             let listener = tokio::net::TcpListener::from_std(held.share()?)
                 .map_err(|error| error.to_string())?;
             let stopped = stop.cancelled_owned().inspect(|()| held.set(None));
-            serve(listener, context, stopped).await;
+            serve(listener, context, counts, stopped).await;
             Ok(())
         }
         .boxed()

@@ -5,6 +5,7 @@
 //!
 //! - `door`: its address and life. `serve`: connections, and their bounds and end. `body`: request
 //!   bodies, and theirs.
+//! - `counts`: the routes, and what was asked of them. `metrics`: the page of all that is counted.
 //! - `decode`, `etag`, `json`, `cursor`: the forms that endpoints share, read and written.
 //! - `problem`: every error that a client can see, in one table.
 //! - `kv`, `range`, `txn`, `watch`, `leases`, `compact`: the endpoints of the store, which need a
@@ -14,6 +15,7 @@
 mod body;
 mod cluster;
 mod compact;
+mod counts;
 mod cursor;
 mod decode;
 mod door;
@@ -23,6 +25,7 @@ mod keyspaces;
 mod kv;
 mod leases;
 mod members;
+mod metrics;
 mod node;
 mod problem;
 mod range;
@@ -45,9 +48,11 @@ use crate::client::KvClient;
 use crate::limits::HTTP_BODIES_BYTES_MAX;
 use crate::node::{Cluster, DoorContext};
 use crate::seams::Tasks;
+use counts::{HttpCounts, Routes};
 
 pub use decode::key_from_path;
 pub use door::HttpDoor;
+pub use metrics::{FAMILIES, Family, Shape};
 pub use problem::{KINDS, Kind, Problem, TYPE_PREFIX};
 pub use serve::serve_client;
 
@@ -59,6 +64,8 @@ struct Shared {
     cluster: Option<Cluster>,
     /// One permit for each byte of request bodies that may be held at once.
     bodies: Arc<Semaphore>,
+    /// What was asked.
+    counts: Arc<HttpCounts>,
     /// Connections, and what is left to do for refused bodies.
     tasks: Tasks,
     /// Cancelled when the door is told to stop: watches end then, all else finishes.
@@ -68,10 +75,11 @@ struct Shared {
 type App = Arc<Shared>;
 
 impl Shared {
-    fn new(client: KvClient, cluster: Option<Cluster>) -> App {
+    fn new(client: KvClient, cluster: Option<Cluster>, counts: Arc<HttpCounts>) -> App {
         Arc::new(Shared {
             client,
             cluster,
+            counts,
             bodies: Arc::new(Semaphore::new(HTTP_BODIES_BYTES_MAX)),
             tasks: Tasks::new(),
             closing: CancellationToken::new(),
@@ -94,8 +102,7 @@ impl FromRef<AtNode> for App {
 
 /// Everything that a node answers.
 fn node_router(app: App, door: DoorContext) -> Router {
-    Router::new()
-        .merge(store_routes())
+    store_routes(Routes::counted_by(&app.counts))
         .route("/v1/cluster", get(cluster::show))
         .route("/v1/nodes/{node}", get(cluster::show_node))
         .route("/v1/members/{node}", delete(members::remove))
@@ -115,25 +122,22 @@ fn node_router(app: App, door: DoorContext) -> Router {
         .route("/readyz", get(node::readyz))
         .route("/health", get(node::health))
         .route("/version", get(node::version))
-        .fallback(problem::path_not_found)
-        .method_not_allowed_fallback(problem::method_not_allowed)
+        .route("/metrics", get(metrics::show))
+        .router()
         .with_state(AtNode { app, door: Arc::new(door) })
 }
 
 /// What a client alone can answer.
 fn store_router(app: App) -> Router {
-    store_routes::<App>()
-        .fallback(problem::path_not_found)
-        .method_not_allowed_fallback(problem::method_not_allowed)
-        .with_state(app)
+    store_routes::<App>(Routes::counted_by(&app.counts)).router().with_state(app)
 }
 
-fn store_routes<S>() -> Router<S>
+fn store_routes<S>(routes: Routes<S>) -> Routes<S>
 where
     S: Clone + Send + Sync + 'static,
     App: FromRef<S>,
 {
-    Router::new()
+    routes
         .route("/v1/kv", get(range::list).delete(range::delete))
         .route("/v1/kv/", get(kv::empty_key).put(kv::empty_key).delete(kv::empty_key))
         .route("/v1/kv/{*key}", put(kv::put).get(kv::get).delete(kv::delete))

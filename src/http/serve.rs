@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::counts::HttpCounts;
 use super::{App, Shared, body, node_router, store_router};
 use crate::client::KvClient;
 use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_MAX};
@@ -36,9 +37,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn serve(
     listener: TcpListener,
     door: DoorContext,
+    counts: Arc<HttpCounts>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let app = Shared::new(door.client.clone(), Some(door.cluster.clone()));
+    let app = Shared::new(door.client.clone(), Some(door.cluster.clone()), counts);
     // Cancelled when this future is dropped: connections never outlive it.
     let cut = CancellationToken::new();
     let cut_on_drop = cut.clone().drop_guard();
@@ -58,8 +60,9 @@ pub(super) async fn serve(
             }
             let served = connection(stream, app.clone(), router.clone());
             let cut = cut.clone();
+            let open = app.counts.connection();
             app.tasks.spawn(async move {
-                let _permit = permit;
+                let (_permit, _open) = (permit, open);
                 tokio::select! {
                     () = served => {}
                     () = cut.cancelled() => {}
@@ -84,7 +87,7 @@ pub async fn serve_client(
     client: KvClient,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) {
-    let app = Shared::new(client, None);
+    let app = Shared::new(client, None, Arc::default());
     connection(stream, app.clone(), store_router(app.clone())).await;
     app.tasks.ended().await;
 }

@@ -10,7 +10,7 @@ use iroh::endpoint::{Connection, ConnectionError, VarInt};
 use super::door::Place;
 use crate::limits::LINK_SILENCE_MAX;
 use crate::seams::network::{
-    CloseCode, Link, LinkLost, Path, Priority, Protocol, StreamIn, StreamOut,
+    CloseCode, Link, LinkLost, Path, Priority, Protocol, StreamIn, StreamOut, Traffic,
 };
 use crate::types::{Address, EndpointId};
 
@@ -145,6 +145,16 @@ impl Link for QuicLink {
             sent: stats.sent_packets.saturating_sub(stats.sent_plpmtud_probes),
             lost: stats.lost_packets.saturating_sub(stats.lost_plpmtud_probes),
         })
+    }
+
+    fn traffic(&self) -> Traffic {
+        let stats = self.connection.stats();
+        Traffic {
+            bytes_sent: stats.udp_tx.bytes,
+            bytes_received: stats.udp_rx.bytes,
+            packets_sent: stats.sent_packets,
+            packets_lost: stats.lost_packets,
+        }
     }
 
     fn open(&self, priority: Priority) -> BoxFuture<'_, Result<(StreamOut, StreamIn), LinkLost>> {

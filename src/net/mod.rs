@@ -35,5 +35,6 @@ pub use message::{
 };
 pub use neighbours::{Neighbour, Neighbourhood, Neighbours};
 pub use peers::{
-    CallFailed, Lane, LaneEnded, PeerFacts, Peers, Refused, RefusedCode, Serve, WeakPeers,
+    CallFailed, Lane, LaneEnded, PeerFacts, PeerTraffic, Peers, Refused, RefusedCode, Serve,
+    WeakPeers,
 };

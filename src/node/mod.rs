@@ -9,6 +9,7 @@ mod facts;
 mod guests;
 mod identity;
 mod join;
+mod measures;
 mod mesh;
 mod news;
 mod places;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 pub use builder::{KvServiceBuilder, StartError, StorageBackend};
 pub use cluster::{Cluster, ClusterError};
 pub use facts::{GroupFacts, MemberFacts};
+pub use measures::{Instruments, PeerMeasures};
 pub use mesh::{Mesh, MeshError};
 pub use service::KvService;
 
@@ -47,6 +49,8 @@ pub struct DoorContext {
     pub health: watch::Receiver<HealthReport>,
     /// What the node's groups do.
     pub groups: watch::Receiver<Vec<GroupStatus>>,
+    /// Where its parts count.
+    pub instruments: Instruments,
 }
 
 /// A way into the node from outside. Doors know the node; the node knows only this.

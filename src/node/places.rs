@@ -14,7 +14,7 @@ use super::identity::{Held, HeldStage, Identity, Membership};
 use crate::actors::Holdings;
 use crate::error::Error;
 use crate::net::NodeKey;
-use crate::raft::{Origin, RaftTimes, Replica, ReplicaSpec, Rounds, Transport};
+use crate::raft::{Counts, Origin, RaftTimes, Replica, ReplicaSpec, Rounds, Transport};
 use crate::roster::keyspaces::Part;
 use crate::seams::disk::Disk;
 use crate::seams::{self, Random, Seams};
@@ -142,6 +142,7 @@ pub(super) struct Places {
     pub(super) times: RaftTimes,
     pub(super) transport: Transport,
     pub(super) rounds: Rounds,
+    pub(super) counts: Counts,
     pub(super) random: Random,
 }
 
@@ -210,6 +211,7 @@ impl Places {
             random: self.random.clone(),
             transport: self.transport.clone(),
             rounds: self.rounds.clone(),
+            counts: self.counts.of(group),
         })
         .await?;
         if is_new && let Err(error) = self.note(group, Some((as_of, HeldStage::Open))).await {

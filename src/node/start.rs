@@ -23,12 +23,12 @@ use super::places::{Home, Opened, Places};
 use super::resting::resting;
 use super::serve::NodeServe;
 use super::service::KvService;
-use super::{Door, DoorContext};
+use super::{Door, DoorContext, Instruments};
 use crate::actors::{Groups, Members, Rumours, RunService, Sources, Speaker, Tree, TreeSpec};
 use crate::client::{Desk, GroupClient, KvClient, Member};
 use crate::limits::MEMBER_ADDRESSES_MAX;
 use crate::net::{AddressBook, AddressSource, Endpoint, Listen, Neighbours, NodeKey, Peers, Reach};
-use crate::raft::{FindReplica, Inbound, Rounds, Transport};
+use crate::raft::{Counts, FindReplica, Inbound, Rounds, Transport};
 use crate::roster::admit::Description;
 use crate::seams::network::Network;
 use crate::seams::{self, Seams};
@@ -112,6 +112,7 @@ impl Starting {
         let find: FindReplica = Arc::new(move |group| running.find(group));
         let inbound = Inbound::new(find, Arc::new(members.clone()));
         let desk = Desk::new(groups.clone(), Arc::new(members.clone()));
+        let (counts, operations) = (Counts::default(), desk.counts());
         let host = settings.mesh.clone().zip(neighbours.clone()).map(|(mesh, neighbours)| {
             let (network, random) = (network.clone(), seams.random.clone());
             let cluster_id = member.cluster_id;
@@ -130,6 +131,7 @@ impl Starting {
             times: settings.times,
             transport,
             rounds: Rounds::default(),
+            counts: counts.clone(),
             random: seams.random.clone(),
         };
         let random = || seams.random.clone();
@@ -160,6 +162,8 @@ impl Starting {
         let rumours = cluster.inner.rumours.clone();
         let (key, random) = (key.clone(), seams.random.clone());
         let (space_left, told_groups) = (space.clone(), groups.clone());
+        let (started_at, log_counts) = (seams.wall.since_epoch(), log.counts());
+        let measured = space.clone();
         let speaker = endpoint.gossip().map(|gossip| Speaker {
             gossip,
             key,
@@ -193,6 +197,14 @@ impl Starting {
                 node: node.clone(),
                 health: board.reports(),
                 groups: board.groups(),
+                instruments: Instruments {
+                    started_at,
+                    operations,
+                    raft: counts,
+                    log: log_counts,
+                    space: measured,
+                    board: board.clone(),
+                },
             };
             if let Some(told) = told {
                 // Whoever asked may have lost interest.

@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::claims::{Claims, Heard};
+use super::counts::GroupCounts;
 use super::messages::{Answer, Ask, Question, Route, decode, encode};
 use super::pulse::Pulse;
 use super::types::TypeConfig;
@@ -75,6 +76,7 @@ impl From<NoAnswer> for RPCError<TypeConfig> {
 /// One replica's way to the others; clones are the same.
 #[derive(Clone, Debug)]
 pub(super) struct Contacts {
+    pub(super) counts: Arc<GroupCounts>,
     pub(super) group: GroupId,
     pub(super) node: NodeId,
     pub(super) transport: Transport,

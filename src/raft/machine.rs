@@ -16,6 +16,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::counts::GroupCounts;
 use super::hub::Hub;
 use super::leases::LeaseClock;
 use super::types::{Response, TypeConfig, decode_membership, encode_membership, entry_id, log_id};
@@ -46,6 +47,7 @@ pub(super) struct Machine {
     state: State,
     hub: Arc<Hub>,
     leases: Arc<LeaseClock>,
+    counts: Arc<GroupCounts>,
     load: Arc<Load>,
     settling_due: Arc<Notify>,
     applied: watch::Sender<AppliedUpto>,
@@ -127,9 +129,7 @@ pub(super) fn table_failure(group: GroupId, error: TableError) -> Error {
 impl Machine {
     /// `tasks` are not at their end while openraft's own tasks write the state.
     pub(super) fn new(
-        state: State,
-        hub: Arc<Hub>,
-        leases: Arc<LeaseClock>,
+        (state, hub, leases, counts): (State, Arc<Hub>, Arc<LeaseClock>, Arc<GroupCounts>),
         due: &Due,
         tasks: &Tasks,
     ) -> Self {
@@ -141,7 +141,7 @@ impl Machine {
         };
         let (load, settling_due, token) = (Arc::new(load), due.settling.clone(), tasks.token());
         let applied = watch::Sender::new(AppliedUpto::of(&state));
-        Machine { state, hub, leases, load, settling_due, applied, token }
+        Machine { state, hub, leases, counts, load, settling_due, applied, token }
     }
 
     /// Tells how far the state is; closed when Raft has let go of the machine.
@@ -272,6 +272,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Checkpointer {
             state: self.state.clone(),
             load: self.load.clone(),
+            counts: self.counts.clone(),
             _token: self.token.clone(),
         }
     }
@@ -326,6 +327,7 @@ pub(super) fn snapshot_meta(mark: &AppliedMark) -> Result<SnapshotMetaOf<TypeCon
 pub(super) struct Checkpointer {
     state: State,
     load: Arc<Load>,
+    counts: Arc<GroupCounts>,
     _token: TaskTrackerToken,
 }
 
@@ -337,8 +339,9 @@ impl RaftSnapshotBuilder<TypeConfig> for Checkpointer {
         let state = self.state.clone();
         // What is applied from here on counts for the next.
         self.load.clear();
-        seams::blocking(move || state.checkpoint_as_snapshot().and_then(offered))
-            .await
-            .map_err(|error| table_error(group, error))
+        let taken = seams::blocking(move || state.checkpoint_as_snapshot().and_then(offered)).await;
+        let taken = taken.map_err(|error| table_error(group, error))?;
+        self.counts.checkpoints.one();
+        Ok(taken)
     }
 }

@@ -9,12 +9,13 @@
 //! - `network`, `append`, `sending`, `contacts`: to other replicas. `inbound`, `receiving`: from
 //!   them. `messages`: what they say, as bytes.
 //! - `proposals`, `rounds`, `reads`, `company`, `watch`, `hub`, `leases`, `keeper`, `vital`, `rest`: what a
-//!   replica does for its callers and by itself.
+//!   replica does for its callers and by itself; `counts`: what it has done.
 
 mod append;
 mod claims;
 mod company;
 mod contacts;
+mod counts;
 mod hub;
 mod inbound;
 mod keeper;
@@ -39,6 +40,7 @@ mod vital;
 mod watch;
 
 pub use contacts::{Directory, Transport};
+pub use counts::{Counts, GroupCounts};
 pub use inbound::{FindReplica, Inbound};
 pub use machine::SnapshotData;
 pub use members::{ChangeFailed, Dropped, GroupMembers, Pace};

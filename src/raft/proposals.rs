@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::company::take_others;
+use super::counts::GroupCounts;
 use super::machine::Machine;
 use super::rounds::Rounds;
 use super::types::{Proposal, TypeConfig};
@@ -34,6 +35,7 @@ pub(super) struct Proposals {
     queue: mpsc::Sender<Waiting>,
     count: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    counts: Arc<GroupCounts>,
 }
 
 /// A proposal and who waits for it.
@@ -61,7 +63,13 @@ pub(super) enum NoAnswer {
 
 impl Proposals {
     /// Starts the gathering task of a group.
-    pub(super) fn start(group: GroupId, raft: Raft, rounds: Rounds, vital: &Vital) -> Self {
+    pub(super) fn start(
+        group: GroupId,
+        raft: Raft,
+        rounds: Rounds,
+        counts: Arc<GroupCounts>,
+        vital: &Vital,
+    ) -> Self {
         let (queue, waiting) = mpsc::channel(PROPOSALS_MAX);
         let gathering = gather(raft, waiting, rounds, vital.tasks().clone());
         vital.spawn("gathering of proposals", gathering);
@@ -70,6 +78,7 @@ impl Proposals {
             queue,
             count: Arc::new(Semaphore::new(PROPOSALS_MAX)),
             bytes: Arc::new(Semaphore::new(PROPOSAL_BYTES_MAX)),
+            counts,
         }
     }
 
@@ -85,17 +94,24 @@ impl Proposals {
             Ok((Ok(count), Ok(bytes))) => (count, bytes),
             Ok(_) => return Err(self.stopped()),
             Err(_elapsed) => {
+                self.counts.refused.one();
                 return Err(Error::Busy {
                     what: "the queue of proposals",
                     retry_after_ms: PROPOSE_ADMIT.as_millis() as u64,
                 });
             }
         };
+        self.counts.proposals.one();
         let (to, answer) = oneshot::channel();
         let waiting = Waiting { proposal, answer: Answer { to, _permits: permits } };
         // There is a place: the queue is as long as there are count permits.
         self.queue.send(waiting).await.map_err(|_| self.stopped())?;
         Ok(answer.await.unwrap_or_else(|_| Err(unknown("the group stopped"))))
+    }
+
+    /// How many wait for their answers.
+    pub(super) fn waiting(&self) -> usize {
+        PROPOSALS_MAX - self.count.available_permits()
     }
 
     fn stopped(&self) -> Error {

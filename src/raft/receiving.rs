@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::counts::GroupCounts;
 use super::machine::{Machine, SnapshotData, snapshot_meta};
 use super::messages::{Offer, Receipt, encode};
 use super::types::{TypeConfig, vote_in, vote_out};
@@ -54,6 +55,7 @@ pub(super) struct Arrivals {
     count: AtomicU64,
     /// How far the one that arrives is, for people.
     shown: Shown,
+    counts: Arc<GroupCounts>,
 }
 
 /// How far an arrival is; clones show the same.
@@ -95,7 +97,13 @@ impl Arrival {
 }
 
 impl Arrivals {
-    pub(super) fn new(state: WeakState, space: SpaceGuard, raft: Raft, tasks: Tasks) -> Self {
+    pub(super) fn new(
+        state: WeakState,
+        space: SpaceGuard,
+        raft: Raft,
+        counts: Arc<GroupCounts>,
+        tasks: Tasks,
+    ) -> Self {
         Arrivals {
             state,
             space,
@@ -105,6 +113,7 @@ impl Arrivals {
             newest: StdMutex::default(),
             count: AtomicU64::new(0),
             shown: Shown::default(),
+            counts,
         }
     }
 
@@ -233,11 +242,12 @@ impl Arrivals {
         mut place: OwnedMutexGuard<Place>,
     ) -> oneshot::Receiver<Receipt> {
         let (told, installed) = oneshot::channel();
-        let (raft, offer) = (self.raft.clone(), offer.clone());
+        let (raft, offer, counts) = (self.raft.clone(), offer.clone(), self.counts.clone());
         self.tasks.spawn(async move {
             let Some(Arrival { sink, shown, .. }) = place.arriving.take() else { return };
             let receipt = match install(&raft, &offer, sink).await {
                 Ok(vote) => {
+                    counts.snapshots_received.one();
                     place.installed = Some((offer.sending, vote));
                     Receipt::Installed(vote)
                 }

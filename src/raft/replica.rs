@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::claims::Claims;
 use super::contacts::{Contacts, Transport};
+use super::counts::GroupCounts;
 use super::hub::Hub;
 use super::keeper::{Checkpoints, Keeper, Settling};
 use super::leases::{LeaseClock, Standing};
@@ -74,6 +75,8 @@ pub struct ReplicaSpec {
     pub transport: Transport,
     /// The rounds of Raft that the node's groups begin.
     pub rounds: Rounds,
+    /// Where it counts what it does.
+    pub counts: Arc<GroupCounts>,
     /// The node's randomness.
     pub random: Random,
 }
@@ -133,21 +136,22 @@ pub struct Replica {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     group: GroupId,
     node: NodeId,
     raft: Raft,
     state: State,
     hub: Arc<Hub>,
     leases: Arc<LeaseClock>,
-    proposals: Proposals,
+    pub(super) proposals: Proposals,
     /// For linearizable reads.
     reads: ReadGate,
     /// For reads under the leader's lease.
     lease_reads: ReadGate,
     space: SpaceGuard,
     times: RaftTimes,
-    watches: Arc<Semaphore>,
+    pub(super) watches: Arc<Semaphore>,
+    pub(super) counts: Arc<GroupCounts>,
     applied: watch::Receiver<AppliedUpto>,
     arrivals: Arrivals,
     claims: Claims,
@@ -190,6 +194,7 @@ impl Replica {
             origin,
             transport,
             rounds,
+            counts,
             random,
         } = spec;
         let settings = Arc::new(settings);
@@ -203,10 +208,12 @@ impl Replica {
         let hub = Arc::new(Hub::new(&state).map_err(failure)?);
         let leases = Arc::new(LeaseClock::new(&state).map_err(failure)?);
         let (vital, due) = (Vital::new(group), Due::default());
-        let machine = Machine::new(state.clone(), hub.clone(), leases.clone(), &due, vital.tasks());
+        let parts = (state.clone(), hub.clone(), leases.clone(), counts.clone());
+        let machine = Machine::new(parts, &due, vital.tasks());
         let applied = machine.follow_applied();
         let claims = Claims::new(transport.heard.clone(), times.election_min);
-        let contacts = Contacts { group, node, transport, claims: claims.clone() };
+        let (claimed, counted) = (claims.clone(), counts.clone());
+        let contacts = Contacts { group, node, transport, claims: claimed, counts: counted };
         let network = Network { contacts: contacts.clone(), silence: times.election_max, random };
         ticks_for(times.heartbeat);
         let raft = Raft::new(node.0, settings, network, LogStore::new(log.clone()), machine)
@@ -217,11 +224,11 @@ impl Replica {
         let inner = Inner {
             group,
             node,
-            proposals: Proposals::start(group, raft.clone(), rounds, &vital),
+            proposals: Proposals::start(group, raft.clone(), rounds, counts.clone(), &vital),
             reads: gate(ReadPolicy::ReadIndex),
             lease_reads: gate(ReadPolicy::LeaseRead),
             claims,
-            arrivals: Arrivals::new(weak, space.clone(), raft.clone(), tasks),
+            arrivals: Arrivals::new(weak, space.clone(), raft.clone(), counts.clone(), tasks),
             applied,
             raft,
             state,
@@ -230,6 +237,7 @@ impl Replica {
             space,
             times,
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+            counts,
             rest: Rest::default(),
             stopped: CancellationToken::new(),
             vital,
@@ -263,6 +271,10 @@ impl Replica {
 
     pub(super) fn node(&self) -> NodeId {
         self.inner.node
+    }
+
+    pub(super) fn parts(&self) -> &Inner {
+        &self.inner
     }
 
     pub(super) fn raft(&self) -> &Raft {
@@ -481,13 +493,7 @@ impl Replica {
         let metrics = metrics.borrow_watched();
         GroupStatus {
             group: self.inner.group,
-            role: match metrics.state {
-                ServerState::Leader => Role::Leader,
-                ServerState::Follower => Role::Follower,
-                ServerState::Candidate => Role::Candidate,
-                ServerState::Learner => Role::Learner,
-                ServerState::Shutdown => Role::Stopped,
-            },
+            role: role(metrics.state),
             term: metrics.current_term,
             leader: metrics.current_leader.map(NodeId),
             last_log_index: metrics.last_log_index.unwrap_or(0),
@@ -558,6 +564,16 @@ impl Replica {
         if let Err(error) = seams::blocking(move || state.checkpoint()).await {
             tracing::error!(%group, %error, "the last checkpoint failed");
         }
+    }
+}
+
+pub(super) fn role(state: ServerState) -> Role {
+    match state {
+        ServerState::Leader => Role::Leader,
+        ServerState::Follower => Role::Follower,
+        ServerState::Candidate => Role::Candidate,
+        ServerState::Learner => Role::Learner,
+        ServerState::Shutdown => Role::Stopped,
     }
 }
 

@@ -76,7 +76,10 @@ impl Sending {
         let mut progress = (self.chunks.acknowledged, Instant::now());
         loop {
             let reason = match self.over_one_link().await {
-                Ok(vote) => return Ok(vote),
+                Ok(vote) => {
+                    self.contacts.counts.snapshots_sent.one();
+                    return Ok(vote);
+                }
                 Err(Broken::ForGood(failed)) => return Err(failed),
                 Err(Broken::Link(reason)) => reason,
             };

@@ -134,6 +134,29 @@ pub struct Path {
     pub lost: u64,
 }
 
+/// What went over a link so far, both ways, with all that it takes besides what was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes that went to the peer.
+    pub bytes_sent: u64,
+    /// Bytes that came from it.
+    pub bytes_received: u64,
+    /// Packets that went to the peer.
+    pub packets_sent: u64,
+    /// Of those, how many were lost.
+    pub packets_lost: u64,
+}
+
+impl Traffic {
+    /// This and more.
+    pub fn add(&mut self, more: Traffic) {
+        self.bytes_sent += more.bytes_sent;
+        self.bytes_received += more.bytes_received;
+        self.packets_sent += more.packets_sent;
+        self.packets_lost += more.packets_lost;
+    }
+}
+
 /// A node's place on the network.
 pub trait Network: Debug + Send + Sync + 'static {
     /// This node's public key.
@@ -176,6 +199,10 @@ pub trait Link: Debug + Send + Sync + 'static {
     /// The way to it at the moment, and how good that is, where it is known.
     fn path(&self) -> Option<Path> {
         None
+    }
+    /// What went over it so far, where that is counted. Never less than before.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
     }
     /// Opens a stream. The peer sees it only once something was written to it. Waits while the
     /// peer allows no more streams.

@@ -17,6 +17,7 @@ pub struct SpaceGuard {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     free_percent: Arc<AtomicU64>,
+    free_bytes: Arc<AtomicU64>,
 }
 
 /// What the room left allows.
@@ -33,15 +34,17 @@ pub enum Room {
 impl SpaceGuard {
     /// A guard on the disk that holds `path`, with a first sample.
     pub fn new(disk: Arc<dyn Disk>, path: PathBuf) -> io::Result<Self> {
-        let guard = SpaceGuard { disk, path, free_percent: Arc::new(AtomicU64::new(100)) };
+        let free_percent = Arc::new(AtomicU64::new(100));
+        let guard = SpaceGuard { disk, path, free_percent, free_bytes: Arc::default() };
         guard.sample()?;
         Ok(guard)
     }
 
     /// Looks at the disk.
     pub fn sample(&self) -> io::Result<Room> {
-        let percent = self.disk.space(&self.path)?.free_percent();
-        self.free_percent.store(percent, Ordering::Relaxed);
+        let space = self.disk.space(&self.path)?;
+        self.free_percent.store(space.free_percent(), Ordering::Relaxed);
+        self.free_bytes.store(space.free, Ordering::Relaxed);
         Ok(self.room())
     }
 
@@ -52,6 +55,11 @@ impl SpaceGuard {
             percent if percent < SPACE_FREE_PERCENT_WARN => Room::Low,
             _ => Room::Enough,
         }
+    }
+
+    /// The last sample, in bytes.
+    pub fn free_bytes(&self) -> u64 {
+        self.free_bytes.load(Ordering::Relaxed)
     }
 
     /// The last sample.

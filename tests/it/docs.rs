@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use aspen::http::{FAMILIES, Family, Shape};
+use aspen::limits::SHOWN_GROUPS_MAX;
+
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -92,4 +95,65 @@ fn links_between_documents_lead_somewhere() {
         }
     }
     assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
+}
+
+/// The table of metrics is the one in the code, line for line.
+#[test]
+fn the_documented_metrics_are_the_metrics() {
+    let row = |family: &&Family| {
+        let labels: Vec<_> = family.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (shape, labels) = (family.shape.as_str(), labels.join(", "));
+        format!("| `{}` | {shape} | {labels} | {} |\n", family.name, family.help)
+    };
+    let table: String = FAMILIES.iter().map(row).collect();
+    let page = read("docs/metrics.md");
+    let documented = page.split_once("|---|---|---|---|\n").map(|(_, table)| table);
+    assert_eq!(documented, Some(table.as_str()), "the table in docs/metrics.md should be this");
+    assert!(page.contains(&format!("at most the first {SHOWN_GROUPS_MAX} of\n")));
+}
+
+/// What a dashboard asks for is there.
+#[test]
+fn every_metric_of_the_dashboard_exists() {
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&read("docs/grafana.json")).expect("the dashboard is JSON");
+    let mut expressions = Vec::new();
+    collect(&dashboard, &mut expressions);
+    assert!(expressions.len() > 10, "the dashboard shows next to nothing");
+    let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    for expression in expressions {
+        let words: Vec<&str> = expression.split(|character| !is_word(character)).collect();
+        let names =
+            words.iter().filter(|word| word.starts_with("aspen_") || word.starts_with("process_"));
+        let names: Vec<_> = names.collect();
+        assert!(!names.is_empty(), "nothing of ours is asked for: {expression}");
+        for name in names {
+            let is_of = |family: &&Family| match family.shape {
+                Shape::Histogram => ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .any(|suffix| name.strip_suffix(suffix) == Some(family.name)),
+                Shape::Counter | Shape::Gauge => *name == family.name,
+            };
+            assert!(
+                FAMILIES.iter().copied().any(|family| is_of(&family)),
+                "there is no {name}: {expression}"
+            );
+        }
+    }
+}
+
+/// Every query of a panel, however deep it stands.
+fn collect(part: &serde_json::Value, expressions: &mut Vec<String>) {
+    match part {
+        serde_json::Value::Array(parts) => parts.iter().for_each(|part| collect(part, expressions)),
+        serde_json::Value::Object(fields) => {
+            for (name, part) in fields {
+                match part.as_str().filter(|_| name == "expr") {
+                    Some(expression) => expressions.push(expression.to_owned()),
+                    None => collect(part, expressions),
+                }
+            }
+        }
+        _ => {}
+    }
 }

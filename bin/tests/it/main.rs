@@ -8,6 +8,7 @@ mod fields;
 mod http;
 mod journey;
 mod kill;
+mod metrics;
 mod netns;
 mod node;
 mod readme;

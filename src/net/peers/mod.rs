@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use call::CallFailed;
 pub use lanes::{Lane, LaneEnded};
-pub use peer::PeerFacts;
+pub use peer::{PeerFacts, PeerTraffic};
 pub use serve::{Refused, RefusedCode, Serve};
 
 use super::book::{AddressBook, AddressSource, KnownAddress, SharedBook};
@@ -284,6 +284,11 @@ impl Peers {
     /// What is known of every peer that was linked, dialled or waited for, by key.
     pub fn facts(&self) -> Vec<PeerFacts> {
         self.inner.table().values().map(|peer| peer.facts()).collect()
+    }
+
+    /// What went to each of them and came from it, by key.
+    pub fn traffic(&self) -> Vec<PeerTraffic> {
+        self.inner.table().values().map(|peer| peer.traffic()).collect()
     }
 
     /// Changes whenever a link comes, goes or is refused: the moment to look at [`Peers::facts`].

@@ -29,7 +29,9 @@ use crate::limits::{
     REFUSED_BACKOFF_MAX, REFUSED_BACKOFF_MIN,
 };
 use crate::net::message::{open_stream, priority};
-use crate::seams::network::{CloseCode, Link, LinkLost, Path, Priority, StreamIn, StreamOut};
+use crate::seams::network::{
+    CloseCode, Link, LinkLost, Path, Priority, StreamIn, StreamOut, Traffic,
+};
 use crate::seams::{Random, Tasks};
 use crate::types::{Address, EndpointId};
 use crate::wire::StreamKind;
@@ -51,6 +53,17 @@ pub struct PeerFacts {
     pub failures: u32,
     /// Why there is no link, or why the last one ended. Its code tells a node that it was removed.
     pub lost: Option<LinkLost>,
+}
+
+/// What went between this node and a peer since this node started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerTraffic {
+    /// Who.
+    pub peer: EndpointId,
+    /// How many links to it there were.
+    pub links: u64,
+    /// What went over all of them, while they were in use.
+    pub traffic: Traffic,
 }
 
 /// A link that was greeted.
@@ -220,6 +233,10 @@ struct State {
     heard: Option<Instant>,
     /// The last link that was given up; 0 if none.
     gave_up: u64,
+    /// Links that were in use so far.
+    links: u64,
+    /// What went over those that are no longer.
+    before: Traffic,
 }
 
 impl Peer {
@@ -300,8 +317,14 @@ impl Peer {
         }
         let loser = match state.link.take() {
             None => Loser::None,
-            Some(old) if follows(new, &old, gave_up) => Loser::Close(old),
-            Some(old) if (new.dialled_here == (me < self.id)) => Loser::Retire(old),
+            Some(old) if follows(new, &old, gave_up) => {
+                state.before.add(old.link.traffic());
+                Loser::Close(old)
+            }
+            Some(old) if (new.dialled_here == (me < self.id)) => {
+                state.before.add(old.link.traffic());
+                Loser::Retire(old)
+            }
             Some(old) => {
                 state.link = Some(old);
                 Loser::Retire(new.clone())
@@ -309,6 +332,7 @@ impl Peer {
         };
         if state.link.is_none() {
             state.link = Some(new.clone());
+            state.links += 1;
             state.retry_at = None;
             state.lost = None;
         }
@@ -330,6 +354,7 @@ impl Peer {
             return false;
         }
         state.link = None;
+        state.before.add(connected.link.traffic());
         state.heard = Some(connected.heard());
         state.gave_up = connected.id;
         if now.duration_since(connected.since) < LINK_STABLE || is_refusal(&lost) {
@@ -362,6 +387,15 @@ impl Peer {
         if let Some(connected) = self.connected() {
             connected.link.close(code, reason);
         }
+    }
+
+    pub(super) fn traffic(&self) -> PeerTraffic {
+        let state = self.state();
+        let mut traffic = state.before;
+        if let Some(connected) = &state.link {
+            traffic.add(connected.link.traffic());
+        }
+        PeerTraffic { peer: self.id, links: state.links, traffic }
     }
 
     pub(super) fn facts(&self) -> PeerFacts {

@@ -20,6 +20,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::task::{Context, Poll};
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::format::{
     self, FRAME_HEADER_BYTES, FrameHeader, GroupHead, Head, Record, SECTOR, SegmentHeader,
@@ -188,6 +189,7 @@ impl LogCore {
             return Ok(());
         }
         self.unproven = true;
+        self.shared.counts.batches.note(self.batch.ops.len() as u64);
         let ops = std::mem::take(&mut self.batch.ops);
         let written = self.write_ops(&ops);
         self.batch.ops = ops;
@@ -248,7 +250,9 @@ impl LogCore {
     /// Makes durable what was written.
     pub fn sync(&mut self) -> io::Result<()> {
         if self.end.synced + 1 < self.end.sequence {
+            let begun_at = Instant::now();
             self.end.file.sync_data()?;
+            self.shared.counts.syncs.note(begun_at.elapsed().as_nanos() as u64);
             self.end.synced = self.end.sequence - 1;
         }
         Ok(())
@@ -380,6 +384,7 @@ impl LogCore {
         state.index.evict();
         drop(state);
 
+        self.shared.counts.bytes.add(self.frame.len() as u64);
         self.end.offset += self.frame.len() as u64;
         self.end.sequence += 1;
         self.frame.clear();

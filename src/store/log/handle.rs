@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use super::core::{LogCore, Op, What};
 use super::format::{self, RECORD_HEADER_BYTES, Record, RecordHeader};
 use super::index::{Found, Index, Place};
-use super::{EntryId, Failure, GroupMarks, LogEntry, LogError, Options, Vote};
+use super::{Counts, EntryId, Failure, GroupMarks, LogEntry, LogError, Options, Vote};
 use crate::error::Corrupt;
 use crate::limits::{LOG_QUEUE_BYTES_MAX, LOG_QUEUE_OPS_MAX};
 use crate::seams::{disk::File, spawn_thread};
@@ -43,6 +43,7 @@ pub(super) struct Shared {
     frame_bytes_max: usize,
     groups_max: usize,
     failed: watch::Sender<Option<Failure>>,
+    pub(super) counts: Arc<Counts>,
     pub(super) ended: watch::Sender<bool>,
 }
 
@@ -72,6 +73,7 @@ impl Shared {
             frame_bytes_max: options.frame_bytes_max,
             groups_max,
             failed: watch::Sender::new(None),
+            counts: Arc::default(),
             ended: watch::Sender::new(false),
         }
     }
@@ -240,6 +242,11 @@ impl Log {
             flushed
         };
         self.wait(flushed).await
+    }
+
+    /// What its writer has done.
+    pub fn counts(&self) -> Arc<Counts> {
+        self.shared().counts.clone()
     }
 
     /// The error that ended the log, once there is one.

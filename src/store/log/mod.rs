@@ -36,6 +36,7 @@ use thiserror::Error;
 
 use crate::error::Corrupt;
 use crate::limits::{FRAME_BYTES_MAX, LOG_CACHE_BYTES_MAX, SEGMENT_BYTES, SEGMENT_BYTES_FIRST};
+use crate::metrics::{COUNTS, Counter, Histogram, TIMES_NS};
 
 pub use self::core::LogCore;
 pub use handle::{Done, GroupLog, Log, Stats, drive};
@@ -81,6 +82,24 @@ pub struct GroupMarks {
     pub committed: Option<EntryId>,
     /// The last entry that was purged; the log goes on after it.
     pub purged: Option<EntryId>,
+}
+
+/// What the writer has done.
+#[derive(Debug)]
+pub struct Counts {
+    /// How long its syncs took, in nanoseconds.
+    pub syncs: Histogram,
+    /// How many operations each batch had.
+    pub batches: Histogram,
+    /// The bytes of frames that it wrote.
+    pub bytes: Counter,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let (syncs, batches) = (Histogram::new(TIMES_NS), Histogram::new(COUNTS));
+        Counts { syncs, batches, bytes: Counter::default() }
+    }
 }
 
 /// How to open a log.

@@ -37,6 +37,7 @@ async fn replica(disk: &TestDisk) -> Replica {
         origin: Origin::Founds(vec![node]),
         transport: nowhere(),
         rounds: Rounds::default(),
+        counts: Arc::default(),
         random: Random::from_entropy(),
     })
     .await

@@ -254,6 +254,7 @@ impl Cluster {
             origin,
             transport: Transport::new(running.peers.clone(), self.known.clone()),
             rounds: Rounds::default(),
+            counts: Arc::default(),
             random: node.seams.random.clone(),
         });
         let replica = replica.await.unwrap();

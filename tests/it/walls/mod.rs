@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// The vocabulary of everything above. Its modules are one line, and know each other.
-const BOTTOM: &[&str] = &["types", "limits", "error", "health", "status", "config"];
+const BOTTOM: &[&str] = &["types", "limits", "error", "health", "status", "metrics", "config"];
 
 /// What everything may use and what uses nothing but `types`.
 const SEAMS: &str = "seams";

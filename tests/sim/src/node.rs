@@ -307,6 +307,7 @@ impl Opener {
             origin: if is_founded { Origin::Returns } else { Origin::Founds(voters) },
             transport: self.transport.clone(),
             rounds: Rounds::default(),
+            counts: Arc::default(),
             random: self.random.clone(),
         })
     }

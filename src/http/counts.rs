@@ -1,0 +1,185 @@
+//! What the door was asked: requests by route, method and status.
+//!
+//! A route is the pattern of a path, never the path: there are as many as are declared, and what
+//! fits none is counted together. A request is counted when the head of its answer is there; one
+//! whose client has gone by then is counted with the status 0.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::handler::Handler;
+use axum::http::{Method, StatusCode};
+use axum::middleware::{Next, from_fn};
+use axum::routing::MethodRouter;
+
+use super::problem;
+use crate::metrics::Counter;
+
+/// Paths that fit no route, methods that a route does not take, statuses that are not listed.
+const OTHER: &str = "other";
+const METHODS: [&str; 6] = ["GET", "HEAD", "PUT", "POST", "DELETE", OTHER];
+/// The statuses that there are problems and answers of; 0 is none, or another.
+const STATUSES: [u16; 22] = [
+    200, 201, 202, 304, 400, 403, 404, 405, 408, 409, 410, 412, 413, 422, 429, 500, 502, 503, 504,
+    507, 501, 0,
+];
+
+/// What a door was asked, for as long as there is one.
+#[derive(Debug, Default)]
+pub(super) struct HttpCounts {
+    routes: Mutex<BTreeMap<String, Arc<RouteCounts>>>,
+    opened: Counter,
+    closed: Counter,
+}
+
+#[derive(Debug)]
+struct RouteCounts {
+    begun: Counter,
+    /// By method, and then by status.
+    cells: Vec<Counter>,
+}
+
+impl Default for RouteCounts {
+    fn default() -> Self {
+        let cells = (0..METHODS.len() * STATUSES.len()).map(|_| Counter::default()).collect();
+        RouteCounts { begun: Counter::default(), cells }
+    }
+}
+
+/// How many requests of one kind there were.
+#[derive(Debug)]
+pub(super) struct RequestFacts {
+    pub(super) route: String,
+    pub(super) method: &'static str,
+    pub(super) status: u16,
+    pub(super) count: u64,
+}
+
+impl HttpCounts {
+    fn routes(&self) -> MutexGuard<'_, BTreeMap<String, Arc<RouteCounts>>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a route counts; a door that is started again goes on where it was.
+    fn route(&self, path: &str) -> Arc<RouteCounts> {
+        self.routes().entry(path.replace("{*", "{")).or_default().clone()
+    }
+
+    /// A connection begins; it ends when what this gives is dropped.
+    pub(super) fn connection(self: &Arc<Self>) -> Open {
+        self.opened.one();
+        Open(self.clone())
+    }
+
+    /// How many connections there are, about.
+    pub(super) fn connections(&self) -> u64 {
+        let closed = self.closed.get();
+        self.opened.get().saturating_sub(closed)
+    }
+
+    /// How many requests wait for their answers, about.
+    pub(super) fn in_flight(&self) -> u64 {
+        let in_flight = |route: &Arc<RouteCounts>| {
+            let ended: u64 = route.cells.iter().map(Counter::get).sum();
+            route.begun.get().saturating_sub(ended)
+        };
+        self.routes().values().map(in_flight).sum()
+    }
+
+    /// All that were answered; kinds of which there were none are left out.
+    pub(super) fn read(&self) -> Vec<RequestFacts> {
+        let mut facts = Vec::new();
+        for (route, counts) in self.routes().iter() {
+            for (at, cell) in counts.cells.iter().enumerate() {
+                let (method, status) =
+                    (METHODS[at / STATUSES.len()], STATUSES[at % STATUSES.len()]);
+                let count = cell.get();
+                if count > 0 {
+                    facts.push(RequestFacts { route: route.clone(), method, status, count });
+                }
+            }
+        }
+        facts
+    }
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct Open(Arc<HttpCounts>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.closed.one();
+    }
+}
+
+/// A request under way.
+struct Counted {
+    route: Arc<RouteCounts>,
+    method: usize,
+    status: u16,
+}
+
+impl Counted {
+    fn begin(route: Arc<RouteCounts>, method: &Method) -> Self {
+        route.begun.one();
+        let other = METHODS.len() - 1;
+        let method = METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(other);
+        Counted { route, method, status: 0 }
+    }
+
+    fn answered(mut self, status: StatusCode) {
+        self.status = status.as_u16();
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let other = STATUSES.len() - 1;
+        let status = STATUSES.iter().position(|status| *status == self.status).unwrap_or(other);
+        self.route.cells[self.method * STATUSES.len() + status].one();
+    }
+}
+
+/// The routes of a door, each of which counts what it is asked.
+pub(super) struct Routes<S> {
+    router: Router<S>,
+    counts: Arc<HttpCounts>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Routes<S> {
+    pub(super) fn counted_by(counts: &Arc<HttpCounts>) -> Self {
+        Routes { router: Router::new(), counts: counts.clone() }
+    }
+
+    pub(super) fn route(self, path: &str, methods: MethodRouter<S>) -> Self {
+        let route = self.counts.route(path);
+        let methods = methods.layer(from_fn(move |request: Request, next: Next| {
+            let counted = Counted::begin(route.clone(), request.method());
+            async move {
+                let response = next.run(request).await;
+                counted.answered(response.status());
+                response
+            }
+        }));
+        Routes { router: self.router.route(path, methods), ..self }
+    }
+
+    /// All of them, with what answers everything else.
+    pub(super) fn router(self) -> Router<S> {
+        let route = self.counts.route(OTHER);
+        let counting = from_fn(move |request: Request, next: Next| {
+            let counted = Counted::begin(route.clone(), request.method());
+            async move {
+                let response = next.run(request).await;
+                counted.answered(response.status());
+                response
+            }
+        });
+        self.router
+            .fallback(problem::path_not_found.layer(counting.clone()))
+            .method_not_allowed_fallback(problem::method_not_allowed.layer(counting))
+    }
+}
