@@ -175,6 +175,9 @@ pub const LOG_QUEUE_OPS_MAX: usize = 8_192;
 /// frames, so that it always finds work and memory stays bounded. Appends wait for a place; an
 /// operation takes at least its share of a full queue, so both limits are one count.
 pub const LOG_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How often a log that waits for room on the disk looks whether there is some: a try writes up to
+/// a segment.
+pub const LOG_ROOM_LOOK: Duration = Duration::from_secs(1);
 /// Most groups in one log: each segment begins with what the log knows of every group. Past it
 /// the operation that would begin another group is refused.
 pub const LOG_GROUPS_MAX: usize = 16 * 1024;
@@ -230,6 +233,12 @@ pub const SNAPSHOT_RESUME_PAUSE: Duration = Duration::from_millis(200);
 pub const SNAPSHOT_INSTALL_BYTES: usize = 4 * 1024 * 1024;
 /// Below this share of free disk, in percent, writes are refused with `NoSpace`.
 pub const SPACE_FREE_PERCENT_MIN: u64 = 5;
+/// From this share of free disk on, in percent, a node that was full leads again and is given shards:
+/// more than what made it full, so that one at the edge does not go back and forth.
+pub const SPACE_FREE_PERCENT_AGAIN: u64 = 7;
+/// How long a group that stopped on a full disk waits for room before it is tried again anyway: what
+/// stopped it may have been something else.
+pub const SPACE_WAIT: Duration = Duration::from_secs(10);
 /// Below this share of free disk, in percent, health warns.
 pub const SPACE_FREE_PERCENT_WARN: u64 = 20;
 
@@ -449,6 +458,11 @@ pub const VOTERS_MAX: usize = 5;
 pub const ANNOUNCEMENT_BYTES_MAX: usize = 3_584;
 /// Most groups in an announcement; the rest is left out, and the announcement says so.
 pub const ANNOUNCEMENT_GROUPS_MAX: usize = 256;
+/// Most groups whose load is in an announcement, the busiest: each takes some ten bytes, which groups
+/// that do nothing would otherwise have. The rest counts as idle.
+pub const ANNOUNCEMENT_LOADS_MAX: usize = 32;
+/// How many bytes count as one more operation: what a write of so many costs beyond one of few.
+pub const LOAD_BYTES_PER_OPERATION: u64 = 4_096;
 /// How often a member announces itself while others need it fresh: a member that was missed once
 /// is heard of long before anybody asks.
 pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(10);
@@ -730,7 +744,8 @@ const _: () = {
     assert!(TXN_BYTES_MAX < APPEND_UNANSWERED_BYTES_MAX);
     assert!(SNAPSHOT_SIGN_OF_LIFE.as_millis() * 2 < SNAPSHOT_SILENCE_MAX.as_millis());
     assert!(SNAPSHOT_RESUME_PAUSE.as_millis() < SNAPSHOT_RESUME_MAX.as_millis());
-    assert!(SPACE_FREE_PERCENT_MIN < SPACE_FREE_PERCENT_WARN);
+    assert!(SPACE_FREE_PERCENT_MIN < SPACE_FREE_PERCENT_AGAIN);
+    assert!(SPACE_FREE_PERCENT_AGAIN < SPACE_FREE_PERCENT_WARN);
     assert!(LEASE_TTL_MS_MIN < LEASE_TTL_MS_MAX);
     assert!(LEASE_KEYS_MAX as usize <= DELETE_KEYS_MAX);
     assert!(LEASE_KEYS_MAX as usize * KEY_BYTES_MAX <= DELETE_KEY_BYTES_MAX);

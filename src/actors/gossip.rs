@@ -6,6 +6,7 @@
 //!
 //! [`roster::hearsay`]: crate::roster::hearsay
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,11 +16,13 @@ use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::groups::Groups;
 use super::roster::Members;
-use crate::limits::{GOSSIP_MEET_EVERY, GOSSIP_RETRY, LOAD_LOOK};
+use crate::limits::{GOSSIP_MEET_EVERY, GOSSIP_RETRY, HEARD_LIVE, LOAD_LOOK};
 use crate::net::{AddressSource, Gossip, NodeKey, Peers, Topic, Whisper, verify};
-use crate::roster::announcement::{Announcement, Part, PartRole, topic};
+use crate::roster::Roster;
+use crate::roster::announcement::{Announcement, Part, PartRole, Rest, topic};
 use crate::roster::hearsay::{Heard, Hearsay, News};
 use crate::roster::pace::Pace;
+use crate::roster::records::Member;
 use crate::seams::Random;
 use crate::status::{GroupStatus, Role};
 use crate::store::space::SpaceGuard;
@@ -65,6 +68,14 @@ impl Rumours {
         let heard = said.or_else(|| self.hearsay().heard(member).cloned())?;
         let age = self.now().saturating_sub(heard.at);
         Some(Told { announcement: heard.announcement, age })
+    }
+
+    /// The members whose disks are full, by what they said last.
+    pub fn full(&self, roster: &Roster) -> BTreeSet<NodeId> {
+        let said = |member: &Member| self.of(member.endpoint);
+        let is_full = |told: Told| told.age <= HEARD_LIVE && told.announcement.rest.is_full;
+        let full = roster.present().filter(|member| said(member).is_some_and(is_full));
+        full.map(|member| member.node).collect()
     }
 
     /// How much of what a member said, or passed on, was against the rules.
@@ -155,7 +166,7 @@ impl Telling {
     async fn talk(&mut self, cluster: ClusterId, topic: [u8; 32]) -> Result<(), String> {
         let mut topic = self.speaker.gossip.enter(topic, &self.others()).await?;
         let mut roster = self.members.changes();
-        let mut roles = self.roles();
+        let mut roles = (self.roles(), self.speaker.space.is_crowded());
         let mut meet = interval(GOSSIP_MEET_EVERY);
         let mut look = interval(LOAD_LOOK);
         let mut neighbours = 0;
@@ -184,7 +195,7 @@ impl Telling {
                     self.pace.changed();
                 }
                 _ = look.tick() => {
-                    let now = self.roles();
+                    let now = (self.roles(), self.speaker.space.is_crowded());
                     if now != roles {
                         roles = now;
                         self.pace.changed();
@@ -238,6 +249,7 @@ impl Telling {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             groups_cut: false,
             groups: self.parts(),
+            rest: Rest { is_full: self.speaker.space.is_crowded(), loads: Vec::new() },
         };
         let Speaker { key, rumours, .. } = &self.speaker;
         rumours.said(announcement.clone());

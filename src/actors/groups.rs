@@ -13,10 +13,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::health::HealthBoard;
@@ -25,14 +26,18 @@ use super::service::{service_part, until_stopped};
 use super::supervisor::{ChildSpec, Family};
 use crate::error::{Error, Result};
 use crate::health::Part;
-use crate::limits::{GROUP_ERASE_RETRY, REPLICA_OPEN_WAIT};
+use crate::limits::{GROUP_ERASE_RETRY, REPLICA_OPEN_WAIT, SPACE_WAIT};
 use crate::raft::Replica;
 use crate::roster::{Roster, keyspaces};
 use crate::seams::{self, failpoint};
 use crate::status::{GroupStatus, Role};
+use crate::store::space::{Room, SpaceGuard};
 use crate::types::{GroupId, NodeId, Revision};
 
 const STOPPING: &str = "the node is stopping";
+const NO_ROOM: &str = "it waits for room on the disk";
+/// How often a group that does looks for it.
+const ROOM_LOOK: Duration = Duration::from_millis(500);
 
 /// Where the replicas of this node are kept.
 pub trait Holdings: Send + Sync + 'static {
@@ -238,6 +243,7 @@ struct Shared {
     members: Members,
     groups: Groups,
     holdings: Arc<dyn Holdings>,
+    space: SpaceGuard,
     board: HealthBoard,
     /// Replicas are put away one after the other, for each writes.
     putting_away: Arc<Semaphore>,
@@ -249,12 +255,14 @@ pub(super) fn groups_parts(
     members: &Members,
     groups: &Groups,
     holdings: Arc<dyn Holdings>,
+    space: &SpaceGuard,
     board: &HealthBoard,
 ) -> [ChildSpec; 2] {
     let (members, groups, board) = (members.clone(), groups.clone(), board.clone());
+    let space = space.clone();
     let stopped = groups.stopped.clone();
-    let putting_away = Arc::new(Semaphore::new(1));
-    let shared = Shared { me, members, groups, holdings, board: board.clone(), putting_away };
+    let (putting_away, board_too) = (Arc::new(Semaphore::new(1)), board.clone());
+    let shared = Shared { me, members, groups, holdings, space, board: board_too, putting_away };
     shared.groups.begin(GroupId::META);
     let wanted = watch::Sender::new(vec![shared.spec(GroupId::META)]);
     let (lost, children) = (watch::Sender::new(None), wanted.subscribe());
@@ -369,42 +377,76 @@ impl GroupPart {
         opened
     }
 
+    /// Runs the replica until it is told to stop or fails. One that fails on a full disk is begun
+    /// again when there is room, and that counts for nothing: it is not the replica's fault.
     async fn run(self, stop: CancellationToken) -> Result<(), String> {
         let mut led = false;
         loop {
             self.put(Place::Starting);
-            // Not cut short by a stop: a Raft that is half open would have no owner.
-            let replica = match self.open().await {
-                Ok(replica) => replica,
-                Err(error) => {
-                    self.put(Place::Down(error.clone()));
-                    return Err(error.to_string());
-                }
-            };
-            self.put(Place::Running(replica.clone()));
-            if led {
-                replica.stand().await;
-            }
-            match self.attend(&replica, &stop).await {
-                Ended::Stopped => {
-                    self.stops();
-                    replica.stop().await;
-                    return Ok(());
-                }
-                Ended::Failed(error) => {
-                    self.say(Some(&error.to_string()));
-                    self.put(Place::Down(error.clone()));
-                    replica.abandon().await;
-                    return Err(error.to_string());
-                }
+            let error = match self.run_once(led, &stop).await {
+                Ended::Stopped => return Ok(()),
                 Ended::PutAway(status) => {
                     led = status.role == Role::Leader;
-                    if self.put_away(replica, status, &stop).await.is_none() {
-                        return Ok(());
-                    }
+                    continue;
+                }
+                Ended::Failed(error) => error,
+            };
+            led = false;
+            if matches!(error, Error::Corrupt(_)) || self.has_room().await {
+                return Err(error.to_string());
+            }
+            tracing::warn!(group = %self.group, %error, "{NO_ROOM}");
+            self.say(Some(NO_ROOM));
+            let waiting = timeout(SPACE_WAIT, async {
+                while !self.has_room().await {
+                    sleep(ROOM_LOOK).await;
+                }
+            });
+            if stop.run_until_cancelled(waiting).await.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the disk has room, as far as can be seen.
+    async fn has_room(&self) -> bool {
+        let space = self.shared.space.clone();
+        let room = seams::blocking(move || space.sample()).await;
+        !room.is_ok_and(|room| room == Room::Full)
+    }
+
+    /// Why it ended. One that was put away is needed again.
+    async fn run_once(&self, led: bool, stop: &CancellationToken) -> Ended {
+        // Not cut short by a stop: a Raft that is half open would have no owner.
+        let replica = match self.open().await {
+            Ok(replica) => replica,
+            Err(error) => {
+                self.put(Place::Down(error.clone()));
+                return Ended::Failed(error);
+            }
+        };
+        self.put(Place::Running(replica.clone()));
+        if led {
+            replica.stand().await;
+        }
+        let ended = self.attend(&replica, stop).await;
+        match &ended {
+            Ended::Stopped => {
+                self.stops();
+                replica.stop().await;
+            }
+            Ended::Failed(error) => {
+                self.say(Some(&error.to_string()));
+                self.put(Place::Down(error.clone()));
+                replica.abandon().await;
+            }
+            Ended::PutAway(status) => {
+                if self.put_away(replica, status.clone(), stop).await.is_none() {
+                    return Ended::Stopped;
                 }
             }
         }
+        ended
     }
 
     fn stops(&self) {

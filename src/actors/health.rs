@@ -28,6 +28,8 @@ const GROUPS_GAP_MIN: Duration = Duration::from_millis(5);
 /// What each group adds to that.
 const GROUPS_GAP: Duration = Duration::from_micros(500);
 const DISK: &str = "disk";
+const LOG_STARVES: &str = "the disk has no room for the log: until it has, the node writes nothing, \
+                           leads nothing and is given nothing";
 
 /// What each part last said; clones are the same board.
 #[derive(Clone, Debug)]
@@ -143,7 +145,10 @@ async fn sample_disk(board: &HealthBoard, space: SpaceGuard) {
         let guard = space.clone();
         let room =
             seams::blocking(move || guard.sample().map(|room| (room, guard.free_percent()))).await;
-        board.say(disk_part(room));
+        board.say(match space.log_starves() {
+            true => Part::unhealthy(DISK, LOG_STARVES),
+            false => disk_part(room),
+        });
         sleep(EVERY).await;
     }
 }
@@ -173,7 +178,10 @@ fn disk_part(room: std::io::Result<(Room, u64)>) -> Part {
         }
         Ok((Room::Full, percent)) => Part::unhealthy(
             DISK,
-            format!("{percent} % of the disk is free: writes are refused until there is more"),
+            format!(
+                "{percent} % of the disk is free: until there is more, writes are refused, and the \
+                 node leads nothing if others can and is given nothing"
+            ),
         ),
         Err(error) => Part::degraded(DISK, format!("free space is not known: {error}")),
     }

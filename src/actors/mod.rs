@@ -72,6 +72,8 @@ pub struct TreeSpec {
     pub peers: Peers,
     /// Who says where they are.
     pub sources: Sources,
+    /// What they say of themselves.
+    pub rumours: Rumours,
 }
 
 /// The running tree. Dropped, it stops as by [`Tree::stop`], with nobody to wait for it.
@@ -88,16 +90,18 @@ impl Tree {
         spec: TreeSpec,
         doors: impl FnOnce(&HealthBoard) -> Vec<(String, RunService)>,
     ) -> Result<Tree> {
-        let TreeSpec { log, space, groups, holdings, me, members, peers, sources } = spec;
+        let TreeSpec { log, space, groups, holdings, me, members, peers, sources, rumours } = spec;
         let board = HealthBoard::default();
         let placement = Placement {
             me,
             members: members.clone(),
             groups: groups.clone(),
             peers: peers.clone(),
+            rumours,
+            space: space.clone(),
         };
         let mut children = vec![store::store_part(log)];
-        children.extend(groups::groups_parts(me, &members, &groups, holdings, &board));
+        children.extend(groups::groups_parts(me, &members, &groups, holdings, &space, &board));
         children.extend([
             roster::roster_part(members.clone(), groups.clone(), peers.clone()),
             discovery::discovery_part(members, peers, sources),

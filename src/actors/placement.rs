@@ -10,6 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::gossip::Rumours;
 use super::groups::Groups;
 use super::roster::Members;
 use super::service::{service_part, until_stopped};
@@ -21,6 +22,7 @@ use crate::roster::Roster;
 use crate::roster::placement::{GroupFacts, Step, is_reached, next_step};
 use crate::roster::records::{Shard, Stage};
 use crate::seams::failpoint;
+use crate::store::space::SpaceGuard;
 use crate::types::{GroupId, NodeId};
 
 /// What placement looks at.
@@ -30,6 +32,8 @@ pub(super) struct Placement {
     pub(super) members: Members,
     pub(super) groups: Groups,
     pub(super) peers: Peers,
+    pub(super) rumours: Rumours,
+    pub(super) space: SpaceGuard,
 }
 
 /// The supervised part that places this node's groups.
@@ -49,14 +53,19 @@ impl Placement {
                 self.groups.running().into_iter().filter(|(_, replica)| leads(replica)).collect();
             paces.retain(|group, _| led.contains_key(group));
             let connected = self.connected(&known);
+            let full = self.full(&known);
+            self.space.note_others(
+                connected.keys().filter(|node| !full.contains(node)).copied().collect(),
+            );
             let mut reached = BTreeMap::new();
             for (group, replica) in led {
-                if at_work.contains(&group) || self.may_sleep(&known, group, &replica) {
+                let is_left = !full.contains(&self.me) && self.may_sleep(&known, group, &replica);
+                if at_work.contains(&group) || is_left {
                     continue;
                 }
                 let Some(wanted) = known.wanted(group) else { continue };
                 let pace = paces.entry(group).or_insert_with(|| Pace::new(&replica));
-                let facts = self.facts(&replica, &connected, pace);
+                let facts = self.facts(&replica, &connected, &full, pace);
                 if let Some((_, as_of)) = known.shard(group)
                     && is_reached(&wanted, &facts)
                 {
@@ -101,10 +110,22 @@ impl Placement {
         present.filter_map(|member| Some((member.node, *since.get(&member.endpoint)?))).collect()
     }
 
+    /// Whose disks are full: this node's, and those of which their nodes said so last.
+    fn full(&self, roster: &Roster) -> BTreeSet<NodeId> {
+        let mut full = self.rumours.full(roster);
+        if self.space.is_crowded() {
+            full.insert(self.me);
+        } else {
+            full.remove(&self.me);
+        }
+        full
+    }
+
     fn facts(
         &self,
         replica: &Replica,
         connected: &BTreeMap<NodeId, Instant>,
+        full: &BTreeSet<NodeId>,
         pace: &mut Pace,
     ) -> GroupFacts {
         let members = replica.members();
@@ -117,6 +138,7 @@ impl Placement {
             alive: all().filter(is_alive).collect(),
             steady: all().filter(is_steady).collect(),
             caught_up: pace.keep_up(replica),
+            full: full.clone(),
             is_joint: members.is_joint,
             voters: members.voters,
             learners: members.learners,

@@ -166,7 +166,7 @@ impl Seen {
         Facts {
             lost: cluster.lost(&roster),
             silent: cluster.silent_now(&roster),
-            full: BTreeSet::new(),
+            full: cluster.inner.rumours.full(&roster),
             has_waited: self.waiting.is_some_and(|since| now.duration_since(since) >= PLACE_WAIT),
             moves_max: roster.moves_at_once(),
         }

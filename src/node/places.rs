@@ -49,6 +49,7 @@ impl Opened {
         let space = SpaceGuard::new(disk.clone(), dir.clone()).map_err(unusable)?;
         let log = open_log(disk.clone(), &dir.join("log"), seams, lock)
             .map_err(|error| StartError::Store { dir: dir.clone(), error })?;
+        let space = space.with_log(log.starved());
         let identity = Arc::new(Mutex::new(identity));
         let home = Home { dir, disk: disk.clone(), identity, waiting: Arc::default() };
         Ok(Opened { home, key, log, space })

@@ -164,6 +164,7 @@ impl Starting {
         let (space_left, told_groups) = (space.clone(), groups.clone());
         let (started_at, log_counts) = (seams.wall.since_epoch(), log.counts());
         let measured = space.clone();
+        let heard = rumours.clone();
         let speaker = endpoint.gossip().map(|gossip| Speaker {
             gossip,
             key,
@@ -188,6 +189,7 @@ impl Starting {
                 lookup: endpoint.lookup(),
                 places: endpoint.places(),
             },
+            rumours: heard,
         };
         let (doors, told) = (settings.doors.clone(), settings.told);
         let tree = Tree::grow(spec, |board| {

@@ -346,6 +346,12 @@ impl Replica {
         let inner = &self.inner;
         self.touch();
         if command.action.adds_data() && inner.space.room() == Room::Full {
+            if inner.space.is_elsewhere(&self.members().voters) {
+                // Whoever has room leads in a moment, and takes the write.
+                let reason = "the disk of the node that leads it is full, and another takes over";
+                let reason = reason.to_owned();
+                return Err(Error::Unavailable { group: inner.group, reason }.into());
+            }
             let free_percent = inner.space.free_percent();
             return Err(Error::NoSpace { node: inner.node, free_percent }.into());
         }

@@ -1,8 +1,11 @@
 //! What a member says of itself to all others, and its bytes.
 //!
 //! ```text
-//! version u8 · postcard of the announcement · Ed25519 signature, 64 bytes
+//! version u8 · postcard of the announcement · postcard of the rest · Ed25519 signature, 64 bytes
 //! ```
+//!
+//! The rest is what was added later. Builds from before it leave it out, and what may stand behind it
+//! in a later build's is passed over.
 //!
 //! The author signs a fixed prefix and everything before the signature: the version, then the
 //! cluster's id, then the rest. An announcement has one form: bytes that decode but would be encoded
@@ -18,7 +21,10 @@ use thiserror::Error;
 
 use super::admit::Verify;
 use super::records::check_description;
-use crate::limits::{ANNOUNCEMENT_BYTES_MAX, ANNOUNCEMENT_GROUPS_MAX, MEMBER_ADDRESSES_MAX};
+use crate::limits::{
+    ANNOUNCEMENT_BYTES_MAX, ANNOUNCEMENT_GROUPS_MAX, ANNOUNCEMENT_LOADS_MAX,
+    LOAD_BYTES_PER_OPERATION, MEMBER_ADDRESSES_MAX,
+};
 use crate::types::{Address, ClusterId, EndpointId, GroupId, NodeId};
 
 /// The version of all announcements, their first byte.
@@ -60,6 +66,31 @@ pub struct Announcement {
     /// What it does in its groups: those it leads, then those it votes in, then the others; of the
     /// same role the one with the lower number first.
     pub groups: Vec<Part>,
+    /// What builds from before it don't say.
+    #[serde(skip)]
+    pub rest: Rest,
+}
+
+/// What was added to announcements since their first form.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rest {
+    /// Its disk is full, or was and has little more room since: it should lead nothing, and be given
+    /// nothing.
+    pub is_full: bool,
+    /// What is done in the groups that it leads, the busiest first; those in which little is done are
+    /// left out.
+    pub loads: Vec<GroupLoad>,
+}
+
+/// What is done in a group, as its leader measures it over some seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupLoad {
+    /// The group.
+    pub group: GroupId,
+    /// Operations in one second.
+    pub operations: u32,
+    /// Bytes that they write or answer, in one second.
+    pub bytes: u32,
 }
 
 /// What a member does in one group.
@@ -71,6 +102,13 @@ pub struct Part {
     pub role: PartRole,
     /// The index of the last entry of the group's log that the member has applied.
     pub applied: u64,
+}
+
+impl GroupLoad {
+    /// Both in one number, in operations: so many bytes take about as long as one more.
+    pub fn weight(&self) -> u64 {
+        u64::from(self.operations) + u64::from(self.bytes) / LOAD_BYTES_PER_OPERATION
+    }
 }
 
 /// What a member is to a group, in the order in which others want to know it.
@@ -144,10 +182,15 @@ impl Announcement {
         let (said, _) =
             bytes.split_last_chunk::<SIGNATURE_BYTES>().ok_or(malformed("it has no signature"))?;
         let body = said.get(1..).ok_or(malformed("it says nothing"))?;
-        let announcement: Announcement =
-            postcard::from_bytes(body).map_err(|_| malformed("it can't be read"))?;
+        let unreadable = |_| malformed("it can't be read");
+        let (mut announcement, rest) =
+            postcard::take_from_bytes::<Announcement>(body).map_err(unreadable)?;
+        if !rest.is_empty() {
+            (announcement.rest, _) = postcard::take_from_bytes(rest).map_err(unreadable)?;
+        }
         announcement.check().map_err(malformed)?;
-        if announcement.encode() != said {
+        let is_short = rest.is_empty() && announcement.encode_first() == said;
+        if !is_short && (rest.is_empty() || !said.starts_with(&announcement.encode())) {
             return Err(malformed("it is not in its one form"));
         }
         Ok(announcement)
@@ -164,12 +207,20 @@ impl Announcement {
     }
 
     fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(&self.rest, self.encode_first())
+            .expect("plain fields always encode into memory")
+    }
+
+    /// What stands before the rest.
+    fn encode_first(&self) -> Vec<u8> {
         postcard::to_extend(self, vec![VERSION]).expect("plain fields always encode into memory")
     }
 
     /// Leaves out what does not fit.
     fn fit(&mut self) {
         Address::keep_few(&mut self.addresses, MEMBER_ADDRESSES_MAX);
+        self.rest.loads.sort_by_key(|load| (std::cmp::Reverse(load.weight()), load.group));
+        self.rest.loads.truncate(ANNOUNCEMENT_LOADS_MAX);
         let mut parts = std::mem::take(&mut self.groups);
         parts.sort_unstable_by_key(|part| (part.group, part.role, part.applied));
         parts.dedup_by_key(|part| part.group);
@@ -198,6 +249,9 @@ impl Announcement {
         }
         if self.groups.len() > ANNOUNCEMENT_GROUPS_MAX {
             return Err("it has too many groups");
+        }
+        if self.rest.loads.len() > ANNOUNCEMENT_LOADS_MAX {
+            return Err("it has too many loads");
         }
         if !self.groups.is_sorted_by_key(|part| (part.role, part.group)) {
             return Err("its groups are out of order");

@@ -33,7 +33,7 @@ pub struct Facts {
     pub lost: BTreeSet<NodeId>,
     /// They can't be heard at the moment, and are not under maintenance.
     pub silent: BTreeSet<NodeId>,
-    /// They take no more than they have.
+    /// They take no more than they have, and lead nothing that another can.
     pub full: BTreeSet<NodeId>,
     /// Shards without a place have waited long enough for more members to come.
     pub has_waited: bool,
@@ -114,7 +114,7 @@ impl<'a> Plan<'a> {
                     replicas: 0,
                     leads: 0,
                     takes: is_there && is_heard && !facts.full.contains(&member.node),
-                    leads_any: is_there,
+                    leads_any: is_there && !facts.full.contains(&member.node),
                 };
                 (member.node, node)
             })
@@ -259,7 +259,12 @@ impl<'a> Plan<'a> {
                 continue;
             }
             let candidates = planned.replicas.iter().filter(|node| may_lead(node)).copied();
-            let least = candidates.min_by_key(|node| (self.lead_fullness(*node), *node));
+            let mut least = candidates.min_by_key(|node| (self.lead_fullness(*node), *node));
+            if least.is_none() {
+                // One that is full leads if nobody else can, and if possible the one that does.
+                let full = planned.replicas.iter().copied().filter(|node| self.is_only_full(*node));
+                least = full.min_by_key(|node| (planned.leader != Some(*node), *node));
+            }
             self.set_leader(*group, least);
         }
         while let Some(chain) = self.lead_chain() {
@@ -267,6 +272,15 @@ impl<'a> Plan<'a> {
                 self.set_leader(group, Some(to));
             }
         }
+    }
+
+    /// Whether a member could lead but for its disk.
+    fn is_only_full(&self, node: NodeId) -> bool {
+        let duty = self.roster.duty(node);
+        self.nodes.contains_key(&node)
+            && self.facts.full.contains(&node)
+            && !self.facts.lost.contains(&node)
+            && !duty.maintenance
     }
 
     /// Shards whose leads are handed on, each to the next, so that in the end one member leads one

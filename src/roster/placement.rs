@@ -18,6 +18,8 @@
 //! - A new configuration has a live majority, or it is not proposed.
 //! - No voter is exchanged for another without need, and what is reached stays. Where not all vote
 //!   that may, one makes room for whoever is to lead.
+//! - A leader whose disk is full hands over first of all, to a voter that has room, and is not handed
+//!   the lead again while it has none.
 //! - A leader that goes hands over first, where a voter that stays can take over. Whoever is to lead
 //!   is handed the lead when all else is done, and has been there for some time: one that comes and
 //!   goes is given nothing.
@@ -60,6 +62,8 @@ pub struct GroupFacts {
     pub alive: BTreeSet<NodeId>,
     /// Who has been there for some time without a break.
     pub steady: BTreeSet<NodeId>,
+    /// Whose disk is full, as far as is known.
+    pub full: BTreeSet<NodeId>,
     /// Who leads, and asks.
     pub leader: NodeId,
 }
@@ -112,6 +116,9 @@ pub fn tolerated(voters: usize) -> usize {
 pub fn next_step(wanted: &Wanted, now: &GroupFacts) -> Option<Step> {
     if now.is_joint {
         return Some(Step::SetVoters(now.voters.clone()));
+    }
+    if let Some(heir) = relief(now) {
+        return Some(Step::TransferTo(heir));
     }
     let missing = wanted.members.keys().find(|node| !holds(now, **node));
     if let Some(node) = missing {
@@ -188,7 +195,9 @@ fn next_voters(wanted: &Wanted, now: &GroupFacts) -> Option<BTreeSet<NodeId>> {
 
 /// Who is to lead, if it could.
 fn able_leader(wanted: &Wanted, now: &GroupFacts) -> Option<NodeId> {
-    let is_able = |node: &NodeId| now.steady.contains(node) && now.caught_up.contains(node);
+    let is_able = |node: &NodeId| {
+        now.steady.contains(node) && now.caught_up.contains(node) && !now.full.contains(node)
+    };
     wanted.leader.filter(|leader| *leader == now.leader || is_able(leader))
 }
 
@@ -233,6 +242,16 @@ fn hand_over_or_change(now: &GroupFacts, voters: BTreeSet<NodeId>) -> Option<Ste
 /// Who of these could take over.
 fn heir(now: &GroupFacts, of: &BTreeSet<NodeId>) -> Option<NodeId> {
     of.iter().find(|node| is_alive(now, node) && now.caught_up.contains(node)).copied()
+}
+
+/// Who takes over from a leader whose disk is full.
+fn relief(now: &GroupFacts) -> Option<NodeId> {
+    if !now.full.contains(&now.leader) {
+        return None;
+    }
+    let with_room = now.voters.iter().copied();
+    let with_room = with_room.filter(|node| *node != now.leader && !now.full.contains(node));
+    heir(now, &with_room.collect())
 }
 
 /// The largest odd number of voters that so many make; 0 of none.

@@ -1,15 +1,23 @@
 //! The guard on free disk space.
 //!
 //! Somebody samples it from time to time; whoever is about to admit a write asks it. Asking costs
-//! one load.
+//! one load. A log that waits for room is a full disk, whatever the sample says: there are quotas, and
+//! disks smaller than a few segments.
+//!
+//! It also holds what others are known to have room, as the last who looked put it there: a leader
+//! without room refuses writes differently if somebody can take over.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::limits::{SPACE_FREE_PERCENT_MIN, SPACE_FREE_PERCENT_WARN};
+use tokio::sync::watch;
+
+use crate::limits::{SPACE_FREE_PERCENT_AGAIN, SPACE_FREE_PERCENT_MIN, SPACE_FREE_PERCENT_WARN};
 use crate::seams::disk::Disk;
+use crate::types::NodeId;
 
 /// How much room the disk has, as of the last sample; clones are the same guard.
 #[derive(Clone, Debug)]
@@ -18,6 +26,9 @@ pub struct SpaceGuard {
     path: PathBuf,
     free_percent: Arc<AtomicU64>,
     free_bytes: Arc<AtomicU64>,
+    is_crowded: Arc<AtomicBool>,
+    log_starves: Option<watch::Receiver<bool>>,
+    others: Arc<RwLock<BTreeSet<NodeId>>>,
 }
 
 /// What the room left allows.
@@ -34,17 +45,33 @@ pub enum Room {
 impl SpaceGuard {
     /// A guard on the disk that holds `path`, with a first sample.
     pub fn new(disk: Arc<dyn Disk>, path: PathBuf) -> io::Result<Self> {
-        let free_percent = Arc::new(AtomicU64::new(100));
-        let guard = SpaceGuard { disk, path, free_percent, free_bytes: Arc::default() };
+        let guard = SpaceGuard {
+            disk,
+            path,
+            free_percent: Arc::new(AtomicU64::new(100)),
+            free_bytes: Arc::default(),
+            is_crowded: Arc::default(),
+            log_starves: None,
+            others: Arc::default(),
+        };
         guard.sample()?;
         Ok(guard)
+    }
+
+    /// The same guard, for a log on this disk that says when it waits for room.
+    pub fn with_log(self, starves: watch::Receiver<bool>) -> Self {
+        SpaceGuard { log_starves: Some(starves), ..self }
     }
 
     /// Looks at the disk.
     pub fn sample(&self) -> io::Result<Room> {
         let space = self.disk.space(&self.path)?;
-        self.free_percent.store(space.free_percent(), Ordering::Relaxed);
+        let percent = space.free_percent();
+        self.free_percent.store(percent, Ordering::Relaxed);
         self.free_bytes.store(space.free, Ordering::Relaxed);
+        if !(SPACE_FREE_PERCENT_MIN..SPACE_FREE_PERCENT_AGAIN).contains(&percent) {
+            self.is_crowded.store(percent < SPACE_FREE_PERCENT_MIN, Ordering::Relaxed);
+        }
         Ok(self.room())
     }
 
@@ -62,8 +89,30 @@ impl SpaceGuard {
         self.free_bytes.load(Ordering::Relaxed)
     }
 
-    /// The last sample.
+    /// Whether this node should lead nothing and be given nothing: it is full, or was and has little
+    /// more than that since.
+    pub fn is_crowded(&self) -> bool {
+        self.log_starves() || self.is_crowded.load(Ordering::Relaxed)
+    }
+
+    /// Whether the log waits for room.
+    pub fn log_starves(&self) -> bool {
+        self.log_starves.as_ref().is_some_and(|starves| *starves.borrow())
+    }
+
+    /// The last sample; nothing while the log waits for room.
     pub fn free_percent(&self) -> u64 {
-        self.free_percent.load(Ordering::Relaxed)
+        if self.log_starves() { 0 } else { self.free_percent.load(Ordering::Relaxed) }
+    }
+
+    /// These other members are there and have room.
+    pub fn note_others(&self, others: BTreeSet<NodeId>) {
+        *self.others.write().unwrap_or_else(PoisonError::into_inner) = others;
+    }
+
+    /// Whether one of these has room, and is not this node.
+    pub fn is_elsewhere(&self, among: &BTreeSet<NodeId>) -> bool {
+        let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
+        others.iter().any(|other| among.contains(other))
     }
 }

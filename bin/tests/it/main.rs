@@ -5,6 +5,7 @@ mod cluster;
 mod config;
 mod failpoints;
 mod fields;
+mod full;
 mod http;
 mod journey;
 mod kill;

@@ -61,7 +61,7 @@ impl Nodes {
 
 /// The shards of a keyspace, as a node knows them.
 #[track_caller]
-fn shards(node: &Node, keyspace: &str) -> Vec<Value> {
+pub(crate) fn shards(node: &Node, keyspace: &str) -> Vec<Value> {
     let shown = node.printed(&["keyspace", "show", keyspace, "--json"]);
     let shown: Value = serde_json::from_str(&shown).expect("JSON");
     shown["shards"].as_array().expect("a list").clone()
@@ -72,7 +72,10 @@ pub(crate) fn nodes_of(shard: &Value) -> BTreeSet<u64> {
 }
 
 /// How many shards each node holds and is to lead.
-fn spread(shards: &[Value], nodes: impl IntoIterator<Item = u64>) -> BTreeMap<u64, (usize, usize)> {
+pub(crate) fn spread(
+    shards: &[Value],
+    nodes: impl IntoIterator<Item = u64>,
+) -> BTreeMap<u64, (usize, usize)> {
     let count = |node: u64| {
         let holds = shards.iter().filter(|shard| nodes_of(shard).contains(&node)).count();
         let leads = shards.iter().filter(|shard| shard["wanted_leader"] == node).count();
@@ -91,7 +94,7 @@ fn is_even(spread: &BTreeMap<u64, (usize, usize)>) -> bool {
 /// Waits until all shards of the default keyspace are settled on so many of these nodes each, and
 /// evenly.
 #[track_caller]
-fn wait_for_spread(node: &Node, nodes: &[u64], replicas: usize) {
+pub(crate) fn wait_for_spread(node: &Node, nodes: &[u64], replicas: usize) {
     let is_there = |shards: &[Value]| {
         let settled = |shard: &Value| {
             let on = nodes_of(shard);
@@ -111,7 +114,7 @@ fn wait_for_spread(node: &Node, nodes: &[u64], replicas: usize) {
 /// changes. No operation may fail within its deadline of 5 s, and every read must see what was
 /// acknowledged before it began and nothing that was not written yet: with one writer a key that is
 /// what linearizable means.
-struct Load {
+pub(crate) struct Load {
     runtime: Runtime,
     client: Client,
     stop: Arc<AtomicBool>,
@@ -131,7 +134,7 @@ struct Counter {
 impl Load {
     const COUNTERS: usize = 24;
 
-    fn begin(node: &Node) -> Self {
+    pub(crate) fn begin(node: &Node) -> Self {
         let ticket = node.printed(&["ticket", "create", "--client"]);
         let ticket = ticket.trim().parse().expect("a ticket");
         let runtime = Runtime::new().expect("a runtime");
@@ -157,7 +160,7 @@ impl Load {
 
     /// Waits until each key was written some more.
     #[track_caller]
-    fn goes_on(&self) {
+    pub(crate) fn goes_on(&self) {
         let before: Vec<u64> = self.counts();
         let moved = || self.counts().iter().zip(&before).all(|(now, before)| now > before);
         let in_time = until(|| moved() || self.failed.get().is_some());
@@ -171,7 +174,7 @@ impl Load {
 
     /// Ends it: all went well, and every node has what was written last.
     #[track_caller]
-    fn end<'a>(self, nodes: impl Iterator<Item = &'a Node>) {
+    pub(crate) fn end<'a>(self, nodes: impl Iterator<Item = &'a Node>) {
         self.stop.store(true, Ordering::SeqCst);
         let mut done = 0;
         for task in self.tasks {

@@ -221,6 +221,35 @@ impl Node {
         self
     }
 
+    /// Joins as above, with the data on a disk of its own that holds so much: one that nobody else
+    /// sees, and that is gone with the process.
+    #[track_caller]
+    pub(crate) fn join_on_disk_of(dir: &Path, mib: u32, ticket: &str) -> Self {
+        let data = dir.join("data");
+        fs::create_dir(&data).expect("a directory");
+        let mut inner = aspen(["join", ticket, "--reach", "loopback", "--data-dir"]);
+        inner.arg(&data).args(["--json", "--http", "127.0.0.1:0", "--log", "info"]);
+        let script = format!(r#"mount -t tmpfs -o size={mib}m tmpfs "$1" && shift && exec "$@""#);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script, "sh"]).arg(&data);
+        command.arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null());
+        for (name, value) in inner.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let log = dir.join("log.txt");
+        command.stderr(File::create(&log).expect("a log"));
+        Node::follow(&mut command, log).until_ready()
+    }
+
+    /// A file or directory as the node sees it, on whichever disk.
+    pub(crate) fn path(&self, path: &Path) -> PathBuf {
+        let root = format!("/proc/{}/root", self.process.child.id());
+        Path::new(&root).join(path.strip_prefix("/").expect("an absolute path"))
+    }
+
     /// A start that nobody waits for.
     pub(crate) fn starting(dir: &Path) -> Self {
         Node::spawn(dir, &["start"], |command| {
@@ -273,7 +302,11 @@ impl Node {
         command.stderr(File::create(&log).expect("a log"));
         command.env("FAILPOINTS", dir.join(FAILPOINTS));
         configure(&mut command);
-        let process = Following::spawn(&mut command);
+        Node::follow(&mut command, log)
+    }
+
+    fn follow(command: &mut Command, log: PathBuf) -> Self {
+        let process = Following::spawn(command);
         Node { process, events: Vec::new(), told: String::new(), url: String::new(), log }
     }
 

@@ -10,6 +10,9 @@
 //!   operation that emptied it.
 //! - The marks written in a head are those of the operations written before it, never of those
 //!   that wait; so `written` here follows the order on disk, and the index runs ahead of it.
+//! - A write for which the disk has no room has changed nothing that was called durable: it goes on
+//!   where it was when it is called again. A sync that finds no room is final, as any other error:
+//!   what it was to make durable may be gone from memory.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -60,9 +63,13 @@ pub(super) enum What {
 #[derive(Default)]
 struct Batch {
     ops: Vec<Op>,
+    /// How many of them are in frames, and how many entries of the next.
+    placed: (usize, usize),
     committed: Vec<(GroupId, EntryId)>,
     /// Segments that were empty when the batch was taken: what emptied them is in it or before.
     dead: Vec<u32>,
+    /// Whether a frame says so.
+    dead_placed: bool,
 }
 
 /// The end of the log.
@@ -177,7 +184,8 @@ impl LogCore {
         Poll::Ready(true)
     }
 
-    /// Writes the batch that was taken. After an error only [`LogCore::fail`] may be called.
+    /// Writes the batch that was taken. After an error only [`LogCore::fail`] may be called; or,
+    /// where it [is for want of room](lacks_room), this again.
     ///
     /// The last batch of a log that is closed is an empty frame: it proves all before it durable,
     /// so that damage in there can't pass for a torn end when the log is opened again.
@@ -194,28 +202,30 @@ impl LogCore {
         let written = self.write_ops(&ops);
         self.batch.ops = ops;
         written?;
-        let committed = std::mem::take(&mut self.batch.committed);
-        for (group, id) in &committed {
+        while let Some((group, id)) = self.batch.committed.last().copied() {
             // A mark of a group that was removed after it was noted.
-            if let Some(head) = self.written.get_mut(group) {
-                head.marks.committed = Some(*id);
-                self.put(*group, &Record::Committed(*id))?;
+            if self.written.contains_key(&group) {
+                self.put(group, &Record::Committed(id))?;
+                self.head_of(group).marks.committed = Some(id);
             }
+            self.batch.committed.pop();
         }
-        if !self.batch.dead.is_empty() {
+        if !self.batch.dead.is_empty() && !self.batch.dead_placed {
             let dead = Record::Drop(self.batch.dead.clone());
             self.put(GroupId(0), &dead)?;
+            self.batch.dead_placed = true;
         }
         self.write_frame()
     }
 
     fn write_ops(&mut self, ops: &[Op]) -> io::Result<()> {
-        for op in ops {
+        while let Some(op) = ops.get(self.batch.placed.0) {
             let group = op.group;
             match &op.what {
                 What::Append(entries, stamp) => {
-                    for (entry, stamp) in entries.iter().zip(*stamp..) {
-                        self.put_entry(group, entry, stamp)?;
+                    while let Some(entry) = entries.get(self.batch.placed.1) {
+                        self.put_entry(group, entry, stamp + self.batch.placed.1 as u64)?;
+                        self.batch.placed.1 += 1;
                     }
                 }
                 What::Vote(vote) => {
@@ -243,6 +253,7 @@ impl LogCore {
                 }
                 What::Flush => {}
             }
+            self.batch.placed = (self.batch.placed.0 + 1, 0);
         }
         Ok(())
     }
@@ -265,6 +276,9 @@ impl LogCore {
                 done(Ok(()));
             }
         }
+        self.batch.placed = (0, 0);
+        self.batch.dead_placed = false;
+        self.shared.relieve();
         if self.frame.capacity() > BUFFER_BYTES_KEPT {
             self.frame = Vec::new();
         }
@@ -285,6 +299,20 @@ impl LogCore {
                 done(Err(failure.to_io()));
             }
         }
+    }
+
+    /// The disk has no room: all who wait are told so, and nobody else gets in until all that was
+    /// queued is durable after all. False if the log is to be closed, which is then its end.
+    pub fn starve(&mut self, error: &io::Error) -> bool {
+        let Some(starving) = self.shared.starve(error) else { return false };
+        if starving.is_new {
+            tracing::error!(dir = %self.dir.display(), %error, "the log waits for room on the disk");
+        }
+        let waiting = self.batch.ops.iter_mut().filter_map(|op| op.done.take());
+        for done in waiting.chain(starving.waiting) {
+            done(Err(starving.hunger.to_io()));
+        }
+        true
     }
 
     // --- frames ---
@@ -370,7 +398,11 @@ impl LogCore {
             zero_sectors,
         };
         self.frame[..FRAME_HEADER_BYTES].copy_from_slice(&header.encode());
-        self.end.file.write_at(&self.frame, self.end.offset)?;
+        if let Err(error) = self.end.file.write_at(&self.frame, self.end.offset) {
+            // Written again it is the same frame.
+            self.frame.truncate(FRAME_HEADER_BYTES + body_bytes);
+            return Err(error);
+        }
 
         let mut state = self.shared.state();
         for placed in self.placed.drain(..) {
@@ -398,7 +430,6 @@ impl LogCore {
             (state.index.segments(), state.index.tainted.clone())
         };
         let groups = self.written.values().cloned().collect();
-        self.end.has_head = true;
         self.frame.resize(FRAME_HEADER_BYTES, 0);
         // Twice: it stands for all of the log's past, and damage to it would concern every group.
         let head = Record::Head(Head { segments, tainted, groups });
@@ -407,7 +438,10 @@ impl LogCore {
         if !self.fits(self.frame.len()) {
             return Err(io::Error::other("the marks of all groups are larger than a segment"));
         }
-        self.write_frame()
+        let written = self.write_frame();
+        self.frame.clear();
+        self.end.has_head = written.is_ok();
+        written
     }
 
     /// Work for another thread once the segment is half full: the zeros of the next one.
@@ -472,6 +506,11 @@ impl Drop for LogCore {
     }
 }
 
+/// Whether an error is that the disk has no room, which may come.
+pub(super) fn lacks_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Positions in a segment are written in four bytes.
 fn position(bytes: u64) -> io::Result<u32> {
     u32::try_from(bytes).map_err(|_| io::Error::other("a log segment is at most 4 GiB"))
@@ -491,16 +530,29 @@ pub(super) const UNFINISHED: &str = "next.tmp";
 /// Makes a segment file: zeros made durable under a temporary name, in steps, so that the syncs
 /// of the log don't wait long behind them.
 pub(super) fn make_zeros(disk: &dyn Disk, dir: &Path, bytes: u64) -> io::Result<Arc<dyn File>> {
-    let file = disk.open(&dir.join(UNFINISHED), OpenMode::Create)?;
-    file.set_len(0)?;
-    let mut from = 0;
-    while from < bytes {
-        let to = bytes.min(from + ZERO_BYTES as u64);
-        zero(&*file, from, to)?;
-        file.sync_data()?;
-        from = to;
+    let path = dir.join(UNFINISHED);
+    let file = disk.open(&path, OpenMode::Create)?;
+    let fill = || {
+        file.set_len(0)?;
+        let mut from = 0;
+        while from < bytes {
+            let to = bytes.min(from + ZERO_BYTES as u64);
+            zero(&*file, from, to)?;
+            file.sync_data()?;
+            from = to;
+        }
+        Ok(())
+    };
+    match fill() {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            if lacks_room(&error) {
+                // What there is of it is room that others need; whether it goes is not the question.
+                drop(disk.remove(&path));
+            }
+            Err(error)
+        }
     }
-    Ok(file)
 }
 
 /// Makes zeros a segment: its header made durable, then its name.

@@ -16,12 +16,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use super::core::{LogCore, Op, What};
+use super::core::{LogCore, Op, What, lacks_room};
 use super::format::{self, RECORD_HEADER_BYTES, Record, RecordHeader};
 use super::index::{Found, Index, Place};
-use super::{Counts, EntryId, Failure, GroupMarks, LogEntry, LogError, Options, Vote};
+use super::{Counts, EntryId, Failure, GroupMarks, Hunger, LogEntry, LogError, Options, Vote};
 use crate::error::Corrupt;
-use crate::limits::{LOG_QUEUE_BYTES_MAX, LOG_QUEUE_OPS_MAX};
+use crate::limits::{LOG_QUEUE_BYTES_MAX, LOG_QUEUE_OPS_MAX, LOG_ROOM_LOOK};
 use crate::seams::{disk::File, spawn_thread};
 use crate::types::GroupId;
 
@@ -44,6 +44,7 @@ pub(super) struct Shared {
     groups_max: usize,
     failed: watch::Sender<Option<Failure>>,
     pub(super) counts: Arc<Counts>,
+    starved: watch::Sender<bool>,
     pub(super) ended: watch::Sender<bool>,
 }
 
@@ -56,6 +57,16 @@ pub(super) struct State {
     pub(super) waker: Option<Waker>,
     pub(super) closed: bool,
     pub(super) failure: Option<Failure>,
+    /// Why nothing is taken at the moment.
+    pub(super) hunger: Option<Hunger>,
+}
+
+/// What a log that begins to wait for room, or still does, leaves to be told.
+pub(super) struct Starving {
+    pub(super) hunger: Hunger,
+    pub(super) is_new: bool,
+    /// Those who wait for what is queued.
+    pub(super) waiting: Vec<Done>,
 }
 
 impl Shared {
@@ -68,12 +79,14 @@ impl Shared {
                 waker: None,
                 closed: false,
                 failure: None,
+                hunger: None,
             }),
             room: Arc::new(Semaphore::new(LOG_QUEUE_BYTES_MAX)),
             frame_bytes_max: options.frame_bytes_max,
             groups_max,
             failed: watch::Sender::new(None),
             counts: Arc::default(),
+            starved: watch::Sender::new(false),
             ended: watch::Sender::new(false),
         }
     }
@@ -98,6 +111,32 @@ impl Shared {
         queued
     }
 
+    /// The log waits for room: nobody else gets in. `None` if it is closed, or has failed.
+    pub(super) fn starve(&self, error: &io::Error) -> Option<Starving> {
+        let mut state = self.state();
+        if state.closed || state.failure.is_some() {
+            return None;
+        }
+        let is_new = state.hunger.is_none();
+        let hunger = state.hunger.get_or_insert_with(|| Hunger::new(error)).clone();
+        let waiting = state.queue.iter_mut().filter_map(|op| op.done.take()).collect();
+        drop(state);
+        self.starved.send_if_modified(|starved| !std::mem::replace(starved, true));
+        Some(Starving { hunger, is_new, waiting })
+    }
+
+    /// A batch is durable: if that is all there was, the log waits for nothing.
+    pub(super) fn relieve(&self) {
+        let mut state = self.state();
+        if state.hunger.is_none() || !state.queue.is_empty() {
+            return;
+        }
+        state.hunger = None;
+        drop(state);
+        tracing::info!("the log has room again");
+        self.starved.send_if_modified(|starved| std::mem::replace(starved, false));
+    }
+
     fn close(&self) {
         let mut state = self.state();
         state.closed = true;
@@ -111,9 +150,17 @@ impl Shared {
 
     async fn room(&self, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
         let places = bytes.clamp(PLACE_BYTES_MIN, LOG_QUEUE_BYTES_MAX) as u32;
-        match self.room.clone().acquire_many_owned(places).await {
-            Ok(permit) => Ok(permit),
-            Err(_) => Err(self.state().refusal().unwrap_or_else(closed)),
+        let mut starved = self.starved.subscribe();
+        tokio::select! {
+            biased;
+            permit = self.room.clone().acquire_many_owned(places) => match permit {
+                Ok(permit) => Ok(permit),
+                Err(_) => Err(self.state().refusal().unwrap_or_else(closed)),
+            },
+            // Nobody knows when a place will be free.
+            _ = starved.wait_for(|starved| *starved) => {
+                Err(self.state().refusal().unwrap_or_else(|| io::ErrorKind::StorageFull.into()))
+            }
         }
     }
 }
@@ -126,7 +173,8 @@ impl State {
     fn refusal(&self) -> Option<io::Error> {
         match &self.failure {
             Some(failure) => Some(failure.to_io()),
-            None => self.closed.then(closed),
+            None if self.closed => Some(closed()),
+            None => self.hunger.as_ref().map(Hunger::to_io),
         }
     }
 }
@@ -252,6 +300,12 @@ impl Log {
     /// The error that ended the log, once there is one.
     pub fn failure(&self) -> watch::Receiver<Option<Failure>> {
         self.shared().failed.subscribe()
+    }
+
+    /// Whether the log waits for room on the disk. What it was given before is durable when it does
+    /// so no longer, though those who gave it were told that it is not.
+    pub fn starved(&self) -> watch::Receiver<bool> {
+        self.shared().starved.subscribe()
     }
 
     /// Takes nothing more, writes what is queued and the committed marks, and returns when the
@@ -524,7 +578,15 @@ fn work(mut core: LogCore) {
                 continue;
             }
         }
-        let result = core.write().and_then(|()| core.sync()).and_then(|()| core.finish());
+        let mut written = core.write();
+        while let Err(error) = &written
+            && lacks_room(error)
+            && core.starve(error)
+        {
+            std::thread::park_timeout(LOG_ROOM_LOOK);
+            written = core.write();
+        }
+        let result = written.and_then(|()| core.sync()).and_then(|()| core.finish());
         if let Err(error) = result {
             core.fail(&error);
             return core.await_ahead();
@@ -544,6 +606,13 @@ where
 {
     while std::future::poll_fn(|cx| core.poll_batch(cx)).await {
         let mut result = core.write();
+        while let Err(error) = &result
+            && lacks_room(error)
+            && core.starve(error)
+        {
+            tokio::time::sleep(LOG_ROOM_LOOK).await;
+            result = core.write();
+        }
         if result.is_ok() {
             pause().await;
             result = core.sync().and_then(|()| core.finish());

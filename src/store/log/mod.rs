@@ -10,7 +10,9 @@
 //!   nothing is there that was not written, and no group's log has a gap.
 //! - Operations of one group take effect in the order in which they were called; an entry can be
 //!   read as soon as its append returns.
-//! - An error of the disk is final: what waits and what comes later fails with it.
+//! - An error of the disk is final: what waits and what comes later fails with it. But that there
+//!   is no room for a write is not: who waits and who comes is told so, what was queued is kept, and
+//!   the log takes more once all of that is durable.
 //! - Damage is named with its group and entry as closely as it can be, and stops that group only.
 //!
 //! What it refuses: to skip a bad record, to overwrite one, to grow a queue, to guess.
@@ -157,6 +159,24 @@ impl From<LogError> for io::Error {
 pub struct Failure {
     kind: io::ErrorKind,
     text: Arc<str>,
+}
+
+/// There is no room for what the log was given: until there is, every operation is refused with it.
+#[derive(Clone, Debug, Error)]
+#[error("the disk has no room for the log, which waits for it: {text}")]
+struct Hunger {
+    kind: io::ErrorKind,
+    text: Arc<str>,
+}
+
+impl Hunger {
+    fn new(error: &io::Error) -> Self {
+        Hunger { kind: error.kind(), text: error.to_string().into() }
+    }
+
+    fn to_io(&self) -> io::Error {
+        io::Error::new(self.kind, self.clone())
+    }
 }
 
 impl Failure {

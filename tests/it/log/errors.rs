@@ -34,7 +34,8 @@ fn what_was_acknowledged_before_a_failure_is_there_after_it() {
         rig.core.fail(&first);
         rig.collect();
         assert_eq!(rig.waiting(), 0, "{place}: all who wait are told");
-        refuses_everything(&rig, &place);
+        refuses_everything(&rig, "the log has failed and takes nothing more", &place);
+        assert!(rig.log.failure().borrow().is_some(), "{place}");
 
         // The process may go on or the machine may crash with it.
         let disk = if below(&random, 2) == 0 { rig.disk.copy() } else { rig.disk.image(&random) };
@@ -48,7 +49,7 @@ fn what_was_acknowledged_before_a_failure_is_there_after_it() {
     assert!(failures > 100, "{failures} runs failed");
 }
 
-fn refuses_everything(rig: &Rig, place: &str) {
+fn refuses_everything(rig: &Rig, why: &str, place: &str) {
     let group = rig.log.group(GroupId(9)).unwrap();
     let (callback, _) = done();
     let refused = [
@@ -61,10 +62,86 @@ fn refuses_everything(rig: &Rig, place: &str) {
     ];
     for result in refused {
         let text = result.unwrap_err().to_string();
-        assert!(text.contains("the log has failed and takes nothing more"), "{place}: {text}");
+        assert!(text.contains(why), "{place}: {text}");
     }
     assert_eq!(group.last_id(), None, "{place}: what was refused can't be read");
-    assert!(rig.log.failure().borrow().is_some(), "{place}");
+}
+
+/// The disk is full for a while (scenario 26): all who wait and all who come are told so, what was
+/// queued is kept, and the log goes on from there.
+#[test]
+fn a_log_that_waits_for_room_goes_on_where_it_was() {
+    let mut waits = 0;
+    for seed in 0..300 {
+        let random = Random::from_seed(seed);
+        let mut rig = Rig::new(CrashDisk::new(), random.clone());
+        for _ in 0..below(&random, 60) {
+            rig.act().unwrap();
+        }
+        let no_room = |after| Fault { kind: Kind::Write, after, error: ENOSPC };
+        rig.disk.fail(no_room(below(&random, 8)));
+        let Some(mut error) = (0..200).find_map(|_| rig.act().err()) else { continue };
+        waits += 1;
+        let place = format!("seed {seed}: {error}");
+        for _ in 0..below(&random, 3) {
+            assert!(rig.core.starve(&error), "{place}");
+            rig.disk.fail(no_room(0));
+            error = rig.core.write().unwrap_err();
+        }
+        assert!(rig.core.starve(&error), "{place}");
+        rig.collect();
+        assert_eq!(rig.waiting(), 0, "{place}: all who wait are told");
+        refuses_everything(&rig, "the disk has no room for the log", &place);
+        assert!(*rig.log.starved().borrow(), "{place}");
+        assert!(rig.log.failure().borrow().is_none(), "{place}");
+
+        if below(&random, 3) > 0 {
+            rig.core.write().and_then(|()| rig.core.sync()).unwrap();
+            rig.core.finish().unwrap();
+            rig.drive().unwrap();
+            assert!(!*rig.log.starved().borrow(), "{place}");
+            rig.model.compare(&rig.log, &random).unwrap();
+            for _ in 0..40 {
+                rig.act().unwrap();
+            }
+            rig.drive().unwrap();
+        }
+        let disk = if below(&random, 2) == 0 { rig.disk.copy() } else { rig.disk.image(&random) };
+        let bounds = (rig.acknowledged(), rig.steps.len());
+        let (log, _core, recovery) = open_on(&disk, small()).unwrap();
+        assert_eq!((recovery.damaged, recovery.tainted), (vec![], None), "{place}");
+        if let Err(difference) = matching(&rig.steps, bounds, &log, &random) {
+            panic!("{place}: {difference}");
+        }
+    }
+    assert!(waits > 100, "{waits} runs had no room");
+}
+
+/// The driver of production waits by itself, and an end of the log is an end of the wait.
+#[tokio::test]
+async fn the_writer_tries_again_until_there_is_room_or_the_log_is_closed() {
+    let disk = CrashDisk::new();
+    let (core, _) = open(Arc::new(disk.clone()), Path::new(DIR), small()).unwrap();
+    let log = Log::start(core).unwrap();
+    let group = log.group(GroupId(1)).unwrap();
+    let vote = |term| Vote { term, node: 1, committed: false };
+    disk.fail(Fault { kind: Kind::Write, after: 0, error: ENOSPC });
+    let error = group.save_vote(vote(1)).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+    let mut starved = log.starved();
+    starved.wait_for(|starved| !starved).await.unwrap();
+    assert_eq!(group.marks().vote, Some(vote(1)), "it is durable all the same");
+    group.save_vote(vote(2)).await.unwrap();
+
+    // The next segment is made by a thread of its own, which may meet it instead.
+    for term in 3.. {
+        disk.fail(Fault { kind: Kind::Write, after: 0, error: ENOSPC });
+        if group.save_vote(vote(term)).await.is_err() {
+            break;
+        }
+    }
+    let closed = log.shutdown().await;
+    assert!(closed.is_ok() || closed.is_err_and(|e| e.kind() == io::ErrorKind::StorageFull));
 }
 
 #[tokio::test]

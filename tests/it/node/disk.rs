@@ -16,6 +16,7 @@ pub struct TestDisk {
     free_percent: Arc<AtomicU64>,
     groups_fail: Arc<AtomicBool>,
     log_gate: Arc<Gate>,
+    log_full: Arc<AtomicBool>,
 }
 
 /// Where the log's syncs wait while it is closed.
@@ -33,6 +34,7 @@ impl TestDisk {
             free_percent: Arc::new(AtomicU64::new(50)),
             groups_fail: Arc::default(),
             log_gate: Arc::default(),
+            log_full: Arc::default(),
         }
     }
 
@@ -51,6 +53,11 @@ impl TestDisk {
         self.groups_fail.store(fail, Ordering::Relaxed);
     }
 
+    /// From now on there is no room for the log, or there is again.
+    pub fn set_log_full(&self, full: bool) {
+        self.log_full.store(full, Ordering::Relaxed);
+    }
+
     /// From now on the log's syncs wait, or go on.
     pub fn set_log_held(&self, held: bool) {
         *self.log_gate.closed.lock().unwrap() = held;
@@ -65,7 +72,8 @@ impl Disk for TestDisk {
         if is_in("groups") {
             Ok(Arc::new(GroupFile { file, fail: self.groups_fail.clone() }))
         } else if is_in("log") {
-            Ok(Arc::new(LogFile { file, gate: self.log_gate.clone() }))
+            let (gate, full) = (self.log_gate.clone(), self.log_full.clone());
+            Ok(Arc::new(LogFile { file, gate, full }))
         } else {
             Ok(file)
         }
@@ -140,6 +148,7 @@ impl File for GroupFile {
 struct LogFile {
     file: Arc<dyn File>,
     gate: Arc<Gate>,
+    full: Arc<AtomicBool>,
 }
 
 impl File for LogFile {
@@ -150,6 +159,9 @@ impl File for LogFile {
         self.file.read_at(buffer, offset)
     }
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.file.write_at(data, offset)
     }
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -132,6 +132,7 @@ impl Abuser {
             version: "0".into(),
             groups_cut: false,
             groups: Vec::new(),
+            rest: Default::default(),
         }
     }
 

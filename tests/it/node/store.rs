@@ -279,6 +279,35 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
     service.shutdown().await.expect("shutdown");
 }
 
+/// No room at all, though the disk does not look full: a quota, or a disk smaller than what is needed.
+#[tokio::test]
+async fn a_node_whose_log_has_no_room_waits_for_it_and_goes_on_by_itself() {
+    let disk = TestDisk::new();
+    let service = builder(Path::new("node"))
+        .with_storage(StorageBackend::Memory)
+        .with_seams(disk.seams())
+        .start()
+        .await
+        .expect("start");
+    let kv = service.client();
+    kv.put("a", "1").await.expect("there is room");
+    disk.set_log_full(true);
+    let hasty = kv.clone().with_deadline(Duration::from_millis(300));
+    let error = hasty.put("b", "1").await.expect_err("there is none");
+    assert!(!matches!(error, Error::Fatal(_) | Error::Corrupt(_)), "{error}");
+    let said = |name: &str| {
+        let part = service.health().parts.into_iter().find(|part| part.name == name);
+        part.and_then(|part| part.reason).unwrap_or_default()
+    };
+    until(async || said("disk").contains("no room for the log")).await;
+    until(async || said("group 1") == "it waits for room on the disk").await;
+    disk.set_log_full(false);
+    until(async || kv.put("c", "1").await.is_ok()).await;
+    assert!(kv.get("a").await.expect("reads go on").is_some());
+    until(async || service.health().parts.iter().all(|part| part.reason.is_none())).await;
+    service.shutdown().await.expect("shutdown");
+}
+
 /// Waits for a condition.
 pub(super) async fn until(condition: impl AsyncFn() -> bool) {
     wait::until("the condition came about", condition).await;

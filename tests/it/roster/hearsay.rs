@@ -80,6 +80,7 @@ impl Rig {
             version: "0.1.0".into(),
             groups_cut: false,
             groups: vec![Part { group: GroupId::META, role: PartRole::Voter, applied: number }],
+            rest: Default::default(),
         }
     }
 

@@ -29,8 +29,27 @@ fn group(voters: &[u64], learners: &[u64], behind: &[u64]) -> GroupFacts {
         caught_up: all.difference(&nodes(behind)).copied().collect(),
         steady: all.clone(),
         alive: all,
+        full: BTreeSet::new(),
         leader: NodeId(voters[0]),
     }
+}
+
+/// The disk of one is full (scenario 26): it steps down first of all, and leads again when it has room.
+#[test]
+fn a_leader_whose_disk_is_full_hands_over_to_whoever_has_room() {
+    let to = |leader| Wanted { leader: Some(NodeId(leader)), ..wanted(&[1, 2, 3], &[4]) };
+    let full = |full: &[u64]| GroupFacts { full: nodes(full), ..group(&[1, 2, 3], &[4], &[]) };
+    assert_eq!(next_step(&to(1), &full(&[1])), Some(Step::TransferTo(NodeId(2))));
+    assert_eq!(next_step(&to(1), &full(&[1, 2])), Some(Step::TransferTo(NodeId(3))));
+    assert_eq!(next_step(&to(1), &full(&[1, 2, 3])), None, "nobody has room");
+    let dead = GroupFacts { alive: nodes(&[1]), ..full(&[1]) };
+    assert_eq!(next_step(&to(1), &dead), None, "nobody else is there");
+    let begun = GroupFacts { full: nodes(&[1]), ..group(&[1, 2, 3], &[], &[]) };
+    assert_eq!(next_step(&to(1), &begun), Some(Step::TransferTo(NodeId(2))), "before all else");
+    let taken_over = GroupFacts { leader: NodeId(2), ..full(&[1]) };
+    assert_eq!(next_step(&to(1), &taken_over), None, "it is not handed back");
+    let room_again = GroupFacts { leader: NodeId(2), ..full(&[]) };
+    assert_eq!(next_step(&to(1), &room_again), Some(Step::TransferTo(NodeId(1))));
 }
 
 #[test]

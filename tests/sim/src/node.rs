@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aspen::KvClient;
-use aspen::actors::{Groups, Holdings, Members, Sources, Tree, TreeSpec};
+use aspen::actors::{Groups, Holdings, Members, Rumours, Sources, Tree, TreeSpec};
 use aspen::client::{Desk, Hop, Member};
 use aspen::net::{AddressBook, AddressSource, Lane, Peers, Refused, Serve};
 use aspen::raft::{
@@ -138,7 +138,7 @@ async fn node(boot: Boot) -> io::Result<()> {
     let wall = Arc::new(NoClock);
     let seams = Seams { disk: disk.clone(), wall, random: boot.random.clone() };
     let log = open_log(&boot, &disk)?;
-    let space = SpaceGuard::new(disk.clone(), "data".into())?;
+    let space = SpaceGuard::new(disk.clone(), "data".into())?.with_log(log.starved());
     let members = Members::default();
     members.take(&roster(&boot.settings));
     let groups = Groups::default();
@@ -154,8 +154,9 @@ async fn node(boot: Boot) -> io::Result<()> {
     let transport = Transport::new(peers.clone(), Arc::new(members.clone()));
     let holdings = holdings(&boot, &log, &disk, &space, transport);
     let (me, links) = (number_of(boot.host), peers.clone());
-    let sources = Sources::none();
-    let spec = TreeSpec { log, space, groups, holdings, me, members, peers: links, sources };
+    let (sources, rumours) = (Sources::none(), Rumours::new(key_of(boot.host)));
+    let spec =
+        TreeSpec { log, space, groups, holdings, me, members, peers: links, sources, rumours };
     let tree = Tree::grow(spec, |_| Vec::new()).await.map_err(io::Error::other)?;
     let nodes = Arc::new(Member::new(key_of(boot.host), desk, Some(peers), boot.random.clone()));
     for _ in 0..boot.settings.clients {

@@ -15,7 +15,7 @@ mod mesh;
 mod moving;
 mod node;
 mod partitions;
-mod ready;
+pub(crate) mod ready;
 mod relayed;
 mod servers;
 mod space;

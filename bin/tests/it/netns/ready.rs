@@ -11,7 +11,7 @@ const MODE: &str = "ASPEN_TEST_NETNS";
 
 /// Whether namespaces can be made. Says what is missing if not, or fails where it must not be.
 #[track_caller]
-pub(super) fn is_ready() -> bool {
+pub(crate) fn is_ready() -> bool {
     static MISSING: OnceLock<Option<String>> = OnceLock::new();
     let required = std::env::var(MODE).is_ok_and(|mode| mode == "required");
     let missing = MISSING.get_or_init(|| {
