@@ -229,6 +229,9 @@ pub const SNAPSHOT_SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 pub const SNAPSHOT_RESUME_MAX: Duration = Duration::from_secs(30);
 /// The wait between two tries to go on.
 pub const SNAPSHOT_RESUME_PAUSE: Duration = Duration::from_millis(200);
+/// Least bytes of snapshots that a node may be told to send in one second: with fewer, many that are
+/// sent at once would each be silent for longer than [`SNAPSHOT_SILENCE_MAX`].
+pub const SNAPSHOT_RATE_MIN: u64 = 4 * 1024 * 1024;
 /// About how many bytes of a snapshot's rows enter the new state in one transaction.
 pub const SNAPSHOT_INSTALL_BYTES: usize = 4 * 1024 * 1024;
 /// Below this share of free disk, in percent, writes are refused with `NoSpace`.
@@ -744,6 +747,11 @@ const _: () = {
     assert!(TXN_BYTES_MAX < APPEND_UNANSWERED_BYTES_MAX);
     assert!(SNAPSHOT_SIGN_OF_LIFE.as_millis() * 2 < SNAPSHOT_SILENCE_MAX.as_millis());
     assert!(SNAPSHOT_RESUME_PAUSE.as_millis() < SNAPSHOT_RESUME_MAX.as_millis());
+    // As many sendings as shards may be on their way take turns.
+    assert!(
+        128 * SNAPSHOT_CHUNK_BYTES as u64
+            <= SNAPSHOT_RATE_MIN * (SNAPSHOT_SILENCE_MAX.as_secs() - 1)
+    );
     assert!(SPACE_FREE_PERCENT_MIN < SPACE_FREE_PERCENT_AGAIN);
     assert!(SPACE_FREE_PERCENT_AGAIN < SPACE_FREE_PERCENT_WARN);
     assert!(LEASE_TTL_MS_MIN < LEASE_TTL_MS_MAX);

@@ -171,6 +171,10 @@ impl Directory for Members {
             Standing::Removed(_) | Standing::Stranger => None,
         }
     }
+
+    fn snapshot_bytes_per_second(&self) -> u64 {
+        self.roster.borrow().snapshot_bytes_per_second()
+    }
 }
 
 impl Gate for Members {

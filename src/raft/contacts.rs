@@ -4,11 +4,12 @@
 //! question is one message each way with a deadline.
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use openraft::errors::{NetworkError, RPCError, Unreachable};
 use thiserror::Error;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::claims::{Claims, Heard};
 use super::counts::GroupCounts;
@@ -25,6 +26,33 @@ pub trait Directory: Debug + Send + Sync + 'static {
     fn endpoint(&self, node: NodeId) -> Option<EndpointId>;
     /// The member with a key.
     fn node(&self, endpoint: EndpointId) -> Option<NodeId>;
+    /// How many bytes of snapshots this node may send in one second.
+    fn snapshot_bytes_per_second(&self) -> u64 {
+        u64::MAX
+    }
+}
+
+/// The turns that all snapshots take which a node sends; clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotTurns {
+    /// When the next may go.
+    next: Arc<Mutex<Option<Instant>>>,
+}
+
+impl SnapshotTurns {
+    /// Waits until so many bytes may go, where so many may in one second. Who was let go and does not
+    /// send has lost its turn.
+    pub async fn wait(&self, bytes: usize, per_second: u64) {
+        let takes = Duration::from_secs_f64(bytes as f64 / per_second.max(1) as f64);
+        let turn = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let turn = next.map_or(now, |next| next.max(now));
+            *next = Some(turn + takes);
+            turn
+        };
+        sleep_until(turn).await;
+    }
 }
 
 /// What replicas on this node reach others by.
@@ -32,6 +60,8 @@ pub trait Directory: Debug + Send + Sync + 'static {
 pub struct Transport {
     pub(super) peers: Peers,
     pub(super) directory: Arc<dyn Directory>,
+    /// The pace of its snapshots.
+    pub(super) turns: SnapshotTurns,
     pub(super) pulse: Pulse,
     pub(super) heard: Heard,
 }
@@ -40,7 +70,8 @@ impl Transport {
     /// Over links to other nodes, of which the directory knows who they are. There is one for all
     /// groups of a node.
     pub fn new(peers: Peers, directory: Arc<dyn Directory>) -> Self {
-        Transport { peers, directory, pulse: Pulse::default(), heard: Heard::default() }
+        let (turns, pulse, heard) = Default::default();
+        Transport { peers, directory, turns, pulse, heard }
     }
 }
 

@@ -39,7 +39,7 @@ mod types;
 mod vital;
 mod watch;
 
-pub use contacts::{Directory, Transport};
+pub use contacts::{Directory, SnapshotTurns, Transport};
 pub use counts::{Counts, GroupCounts};
 pub use inbound::{FindReplica, Inbound};
 pub use machine::SnapshotData;

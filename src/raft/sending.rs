@@ -4,7 +4,8 @@
 //! until the receiver has acknowledged them. A link that breaks costs only what was under way: on
 //! the next one the receiver says how much it has, and the sending goes on there, if that is still
 //! within what is kept. Otherwise, or if the receiver refuses what arrived, the sending ends and
-//! openraft takes a new snapshot. No more than [`SNAPSHOT_WINDOW_BYTES`] and a chunk are held.
+//! openraft takes a new snapshot. All that a node sends take turns, so that together they are no faster
+//! than the cluster's settings allow. No more than [`SNAPSHOT_WINDOW_BYTES`] and a chunk are held.
 //!
 //! ```text
 //! sender    offer · chunk* · empty message
@@ -19,7 +20,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use thiserror::Error;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::contacts::Contacts;
+use super::contacts::{Contacts, Transport};
 use super::messages::{Offer, Receipt, decode, encode};
 use crate::limits::{
     CONTROL_BYTES_MAX, SNAPSHOT_RESUME_MAX, SNAPSHOT_RESUME_PAUSE, SNAPSHOT_SILENCE_MAX,
@@ -68,7 +69,8 @@ impl Sending {
     ) -> Self {
         let (mark, about_bytes) = (source.mark().clone(), source.about_bytes());
         let offer = Offer { route: contacts.route(to), vote, sending, mark, about_bytes };
-        Sending { contacts, to, offer, chunks: Chunks::new(source) }
+        let chunks = Chunks::new(source, contacts.transport.clone());
+        Sending { contacts, to, offer, chunks }
     }
 
     /// Sends it, over as many links as it takes. Answers the receiver's vote.
@@ -117,6 +119,7 @@ impl Sending {
 
 /// What was read of a snapshot and is not acknowledged.
 struct Chunks {
+    transport: Transport,
     /// `None` after the last chunk.
     reading: Option<BoxFuture<'static, Read>>,
     kept: VecDeque<Bytes>,
@@ -127,18 +130,28 @@ struct Chunks {
     sent: usize,
 }
 
-fn read(mut source: Box<SnapshotSource>) -> BoxFuture<'static, Read> {
-    let reading = seams::blocking(move || {
-        let chunk = source.next_chunk();
+/// Reads the next chunk and waits for its turn.
+fn read(mut source: Box<SnapshotSource>, transport: Transport) -> BoxFuture<'static, Read> {
+    let reading = async move {
+        let read = seams::blocking(move || {
+            let chunk = source.next_chunk();
+            (source, chunk)
+        });
+        let (source, chunk) = read.await;
+        if let Ok(Some(chunk)) = &chunk {
+            let rate = transport.directory.snapshot_bytes_per_second();
+            transport.turns.wait(chunk.len(), rate).await;
+        }
         (source, chunk)
-    });
+    };
     reading.boxed()
 }
 
 impl Chunks {
-    fn new(source: Box<SnapshotSource>) -> Self {
+    fn new(source: Box<SnapshotSource>, transport: Transport) -> Self {
         let (kept, kept_bytes) = (VecDeque::new(), 0);
-        Chunks { reading: Some(read(source)), kept, kept_bytes, acknowledged: 0, sent: 0 }
+        let reading = Some(read(source, transport.clone()));
+        Chunks { transport, reading, kept, kept_bytes, acknowledged: 0, sent: 0 }
     }
 
     fn has_room(&self) -> bool {
@@ -151,7 +164,7 @@ impl Chunks {
         let (source, chunk) = reading.await;
         self.reading = None;
         if let Some(chunk) = chunk.map_err(|error| SendFailed(format!("reading it: {error}")))? {
-            self.reading = Some(read(source));
+            self.reading = Some(read(source, self.transport.clone()));
             self.kept_bytes += chunk.len();
             self.kept.push_back(chunk);
         }

@@ -9,6 +9,7 @@ use super::Roster;
 use super::change::Change;
 use super::records::{Record, RecordKey};
 use super::refused::Refused;
+use crate::limits::SNAPSHOT_RATE_MIN;
 
 /// One setting.
 #[derive(Debug)]
@@ -29,6 +30,9 @@ pub const LOST_AFTER: &str = "lost-after";
 /// How many shards may be on their way to other places at once.
 pub const MOVES_AT_ONCE: &str = "moves-at-once";
 
+/// How many bytes of snapshots a node sends in one second.
+pub const SNAPSHOT_RATE: &str = "snapshot-rate";
+
 /// Every setting there is.
 pub const SETTINGS: &[Setting] = &[
     Setting {
@@ -44,6 +48,13 @@ pub const SETTINGS: &[Setting] = &[
         allowed: "a whole number from 0 to 128",
         help: "How many shards may be on their way to other places at once; 0 moves none",
         is_allowed: |text| number(text).is_some_and(|number| number <= 128),
+    },
+    Setting {
+        name: SNAPSHOT_RATE,
+        default: "64MiB",
+        allowed: "a number of bytes of at least 4MiB such as 16MiB or 1GiB",
+        help: "How many bytes of snapshots a node sends in one second, to all that it brings up",
+        is_allowed: |text| bytes(text).is_some_and(|bytes| bytes >= SNAPSHOT_RATE_MIN),
     },
 ];
 
@@ -95,6 +106,23 @@ impl Roster {
     pub fn moves_at_once(&self) -> usize {
         number(self.named(MOVES_AT_ONCE)).unwrap_or(0)
     }
+}
+
+impl Roster {
+    /// See [`SNAPSHOT_RATE`].
+    pub fn snapshot_bytes_per_second(&self) -> u64 {
+        bytes(self.named(SNAPSHOT_RATE)).unwrap_or(u64::MAX)
+    }
+}
+
+const SIZES: &[(&str, u64)] = &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+/// Whole numbers with a unit: `512KiB`, `64MiB`, `1GiB`.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let (_, unit_bytes) = SIZES.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*unit_bytes)
 }
 
 fn number(text: &str) -> Option<usize> {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,16 +45,27 @@ pub const TIMES: RaftTimes = RaftTimes {
 
 /// Whose key is which number.
 #[derive(Debug, Default)]
-pub struct Known(Mutex<BTreeMap<NodeId, EndpointId>>);
+pub struct Known {
+    keys: Mutex<BTreeMap<NodeId, EndpointId>>,
+    /// Of snapshots; 0 is as fast as can be.
+    bytes_per_second: AtomicU64,
+}
 
 impl Directory for Known {
     fn endpoint(&self, node: NodeId) -> Option<EndpointId> {
-        self.0.lock().unwrap().get(&node).copied()
+        self.keys.lock().unwrap().get(&node).copied()
     }
 
     fn node(&self, endpoint: EndpointId) -> Option<NodeId> {
-        let known = self.0.lock().unwrap();
+        let known = self.keys.lock().unwrap();
         known.iter().find(|(_, known)| **known == endpoint).map(|(node, _)| *node)
+    }
+
+    fn snapshot_bytes_per_second(&self) -> u64 {
+        match self.bytes_per_second.load(Ordering::Relaxed) {
+            0 => u64::MAX,
+            limited => limited,
+        }
     }
 }
 
@@ -106,6 +118,7 @@ impl Serve for Served {
 struct Running {
     endpoint: Arc<Endpoint>,
     peers: Peers,
+    transport: Transport,
     log: Log,
     replicas: Arc<Mutex<BTreeMap<GroupId, Replica>>>,
 }
@@ -142,7 +155,7 @@ impl Cluster {
             Cluster { nodes: Vec::new(), weather: Weather::default(), known: Arc::default() };
         for number in 1..=nodes {
             let key = NodeKey::generate(&Random::from_entropy());
-            cluster.known.0.lock().unwrap().insert(NodeId(number), key.endpoint_id());
+            cluster.known.keys.lock().unwrap().insert(NodeId(number), key.endpoint_id());
             let (seams, root) = place(number);
             let number = NodeId(number);
             cluster.nodes.push(Node { number, key, seams, root, running: None });
@@ -221,7 +234,8 @@ impl Cluster {
             node.seams.random.clone(),
         );
         let log = Log::start(core).unwrap();
-        self.nodes[at].running = Some(Running { endpoint, peers, log, replicas });
+        let transport = Transport::new(peers.clone(), self.known.clone());
+        self.nodes[at].running = Some(Running { endpoint, peers, transport, log, replicas });
         self.introduce();
     }
 
@@ -235,6 +249,11 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// From now on a node sends no more bytes of snapshots in one second.
+    pub fn limit_snapshots(&self, bytes_per_second: u64) {
+        self.known.bytes_per_second.store(bytes_per_second, Ordering::Relaxed);
     }
 
     /// Opens a replica on a node.
@@ -252,7 +271,7 @@ impl Cluster {
             dir,
             times: TIMES,
             origin,
-            transport: Transport::new(running.peers.clone(), self.known.clone()),
+            transport: running.transport.clone(),
             rounds: Rounds::default(),
             counts: Arc::default(),
             random: node.seams.random.clone(),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use aspen::limits::{CHECKPOINT_LOG_BYTES, SNAPSHOT_WINDOW_BYTES, VALUE_BYTES_MAX};
-use aspen::raft::{Origin, Replica};
+use aspen::raft::{Origin, Replica, SnapshotTurns};
 use aspen::types::NodeId;
 use aspen::wire::StreamKind;
 
@@ -119,6 +119,46 @@ async fn a_snapshot_whose_sender_dies_is_taken_anew_from_the_next_leader() {
     until("it has all of it", || async { has(&behind, "last").await.as_deref() == Some("of all") })
         .await;
     cluster.end().await;
+}
+
+/// All that a node sends at once is no faster than the cluster's settings allow.
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_of_one_node_take_turns_at_the_rate_that_is_allowed() {
+    const RATE: u64 = 64 * 1024 * 1024;
+    let cluster = Cluster::waiting(3).await;
+    let leader = cluster.replica(0);
+    outgrow_the_log(&cluster, 0).await;
+    cluster.limit_snapshots(RATE);
+    let begun = tokio::time::Instant::now();
+    for learner in [2, 3] {
+        leader.add_learner(NodeId(learner)).await.unwrap();
+    }
+    for at in [1, 2] {
+        caught_up(&leader, &cluster.replica(at)).await;
+    }
+    // The last chunk of each has left when its turn began.
+    let least = (2 * WHOLE - 2 * LARGE as u64) as f64 / RATE as f64;
+    assert!(begun.elapsed() >= Duration::from_secs_f64(least), "{:?}", begun.elapsed());
+    cluster.end().await;
+}
+
+/// By the clock of a test, to the millisecond.
+#[tokio::test(start_paused = true)]
+async fn turns_are_as_long_as_what_is_sent_and_a_pause_saves_none_up() {
+    let turns = SnapshotTurns::default();
+    let begun = tokio::time::Instant::now();
+    let passed = || begun.elapsed().as_millis();
+    turns.wait(1_000, 1_000).await;
+    assert_eq!(passed(), 0, "nobody is before the first");
+    let others = turns.clone();
+    tokio::join!(turns.wait(500, 1_000), others.wait(500, 1_000));
+    assert_eq!(passed(), 1_500);
+    turns.wait(1_000, 2_000).await;
+    assert_eq!(passed(), 2_000, "the rate may change");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    turns.wait(1_000, 1_000).await;
+    turns.wait(1_000, 1_000).await;
+    assert_eq!(passed(), 63_000);
 }
 
 /// What this process has in memory, in bytes.
