@@ -34,7 +34,7 @@
 //! | [`net`] | the node's key, its iroh endpoint, its peers: links, calls, streams, lanes |
 //! | [`wire`] | pure: what stands on the wire between nodes, as bytes |
 //! | [`machine`] | pure: what a command does to a shard's tables |
-//! | [`roster`] | pure: members, tickets, what each group's membership becomes next, what members say of themselves |
+//! | [`roster`] | pure: members, tickets, what each group's membership becomes next, what members say of themselves, how busy groups are |
 //! | [`health`], [`status`], [`metrics`] | plain facts that parts report or count and doors show |
 //! | [`types`], [`limits`], [`error`] | the nouns, every bound, every way to fail |
 //! | [`seams`] | files, clock, randomness, tasks: what a simulator replaces |

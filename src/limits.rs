@@ -3,9 +3,13 @@
 //! A limit that is met is answered with a typed error ([`crate::error`]); nothing grows past one
 //! silently. Relations between limits are asserted when the crate is compiled.
 
+mod load;
+
 use std::time::Duration;
 
 use aspen_tickets::ADDRESSES_BYTES_MAX;
+
+pub use load::*;
 
 // --- what a user may store ---
 
@@ -461,11 +465,6 @@ pub const VOTERS_MAX: usize = 5;
 pub const ANNOUNCEMENT_BYTES_MAX: usize = 3_584;
 /// Most groups in an announcement; the rest is left out, and the announcement says so.
 pub const ANNOUNCEMENT_GROUPS_MAX: usize = 256;
-/// Most groups whose load is in an announcement, the busiest: each takes some ten bytes, which groups
-/// that do nothing would otherwise have. The rest counts as idle.
-pub const ANNOUNCEMENT_LOADS_MAX: usize = 32;
-/// How many bytes count as one more operation: what a write of so many costs beyond one of few.
-pub const LOAD_BYTES_PER_OPERATION: u64 = 4_096;
 /// How often a member announces itself while others need it fresh: a member that was missed once
 /// is heard of long before anybody asks.
 pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(10);

@@ -2,11 +2,12 @@
 //! their groups, how busy they are and how much room they have.
 //!
 //! It is hearsay: signed, held against the roster and bounded ([`roster::hearsay`]), and still only
-//! a hint for whoever looks for a member or shows the cluster to people.
+//! a hint for whoever looks for a member, shows the cluster to people, or spreads what is to be done
+//! over members that could each do it.
 //!
 //! [`roster::hearsay`]: crate::roster::hearsay
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,8 +20,9 @@ use super::roster::Members;
 use crate::limits::{GOSSIP_MEET_EVERY, GOSSIP_RETRY, HEARD_LIVE, LOAD_LOOK};
 use crate::net::{AddressSource, Gossip, NodeKey, Peers, Topic, Whisper, verify};
 use crate::roster::Roster;
-use crate::roster::announcement::{Announcement, Part, PartRole, Rest, topic};
+use crate::roster::announcement::{Announcement, GroupLoad, Part, PartRole, Rest, topic};
 use crate::roster::hearsay::{Heard, Hearsay, News};
+use crate::roster::load::{Meter, is_news};
 use crate::roster::pace::Pace;
 use crate::roster::records::Member;
 use crate::seams::Random;
@@ -68,6 +70,14 @@ impl Rumours {
         let heard = said.or_else(|| self.hearsay().heard(member).cloned())?;
         let age = self.now().saturating_sub(heard.at);
         Some(Told { announcement: heard.announcement, age })
+    }
+
+    /// What each member said last of the loads of the groups that it leads.
+    pub fn loads(&self, roster: &Roster) -> BTreeMap<NodeId, Vec<GroupLoad>> {
+        let present = roster.present();
+        let said = present.filter_map(|member| Some((member.node, self.of(member.endpoint)?)));
+        let said = said.filter(|(_, told)| told.age <= HEARD_LIVE);
+        said.map(|(node, told)| (node, told.announcement.rest.loads)).collect()
     }
 
     /// The members whose disks are full, by what they said last.
@@ -125,9 +135,11 @@ pub(super) async fn gossip(
     places: watch::Receiver<Vec<Address>>,
 ) {
     let mut roster = members.changes();
-    let load = watch::Sender::new(0);
+    let (load, loads) = (watch::Sender::new(0), watch::Sender::new(Vec::new()));
     let mut telling = Telling {
         load: load.subscribe(),
+        loads: loads.subscribe(),
+        said: Vec::new(),
         number: 0,
         pace: Pace::default(),
         speaker,
@@ -135,7 +147,7 @@ pub(super) async fn gossip(
         peers,
         places,
     };
-    let measuring = measure_load(telling.speaker.groups.clone(), load);
+    let measuring = measure_load(telling.speaker.groups.clone(), load, loads);
     let talking = async {
         loop {
             let known = roster.wait_for(|roster| roster.cluster().is_some()).await;
@@ -156,6 +168,9 @@ struct Telling {
     peers: Peers,
     places: watch::Receiver<Vec<Address>>,
     load: watch::Receiver<u32>,
+    loads: watch::Receiver<Vec<GroupLoad>>,
+    /// Those that were announced.
+    said: Vec<GroupLoad>,
     /// Counts announcements.
     number: u64,
     pace: Pace,
@@ -196,7 +211,7 @@ impl Telling {
                 }
                 _ = look.tick() => {
                     let now = (self.roles(), self.speaker.space.is_crowded());
-                    if now != roles {
+                    if now != roles || is_news(&self.said, &self.loads.borrow()) {
                         roles = now;
                         self.pace.changed();
                     }
@@ -249,8 +264,12 @@ impl Telling {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             groups_cut: false,
             groups: self.parts(),
-            rest: Rest { is_full: self.speaker.space.is_crowded(), loads: Vec::new() },
+            rest: Rest {
+                is_full: self.speaker.space.is_crowded(),
+                loads: self.loads.borrow().clone(),
+            },
         };
+        self.said.clone_from(&announcement.rest.loads);
         let Speaker { key, rumours, .. } = &self.speaker;
         rumours.said(announcement.clone());
         topic.say(announcement.seal(|bytes| key.sign(bytes))).await?;
@@ -282,8 +301,13 @@ fn part(status: &GroupStatus, me: NodeId) -> Option<Part> {
     Some(Part { group: status.group, role, applied: status.applied_index })
 }
 
-/// How many entries the groups that are led here apply in a second.
-async fn measure_load(groups: Groups, load: watch::Sender<u32>) {
+/// How many entries the groups that are led here apply in a second, and what is asked of them.
+async fn measure_load(
+    groups: Groups,
+    load: watch::Sender<u32>,
+    loads: watch::Sender<Vec<GroupLoad>>,
+) {
+    let mut meter = Meter::default();
     let led = || {
         let led = groups.statuses().into_iter().filter(|status| status.role == Role::Leader);
         led.map(|status| status.applied_index).sum::<u64>()
@@ -296,6 +320,10 @@ async fn measure_load(groups: Groups, load: watch::Sender<u32>) {
         let now = led();
         // A group that came or went is no load.
         let writes = now.saturating_sub(before) / LOAD_LOOK.as_secs();
+        let led_here = groups.running().into_iter().filter(|(_, replica)| replica.leads());
+        let work = led_here.map(|(group, replica)| (group, replica.work())).collect();
+        meter.look(&work, LOAD_LOOK);
+        loads.send_replace(meter.loads());
         load.send_replace(u32::try_from(writes).unwrap_or(u32::MAX));
         before = now;
     }

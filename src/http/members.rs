@@ -123,6 +123,7 @@ struct MoveForm {
     from: Vec<NodeId>,
     to: Vec<NodeId>,
     leader: Option<NodeId>,
+    why: &'static str,
 }
 
 /// Where shards would be put next; nothing is done.
@@ -134,7 +135,7 @@ pub(super) async fn rebalance(
     let cluster = &node.door.cluster;
     let plan = cluster.plan().await?;
     let roster = cluster.roster();
-    let moves = plan.into_iter().map(|(group, aim)| MoveForm {
+    let moves = plan.into_iter().map(|(group, aim, why)| MoveForm {
         group,
         from: roster
             .shard(group)
@@ -142,6 +143,7 @@ pub(super) async fn rebalance(
             .unwrap_or_default(),
         to: aim.replicas.into_iter().collect(),
         leader: aim.leader,
+        why: why.as_str(),
     });
     Ok(json::answer(StatusCode::OK, &PlanForm { moves: moves.collect() }))
 }

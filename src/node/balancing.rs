@@ -16,9 +16,10 @@ use super::cluster::{Cluster, ClusterError};
 use crate::actors::{RunService, until_stopped};
 use crate::limits::{AIMS_MAX, BALANCE_LOOK, PLACE_WAIT, SILENT_AFTER};
 use crate::roster::Roster;
-use crate::roster::balance::{Facts, plan};
+use crate::roster::balance::{Facts, plan, plan_with_reasons};
 use crate::roster::change::Change;
 use crate::roster::keyspaces::{adopt, place, settle};
+use crate::roster::load::Loads;
 use crate::roster::records::Stage;
 use crate::types::{GroupId, NodeId, Revision};
 
@@ -119,6 +120,7 @@ async fn balance(cluster: &Cluster) {
     loop {
         changes.borrow_and_update();
         cluster.inner.silences.note(&cluster.silent(), Instant::now());
+        cluster.inner.loads.hear(cluster);
         if cluster.leads_meta() {
             if let Err(error) = act(cluster, &mut seen).await {
                 tracing::warn!(%error, "shards can't be placed at the moment");
@@ -140,14 +142,21 @@ async fn act(cluster: &Cluster, seen: &mut Seen) -> Result<(), ClusterError> {
     if roster.cluster().is_some() && roster.next_group().is_none() {
         cluster.decide(|roster, now_s| Ok(((), adopt(roster, now_s)?))).await?;
     }
-    if plan(&roster, &facts).is_empty() {
-        return Ok(());
-    }
+    // What loads ask for comes after all else, and has time.
+    let without_loads = Facts { loads: BTreeMap::new(), ..facts.clone() };
+    let is_calm = plan(&roster, &without_loads).is_empty();
+    let is_for_load = is_calm && !plan(&roster, &facts).is_empty();
+    let facts = match cluster.inner.loads.is_steady(is_for_load) {
+        true => facts,
+        false if is_calm => return Ok(()),
+        false => without_loads,
+    };
     cluster
         .decide(|roster, _| {
             let mut change = Change::default();
-            for (group, aim) in plan(roster, &facts).into_iter().take(AIMS_MAX) {
-                tracing::info!(%group, replicas = ?aim.replicas, leader = ?aim.leader, "a shard is given its place");
+            for (group, aim, why) in plan_with_reasons(roster, &facts).into_iter().take(AIMS_MAX) {
+                let (replicas, leader, why) = (&aim.replicas, aim.leader, why.as_str());
+                tracing::info!(%group, ?replicas, ?leader, why, "a shard is given its place");
                 place(roster, &mut change, group, &aim)?;
             }
             Ok(((), change))
@@ -163,11 +172,56 @@ impl Seen {
             Some(_) => self.waiting = self.waiting.or(Some(now)),
             None => self.waiting = None,
         }
+        let waited = |since| now.duration_since(since) >= PLACE_WAIT;
+        Facts { has_waited: self.waiting.is_some_and(waited), ..cluster.placement_facts(&roster) }
+    }
+}
+
+/// What this node has heard of the loads of shards; clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct HeardLoads {
+    loads: Arc<Mutex<Loads>>,
+    since: Instant,
+}
+
+impl Default for HeardLoads {
+    fn default() -> Self {
+        HeardLoads { loads: Arc::default(), since: Instant::now() }
+    }
+}
+
+impl HeardLoads {
+    fn lock(&self) -> MutexGuard<'_, Loads> {
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self, cluster: &Cluster) {
+        let roster = cluster.roster();
+        let told = cluster.inner.rumours.loads(&roster);
+        self.lock().hear(&roster, &told, self.since.elapsed());
+    }
+
+    fn is_steady(&self, is_wanted: bool) -> bool {
+        self.lock().is_steady(is_wanted, self.since.elapsed())
+    }
+}
+
+impl Cluster {
+    /// What this node knows of the members and shards besides the roster. Shards without a place have
+    /// waited long enough.
+    pub(super) fn placement_facts(&self, roster: &Roster) -> Facts {
+        let heard = &self.inner.loads;
+        let (loads, resting) = {
+            let loads = heard.lock();
+            (loads.weights(), loads.resting(heard.since.elapsed()))
+        };
         Facts {
-            lost: cluster.lost(&roster),
-            silent: cluster.silent_now(&roster),
-            full: cluster.inner.rumours.full(&roster),
-            has_waited: self.waiting.is_some_and(|since| now.duration_since(since) >= PLACE_WAIT),
+            lost: self.lost(roster),
+            silent: self.silent_now(roster),
+            full: self.inner.rumours.full(roster),
+            has_waited: true,
+            loads,
+            resting,
             moves_max: roster.moves_at_once(),
         }
     }

@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::balancing::Silences;
+use super::balancing::{HeardLoads, Silences};
 use super::join::{Acquaintance, Admitted, Question};
 use crate::actors::{Groups, Members, Rumours, read_roster};
 use crate::client::GroupClient;
@@ -82,6 +82,8 @@ pub(super) struct Parts {
     pub(super) rumours: Rumours,
     /// Since when they are not heard.
     pub(super) silences: Silences,
+    /// What was heard of the loads of shards.
+    pub(super) loads: HeardLoads,
     pub(super) seams: Seams,
     /// Told why, when the node is a member no longer.
     pub(super) gone: watch::Receiver<Option<String>>,
@@ -214,17 +216,10 @@ impl Cluster {
         self.decide(|roster, _| Ok(((), duties::weigh(roster, me, weight)?))).await
     }
 
-    /// Where shards would be put next, as it looks from this node.
-    pub async fn plan(&self) -> Result<Vec<(GroupId, Aim)>, Error> {
+    /// Where shards would be put next and why, as it looks from this node.
+    pub async fn plan(&self) -> Result<Vec<(GroupId, Aim, balance::Why)>, Error> {
         let roster = self.fresh().await?;
-        let facts = balance::Facts {
-            lost: self.lost(&roster),
-            silent: self.silent_now(&roster),
-            has_waited: true,
-            moves_max: roster.moves_at_once(),
-            ..balance::Facts::default()
-        };
-        Ok(balance::plan(&roster, &facts))
+        Ok(balance::plan_with_reasons(&roster, &self.placement_facts(&roster)))
     }
 
     /// The roster as it is now, or as it is known here if the others can't be asked.

@@ -11,7 +11,7 @@ use aspen_tickets::JoinTicket;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::balancing::{Silences, balancing};
+use super::balancing::{HeardLoads, Silences, balancing};
 use super::builder::{KvServiceBuilder, StartError, StorageBackend};
 use super::cluster::{Cluster, Parts};
 use super::departures::departures;
@@ -150,6 +150,7 @@ impl Starting {
             gone: gone.clone(),
             rumours: Rumours::new(key.endpoint_id()),
             silences: Silences::default(),
+            loads: HeardLoads::default(),
         });
         serve.complete(cluster.clone());
         let node = NodeIdentity {

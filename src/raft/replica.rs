@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::alias::WatchReceiverOf;
@@ -41,6 +42,7 @@ use crate::error::{Corrupt, Error, Refusal, Result};
 use crate::limits::WATCHES_MAX;
 use crate::machine;
 use crate::machine::ops::{Answer, Command, Query};
+use crate::roster::load::Work;
 use crate::seams::disk::Disk;
 use crate::seams::{self, Random, Tasks};
 use crate::status::{GroupStatus, Role};
@@ -156,8 +158,29 @@ pub(super) struct Inner {
     arrivals: Arrivals,
     claims: Claims,
     rest: Rest,
+    work: Worked,
     stopped: CancellationToken,
     vital: Vital,
+}
+
+/// Counts what is asked of a replica.
+#[derive(Debug, Default)]
+struct Worked {
+    operations: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Worked {
+    fn add(&self, bytes: usize) {
+        self.operations.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn so_far(&self) -> Work {
+        let [operations, bytes] =
+            [&self.operations, &self.bytes].map(|counter| counter.load(Ordering::Relaxed));
+        Work { operations, bytes }
+    }
 }
 
 impl std::fmt::Debug for Replica {
@@ -239,6 +262,7 @@ impl Replica {
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
             counts,
             rest: Rest::default(),
+            work: Worked::default(),
             stopped: CancellationToken::new(),
             vital,
         };
@@ -358,6 +382,7 @@ impl Replica {
         let proposal = Proposal::new(&command)
             .map_err(|error| Error::Fatal(format!("a command can't be encoded: {error}")))?;
         drop(command);
+        inner.work.add(proposal.len());
         let mut answered = inner.proposals.propose(proposal.clone()).await?;
         if let Err(NoAnswer::NotLeader { leader: None }) = answered
             && self.leads()
@@ -382,6 +407,7 @@ impl Replica {
 
     /// Reads at a freshness.
     pub async fn query(&self, query: &Query, consistency: Consistency) -> Result<Answer, Failed> {
+        self.inner.work.add(0);
         self.freshen(consistency).await?;
         let failure = |error| self.inner.vital.damage(error);
         let view = self.inner.state.view();
@@ -491,6 +517,11 @@ impl Replica {
             Standing::Ended => Err(Failed::Final(Refusal::LeaseNotFound { id }.into())),
             Standing::NotLeading => Err(Failed::NotLeader { leader: self.status().leader }),
         }
+    }
+
+    /// What was asked of it since it was opened.
+    pub fn work(&self) -> Work {
+        self.inner.work.so_far()
     }
 
     /// What the replica does at the moment.

@@ -89,7 +89,7 @@ pub struct GroupLoad {
     pub group: GroupId,
     /// Operations in one second.
     pub operations: u32,
-    /// Bytes that they write or answer, in one second.
+    /// Bytes that the writes among them have to say, in one second.
     pub bytes: u32,
 }
 

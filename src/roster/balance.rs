@@ -9,6 +9,8 @@
 //! - None is on a member that leaves, is drained, was removed, or is lost for good, if another can
 //!   take it; one under maintenance keeps what it has.
 //! - Members hold replicas, and lead, in proportion to their weights, to within one.
+//! - Of the ways to lead evenly, one in which no member has much more to do than others: the leads of
+//!   busy shards are exchanged for others where that lowers the larger load by a fifth.
 //! - No more is moved than that takes. What returns is not moved back to for its own sake.
 //!
 //! What is kept on the way: a shard that is on its way is left alone, unless one that it is to be on
@@ -16,7 +18,9 @@
 //! elsewhere. Who is silent is given nothing, and has what it has. Only so many are on their way at once; a replica that is lost counts as long as nobody can
 //! take its place, because without it a group would be smaller and bear less.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod leads;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use aspen_tickets::Role;
 
@@ -37,8 +41,41 @@ pub struct Facts {
     pub full: BTreeSet<NodeId>,
     /// Shards without a place have waited long enough for more members to come.
     pub has_waited: bool,
+    /// How much is done in each shard, where that is worth counting.
+    pub loads: BTreeMap<GroupId, u64>,
+    /// Shards whose leads are not to be moved for their loads yet.
+    pub resting: BTreeSet<GroupId>,
     /// How many shards may be on their way at once.
     pub moves_max: usize,
+}
+
+/// Why a shard is to be elsewhere, or led by another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It has no place yet.
+    Place,
+    /// A member that holds it, or is to, goes, is lost, is silent, or is under maintenance; or it has
+    /// too few or too many replicas.
+    Members,
+    /// Members hold replicas or lead unevenly.
+    Count,
+    /// The leader's node has more to do than another.
+    Load,
+    /// The leader's disk is full.
+    Space,
+}
+
+impl Why {
+    /// The word for it, as doors show it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Why::Place => "place",
+            Why::Members => "members",
+            Why::Count => "count",
+            Why::Load => "load",
+            Why::Space => "space",
+        }
+    }
 }
 
 /// A member that may hold replicas.
@@ -74,15 +111,24 @@ struct Planned {
     settled: bool,
     /// It was not there when the plan began.
     moved: bool,
+    /// Why it is to be as it is, if that is new.
+    why: Option<Why>,
 }
 
 /// The next aims, of all shards whose aim is another than they have.
 pub fn plan(roster: &Roster, facts: &Facts) -> Vec<(GroupId, Aim)> {
+    let reasoned = plan_with_reasons(roster, facts).into_iter();
+    reasoned.map(|(group, aim, _)| (group, aim)).collect()
+}
+
+/// The same, each with why.
+pub fn plan_with_reasons(roster: &Roster, facts: &Facts) -> Vec<(GroupId, Aim, Why)> {
     let mut plan = Plan::new(roster, facts);
     plan.give_first_places();
     plan.mend();
     plan.spread();
     plan.lead();
+    plan.spread_load();
     plan.aims()
 }
 
@@ -135,7 +181,8 @@ impl<'a> Plan<'a> {
             }
             let (replicas, leader) = (replicas.clone(), *leader);
             let settled = *stage == Stage::Settled;
-            shards.insert(group, Planned { replicas, leader, wanted, settled, moved: false });
+            let planned = Planned { replicas, leader, wanted, settled, moved: false, why: None };
+            shards.insert(group, planned);
         }
         let moves_left = facts.moves_max.saturating_sub(moving);
         Plan { roster, facts, nodes, shards, moves_left }
@@ -162,7 +209,7 @@ impl<'a> Plan<'a> {
             let takers = self.nodes.values().filter(|node| node.takes).count();
             if takers >= wanted || (takers > 0 && self.facts.has_waited) {
                 let place = self.takers(&BTreeSet::new(), wanted);
-                self.put(group, place);
+                self.put(group, place, Why::Place);
             }
         }
     }
@@ -201,7 +248,7 @@ impl<'a> Plan<'a> {
             }
             if !place.is_empty() && place != replicas {
                 self.moves_left = self.moves_left.saturating_sub(usize::from(settled));
-                self.put(group, place);
+                self.put(group, place, Why::Members);
             }
         }
     }
@@ -214,7 +261,7 @@ impl<'a> Plan<'a> {
             place.remove(&from);
             place.insert(to);
             self.moves_left -= usize::from(!self.shards[&group].moved);
-            self.put(group, place);
+            self.put(group, place, Why::Count);
         }
     }
 
@@ -247,82 +294,6 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Spreads the leads over those that hold the shards.
-    fn lead(&mut self) {
-        let groups: Vec<GroupId> = self.shards.keys().copied().collect();
-        for group in &groups {
-            let planned = &self.shards[group];
-            let may_lead = |node: &NodeId| {
-                planned.replicas.contains(node) && self.nodes.get(node).is_some_and(|n| n.leads_any)
-            };
-            if planned.replicas.is_empty() || planned.leader.as_ref().is_some_and(may_lead) {
-                continue;
-            }
-            let candidates = planned.replicas.iter().filter(|node| may_lead(node)).copied();
-            let mut least = candidates.min_by_key(|node| (self.lead_fullness(*node), *node));
-            if least.is_none() {
-                // One that is full leads if nobody else can, and if possible the one that does.
-                let full = planned.replicas.iter().copied().filter(|node| self.is_only_full(*node));
-                least = full.min_by_key(|node| (planned.leader != Some(*node), *node));
-            }
-            self.set_leader(*group, least);
-        }
-        while let Some(chain) = self.lead_chain() {
-            for (group, to) in chain {
-                self.set_leader(group, Some(to));
-            }
-        }
-    }
-
-    /// Whether a member could lead but for its disk.
-    fn is_only_full(&self, node: NodeId) -> bool {
-        let duty = self.roster.duty(node);
-        self.nodes.contains_key(&node)
-            && self.facts.full.contains(&node)
-            && !self.facts.lost.contains(&node)
-            && !duty.maintenance
-    }
-
-    /// Shards whose leads are handed on, each to the next, so that in the end one member leads one
-    /// less and another that led at least two less leads one more.
-    fn lead_chain(&self) -> Option<Vec<(GroupId, NodeId)>> {
-        let mut givers: Vec<NodeId> = self.nodes.keys().copied().collect();
-        givers.sort_by_key(|node| std::cmp::Reverse(self.lead_fullness(*node)));
-        givers.into_iter().find_map(|giver| self.lead_chain_from(giver))
-    }
-
-    fn lead_chain_from(&self, giver: NodeId) -> Option<Vec<(GroupId, NodeId)>> {
-        let from = &self.nodes[&giver];
-        let mut came_by: BTreeMap<NodeId, (GroupId, NodeId)> = BTreeMap::new();
-        let mut queue = VecDeque::from([giver]);
-        while let Some(node) = queue.pop_front() {
-            let here = &self.nodes[&node];
-            if node != giver && from.leads * here.weight > (here.leads + 1) * from.weight {
-                let mut chain = Vec::new();
-                let mut at = node;
-                while at != giver {
-                    let (group, before) = came_by[&at];
-                    chain.push((group, at));
-                    at = before;
-                }
-                return Some(chain);
-            }
-            for (group, planned) in &self.shards {
-                if planned.leader != Some(node) {
-                    continue;
-                }
-                for next in &planned.replicas {
-                    let may = self.nodes.get(next).is_some_and(|node| node.leads_any);
-                    if may && *next != giver && !came_by.contains_key(next) {
-                        came_by.insert(*next, (*group, node));
-                        queue.push_back(*next);
-                    }
-                }
-            }
-        }
-        None
-    }
-
     /// The members that hold least, as many as are asked for, besides some.
     fn takers(&self, besides: &BTreeSet<NodeId>, count: usize) -> BTreeSet<NodeId> {
         let mut takers: Vec<NodeId> = self
@@ -346,7 +317,7 @@ impl<'a> Plan<'a> {
         self.nodes.get(&node).map_or(u64::MAX, |node| node.leads * FULLNESS / node.weight)
     }
 
-    fn put(&mut self, group: GroupId, place: BTreeSet<NodeId>) {
+    fn put(&mut self, group: GroupId, place: BTreeSet<NodeId>, why: Why) {
         let Some(planned) = self.shards.get_mut(&group) else { return };
         for node in &planned.replicas {
             if let Some(node) = self.nodes.get_mut(node) {
@@ -360,12 +331,13 @@ impl<'a> Plan<'a> {
         }
         planned.moved = true;
         planned.replicas = place;
+        planned.why.get_or_insert(why);
         if planned.leader.is_some_and(|leader| !planned.replicas.contains(&leader)) {
-            self.set_leader(group, None);
+            self.set_leader(group, None, why);
         }
     }
 
-    fn set_leader(&mut self, group: GroupId, leader: Option<NodeId>) {
+    fn set_leader(&mut self, group: GroupId, leader: Option<NodeId>, why: Why) {
         let Some(planned) = self.shards.get_mut(&group) else { return };
         if let Some(node) = planned.leader.and_then(|leader| self.nodes.get_mut(&leader)) {
             node.leads -= 1;
@@ -374,15 +346,20 @@ impl<'a> Plan<'a> {
             node.leads += 1;
         }
         planned.leader = leader;
+        planned.why.get_or_insert(why);
     }
 
-    fn aims(self) -> Vec<(GroupId, Aim)> {
+    fn aims(self) -> Vec<(GroupId, Aim, Why)> {
         let is_new = |(group, planned): &(GroupId, Planned)| {
             self.roster.shard(*group).is_some_and(|(shard, _)| {
                 shard.replicas != planned.replicas || shard.leader != planned.leader
             })
         };
-        let aim = |(group, Planned { replicas, leader, .. })| (group, Aim { replicas, leader });
+        let aim = |(group, planned): (GroupId, Planned)| {
+            let Planned { replicas, leader, why, .. } = planned;
+            // What is changed and changed back is not in here.
+            (group, Aim { replicas, leader }, why.unwrap_or(Why::Count))
+        };
         self.shards.into_iter().filter(is_new).map(aim).collect()
     }
 }

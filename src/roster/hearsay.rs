@@ -16,8 +16,8 @@
 //! Invariants: of each member at most one announcement is kept, with a greater (start, number) than
 //! all before it under the same number of the node, as long as the author is not forgotten. Every
 //! table is bounded, whatever comes. After a restart of this node nothing was heard, and one old
-//! announcement of each member may pass once more: what is heard is a hint, and no decision rests
-//! on it.
+//! announcement of each member may pass once more: what is heard is a hint, and nothing that must be
+//! right rests on it.
 //!
 //! Times are since the node started and never go back.
 

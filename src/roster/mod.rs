@@ -54,6 +54,7 @@ pub mod found;
 pub mod hearsay;
 pub mod keyspaces;
 pub mod leave;
+pub mod load;
 pub mod mesh;
 pub mod pace;
 pub mod placement;

@@ -222,6 +222,9 @@ struct Move {
     from: Vec<u64>,
     to: Vec<u64>,
     leader: Option<u64>,
+    /// A node of an earlier version does not say.
+    #[serde(default)]
+    why: String,
 }
 
 /// Prints where shards would be moved next.
@@ -238,10 +241,11 @@ pub(crate) async fn rebalance(node: Node, json: bool) -> Result<(), Failure> {
         let nodes: Vec<String> = nodes.iter().map(u64::to_string).collect();
         some_or(&nodes.join(","), "-")
     };
-    let mut rows = vec![["GROUP", "FROM", "TO", "TO LEAD"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["GROUP", "FROM", "TO", "TO LEAD", "WHY"].map(str::to_owned).to_vec()];
     rows.extend(moves.iter().map(|next| {
         let leader = next.leader.map_or_else(|| "-".to_owned(), |node| node.to_string());
-        vec![next.group.to_string(), numbers(&next.from), numbers(&next.to), leader]
+        let why = some_or(&next.why, "-");
+        vec![next.group.to_string(), numbers(&next.from), numbers(&next.to), leader, why]
     }));
     output::line(&output::table(&rows))
 }

@@ -6,6 +6,7 @@ mod config;
 mod failpoints;
 mod fields;
 mod full;
+mod hot;
 mod http;
 mod journey;
 mod kill;

@@ -14,7 +14,7 @@ use super::*;
 
 /// What befalls a cluster.
 #[derive(Clone, Debug)]
-enum Event {
+pub(super) enum Event {
     Join,
     /// Of those that are active, one begins to leave.
     Leave(usize),
@@ -52,15 +52,15 @@ fn events() -> impl Strategy<Value = Event> {
     ]
 }
 
-struct Cluster {
-    roster: Roster,
-    facts: Facts,
+pub(super) struct Cluster {
+    pub(super) roster: Roster,
+    pub(super) facts: Facts,
     keyspaces: usize,
     members: u8,
 }
 
 impl Cluster {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let roster = founded();
         let facts = Facts { has_waited: true, moves_max: 4, ..Facts::default() };
         Cluster { roster, facts, keyspaces: 0, members: 1 }
@@ -78,7 +78,7 @@ impl Cluster {
         self.active().into_iter().filter(|node| !out(node)).collect()
     }
 
-    fn befall(&mut self, event: &Event) {
+    pub(super) fn befall(&mut self, event: &Event) {
         let pick = |from: &[NodeId], at: usize| from.get(at % from.len().max(1)).copied();
         match *event {
             Event::Join if self.members < 40 => {
@@ -128,7 +128,7 @@ impl Cluster {
     }
 
     /// Some shards on their way come to where they are to be.
-    fn progress(&mut self, count: usize) {
+    pub(super) fn progress(&mut self, count: usize) {
         let is_on_its_way = |stage| matches!(stage, Stage::Founding | Stage::Moving);
         let shards = self.roster.shards();
         let under_way = shards.filter(|(_, shard, _)| is_on_its_way(shard.stage));
@@ -142,7 +142,7 @@ impl Cluster {
     }
 
     /// Commits the next aims; answers how many shards are given other replicas.
-    fn step(&mut self) -> usize {
+    pub(super) fn step(&mut self) -> usize {
         let before: BTreeMap<GroupId, Shard> =
             self.roster.shards().map(|(group, shard, _)| (group, shard.clone())).collect();
         let aims = plan(&self.roster, &self.facts);
@@ -185,7 +185,7 @@ impl Cluster {
         assert!(lost(&aim.replicas) >= lost(&before.replicas).min(wanted.into()));
     }
 
-    fn counts(&self, of: impl Fn(&Shard) -> Vec<NodeId>) -> BTreeMap<NodeId, usize> {
+    pub(super) fn counts(&self, of: impl Fn(&Shard) -> Vec<NodeId>) -> BTreeMap<NodeId, usize> {
         let mut counts: BTreeMap<NodeId, usize> =
             self.takers().into_iter().map(|node| (node, 0)).collect();
         for (_, shard, _) in self.roster.shards() {
@@ -203,7 +203,7 @@ impl Cluster {
     }
 
     /// Carries everything out until nothing more is planned; answers how many shards were moved.
-    fn converge(&mut self) -> usize {
+    pub(super) fn converge(&mut self) -> usize {
         let mut moved = 0;
         for _ in 0..1_000 {
             let now = self.step();
@@ -217,7 +217,7 @@ impl Cluster {
     }
 }
 
-fn gap(counts: &BTreeMap<NodeId, usize>) -> usize {
+pub(super) fn gap(counts: &BTreeMap<NodeId, usize>) -> usize {
     counts.values().max().unwrap_or(&0) - counts.values().min().unwrap_or(&0)
 }
 

@@ -8,6 +8,7 @@ mod formats;
 mod hearsay;
 mod history;
 mod keyspaces;
+mod loads;
 mod mesh;
 mod placement;
 mod scope;
