@@ -79,7 +79,11 @@ pub enum Error {
 
 /// Damage found in stored data, named as closely as it can be.
 #[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
-#[error("group {group} is damaged: {what}{}", .index.map(|i| format!(" at entry {i}")).unwrap_or_default())]
+#[error(
+    "group {group} is damaged{}: {what}; `aspen repair {group}` at its node takes it again from the \
+     others",
+    .index.map(|i| format!(" at entry {i}")).unwrap_or_default()
+)]
 pub struct Corrupt {
     /// The group whose data is damaged.
     pub group: GroupId,

@@ -639,6 +639,12 @@ pub const REPLICA_OPEN_WAIT: Duration = Duration::from_secs(1);
 pub const REST_ASK_MAX: Duration = Duration::from_secs(1);
 /// How long the members have to say that they know of a change.
 pub const ACKNOWLEDGE_MAX: Duration = Duration::from_secs(2);
+/// How long a replica that begins with nothing rests before it asks again how far its group is.
+pub const PROGRESS_RETRY: Duration = Duration::from_millis(100);
+/// How often a node whose replica is repaired looks whether it is there anew.
+pub const REPAIR_LOOK: Duration = Duration::from_millis(100);
+/// How long a node rests after it could not note how far a repair is.
+pub const REPAIR_RETRY: Duration = Duration::from_millis(500);
 /// How long a node rests after it could not erase a group that it holds no longer.
 pub const GROUP_ERASE_RETRY: Duration = Duration::from_secs(5);
 /// How long the roster waits for the meta group's replica before it looks again.

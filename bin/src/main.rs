@@ -138,6 +138,9 @@ fn run() -> Result<(), Failure> {
         Cmd::Transfer { group, member } => at_node(&client, async |node| {
             commands::members::transfer(node, group, member, json).await
         }),
+        Cmd::Repair { group } => {
+            at_node(&client, async |node| commands::repair::run(node, group, json).await)
+        }
         Cmd::Status { watch: false } => {
             at_node(&client, async |node| commands::status::run(node, json).await)
         }

@@ -9,6 +9,10 @@
 //! can't go on, so that the supervisor starts it again. Operations never pass through the part:
 //! they take the replica from the slot. A replica that is put away leaves in its slot what was known
 //! of it; whoever asks for it has it opened again.
+//!
+//! Damage does not heal by a restart: a part that finds it stays, stopped, and says what is damaged.
+//! A replica that is repaired ([`crate::roster::repairs`]) runs as long as it can, and is erased when its
+//! group has let go of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
@@ -24,10 +28,11 @@ use super::health::HealthBoard;
 use super::roster::Members;
 use super::service::{service_part, until_stopped};
 use super::supervisor::{ChildSpec, Family};
-use crate::error::{Error, Result};
+use crate::error::{Corrupt, Error, Result};
 use crate::health::Part;
 use crate::limits::{GROUP_ERASE_RETRY, REPLICA_OPEN_WAIT, SPACE_WAIT};
 use crate::raft::Replica;
+use crate::roster::records::RepairStage;
 use crate::roster::{Roster, keyspaces};
 use crate::seams::{self, failpoint};
 use crate::status::{GroupStatus, Role};
@@ -41,14 +46,17 @@ const ROOM_LOOK: Duration = Duration::from_millis(500);
 
 /// Where the replicas of this node are kept.
 pub trait Holdings: Send + Sync + 'static {
-    /// Opens a group's replica, at each start of the group. From then on it is held as of this
-    /// revision of the roster.
-    fn open(
+    /// Makes a group's replica ready to be opened: from then on it is held as of this revision of the
+    /// roster. One that begins with nothing waits here until the others have said how far they are.
+    fn prepare(
         &self,
         group: GroupId,
         part: keyspaces::Part,
         as_of: Revision,
-    ) -> BoxFuture<'static, Result<Replica>>;
+    ) -> BoxFuture<'static, Result<()>>;
+
+    /// Opens a group's replica, which is ready, at each start of the group.
+    fn open(&self, group: GroupId, part: keyspaces::Part) -> BoxFuture<'static, Result<Replica>>;
 
     /// Gives up all that is kept of a group, whose replica has stopped.
     fn erase(&self, group: GroupId) -> BoxFuture<'static, Result<()>>;
@@ -66,6 +74,8 @@ pub struct Groups {
     slots: Arc<RwLock<Slots>>,
     /// Those led here that are where the record of a revision wanted them.
     reached: watch::Sender<BTreeMap<GroupId, Revision>>,
+    /// Those led here that have let go of the replica that a record of a revision has repaired.
+    let_go: watch::Sender<BTreeMap<GroupId, Revision>>,
     /// Told when a group's part has ended for good.
     ended: Arc<Notify>,
     /// Cancelled when the groups stop for good.
@@ -200,12 +210,26 @@ impl Groups {
         self.read(|slots| slots.iter().map(status).collect())
     }
 
+    /// The damage that stopped a group, if any did.
+    pub fn damage(&self, group: GroupId) -> Option<Corrupt> {
+        self.read(|slots| match &*slots.get(&group)?.borrow() {
+            Place::Down(Error::Corrupt(corrupt)) => Some(corrupt.clone()),
+            _ => None,
+        })
+    }
+
     pub(super) fn show_reached(&self, reached: BTreeMap<GroupId, Revision>) {
-        self.reached.send_if_modified(|shown| {
-            let is_news = *shown != reached;
-            *shown = reached;
-            is_news
-        });
+        show(&self.reached, reached);
+    }
+
+    pub(super) fn show_let_go(&self, let_go: BTreeMap<GroupId, Revision>) {
+        show(&self.let_go, let_go);
+    }
+
+    /// The groups led here that have let go of the replica whose repair the roster's record of a
+    /// revision asks for.
+    pub fn let_go(&self) -> watch::Receiver<BTreeMap<GroupId, Revision>> {
+        self.let_go.subscribe()
     }
 
     /// The groups led here that are where the roster's record of a revision wanted them.
@@ -227,6 +251,14 @@ impl Groups {
         self.write(|slots| slots.remove(&group));
         self.ended.notify_one();
     }
+}
+
+fn show(watched: &watch::Sender<BTreeMap<GroupId, Revision>>, groups: BTreeMap<GroupId, Revision>) {
+    watched.send_if_modified(|shown| {
+        let is_news = *shown != groups;
+        *shown = groups;
+        is_news
+    });
 }
 
 fn running(place: &Place) -> Option<Replica> {
@@ -294,7 +326,9 @@ impl Shared {
         loop {
             let roster = changes.borrow_and_update().clone();
             let held = self.holdings.held().await;
-            let now = assigned(&roster, self.me, &held);
+            let repaired = repaired(&roster, self.me, &held);
+            let mut now = assigned(&roster, self.me, &held);
+            now.retain(|group| !repaired.contains(group));
             now.iter().for_each(|group| self.groups.begin(*group));
             wanted.send_if_modified(|children| {
                 let specs: Vec<_> = now.iter().map(|group| self.spec(*group)).collect();
@@ -303,11 +337,16 @@ impl Shared {
                 *children = specs;
                 is_new
             });
-            let mut failed = false;
+            let (mut failed, mut begins_anew) = (false, false);
             for group in held.into_keys().filter(|group| !now.contains(group)) {
                 if !self.groups.holds(group) {
-                    failed |= !self.erase(group).await;
+                    let is_erased = self.erase(group).await;
+                    failed |= !is_erased;
+                    begins_anew |= is_erased && repaired.contains(&group);
                 }
+            }
+            if begins_anew {
+                continue;
             }
             tokio::select! {
                 biased;
@@ -345,6 +384,15 @@ fn assigned(roster: &Roster, me: NodeId, held: &BTreeMap<GroupId, Revision>) -> 
     given.chain(unjudged.map(|(group, _)| *group)).chain([GroupId::META]).collect()
 }
 
+/// The replicas of a node that are to be erased for their repair: those that their groups have let go
+/// of, and that were opened before. What was opened by the record that says so, or later, is there anew.
+fn repaired(roster: &Roster, me: NodeId, held: &BTreeMap<GroupId, Revision>) -> BTreeSet<GroupId> {
+    let is_over = |(group, stage, at): &(GroupId, RepairStage, Revision)| {
+        *stage == RepairStage::LetGo && held.get(group).is_some_and(|as_of| as_of < at)
+    };
+    roster.repairs_of(me).filter(is_over).map(|(group, ..)| group).collect()
+}
+
 /// One group's part of the tree.
 #[derive(Clone)]
 struct GroupPart {
@@ -367,14 +415,19 @@ impl GroupPart {
         self.shared.board.groups_changed();
     }
 
-    async fn open(&self) -> Result<Replica> {
+    /// `None` if it is to stop before it began.
+    async fn open(&self, stop: &CancellationToken) -> Result<Option<Replica>> {
         let Shared { me, members, holdings, .. } = &self.shared;
         let roster = members.roster();
         let part = roster.part(self.group, *me).unwrap_or(keyspaces::Part::Follow);
         failpoint::step("before a replica is opened");
-        let opened = holdings.open(self.group, part, roster.revision()).await;
+        let prepare = holdings.prepare(self.group, part.clone(), roster.revision());
+        let Some(ready) = stop.run_until_cancelled(prepare).await else { return Ok(None) };
+        ready?;
+        // Not cut short by a stop: a Raft that is half open would have no owner.
+        let opened = holdings.open(self.group, part).await;
         failpoint::step("after a replica was opened");
-        opened
+        opened.map(Some)
     }
 
     /// Runs the replica until it is told to stop or fails. One that fails on a full disk is begun
@@ -389,10 +442,14 @@ impl GroupPart {
                     led = status.role == Role::Leader;
                     continue;
                 }
+                Ended::Failed(Error::Corrupt(corrupt)) => {
+                    self.stay_stopped(corrupt, &stop).await;
+                    return Ok(());
+                }
                 Ended::Failed(error) => error,
             };
             led = false;
-            if matches!(error, Error::Corrupt(_)) || self.has_room().await {
+            if self.has_room().await {
                 return Err(error.to_string());
             }
             tracing::warn!(group = %self.group, %error, "{NO_ROOM}");
@@ -417,9 +474,9 @@ impl GroupPart {
 
     /// Why it ended. One that was put away is needed again.
     async fn run_once(&self, led: bool, stop: &CancellationToken) -> Ended {
-        // Not cut short by a stop: a Raft that is half open would have no owner.
-        let replica = match self.open().await {
-            Ok(replica) => replica,
+        let replica = match self.open(stop).await {
+            Ok(Some(replica)) => replica,
+            Ok(None) => return Ended::Stopped,
             Err(error) => {
                 self.put(Place::Down(error.clone()));
                 return Ended::Failed(error);
@@ -453,6 +510,15 @@ impl GroupPart {
         self.say(Some(STOPPING));
         let reason = STOPPING.into();
         self.put(Place::Down(Error::Unavailable { group: self.group, reason }));
+    }
+
+    /// Serves nothing and counts for nothing until it is to stop: a restart might read around the
+    /// damage for a while.
+    async fn stay_stopped(&self, corrupt: Corrupt, stop: &CancellationToken) {
+        tracing::error!(group = %corrupt.group, index = corrupt.index, "{corrupt}");
+        self.say(Some(&corrupt.to_string()));
+        self.put(Place::Down(corrupt.into()));
+        stop.cancelled().await;
     }
 
     /// Reports who leads until the group fails, is to stop, or may be put away.

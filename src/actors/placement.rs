@@ -19,7 +19,7 @@ use crate::limits::{LEAD_STEADY, PLACEMENT_LOOK, PLACEMENT_REST, PLACEMENT_STEP_
 use crate::net::Peers;
 use crate::raft::{ChangeFailed, Dropped, Pace, Replica};
 use crate::roster::Roster;
-use crate::roster::placement::{GroupFacts, Step, is_reached, next_step};
+use crate::roster::placement::{GroupFacts, Step, has_let_go, is_reached, next_step};
 use crate::roster::records::{Shard, Stage};
 use crate::seams::failpoint;
 use crate::store::space::SpaceGuard;
@@ -57,7 +57,7 @@ impl Placement {
             self.space.note_others(
                 connected.keys().filter(|node| !full.contains(node)).copied().collect(),
             );
-            let mut reached = BTreeMap::new();
+            let (mut reached, mut let_go) = (BTreeMap::new(), BTreeMap::new());
             for (group, replica) in led {
                 let is_left = !full.contains(&self.me) && self.may_sleep(&known, group, &replica);
                 if at_work.contains(&group) || is_left {
@@ -71,12 +71,18 @@ impl Placement {
                 {
                     reached.insert(group, as_of);
                 }
+                if let Some((repair, as_of)) = known.repair(group)
+                    && has_let_go(&facts, repair.node)
+                {
+                    let_go.insert(group, as_of);
+                }
                 if let Some(step) = next_step(&wanted, &facts) {
                     at_work.insert(group);
                     steps.push(take(group, replica, step));
                 }
             }
             self.groups.show_reached(reached);
+            self.groups.show_let_go(let_go);
             // What was done may make the next step possible; otherwise things change slowly, but for
             // the roster itself.
             tokio::select! {
@@ -98,7 +104,10 @@ impl Placement {
         let is_there = |shard: &Shard| {
             shard.stage == Stage::Settled && shard.leader.is_none_or(|leader| leader == self.me)
         };
-        replica.is_asleep() && roster.shard(group).is_some_and(|(shard, _)| is_there(shard))
+        let is_whole = roster.repair(group).is_none();
+        is_whole
+            && replica.is_asleep()
+            && roster.shard(group).is_some_and(|(shard, _)| is_there(shard))
     }
 
     /// Since when which members are connected.
@@ -140,6 +149,7 @@ impl Placement {
             caught_up: pace.keep_up(replica),
             full: full.clone(),
             is_joint: members.is_joint,
+            is_committed: members.is_committed,
             voters: members.voters,
             learners: members.learners,
         }

@@ -127,6 +127,17 @@ impl Members {
         }
     }
 
+    /// The other members that hold a group, as far as is known: whom to ask about it.
+    pub fn others(&self, group: GroupId, me: NodeId) -> Vec<NodeId> {
+        let roster = self.roster.borrow();
+        let mut others: Vec<NodeId> = match roster.cluster() {
+            Some(_) => roster.holders(group).into_iter().collect(),
+            None => self.told_of.get().into_iter().flat_map(BTreeMap::keys).copied().collect(),
+        };
+        others.retain(|node| *node != me);
+        others
+    }
+
     /// The roster as it is known now; empty until the meta group has been read.
     pub fn roster(&self) -> Arc<Roster> {
         self.roster.borrow().clone()

@@ -50,6 +50,12 @@ impl GroupClient {
         GroupClient { inner: Arc::new(inner) }
     }
 
+    /// A client of another group that asks the same nodes.
+    pub fn of_group(&self, group: GroupId) -> Self {
+        let Inner { nodes, random, .. } = &*self.inner;
+        GroupClient::over(nodes.clone(), group, random.clone())
+    }
+
     /// Which group.
     pub fn group(&self) -> GroupId {
         self.inner.group

@@ -16,11 +16,12 @@ use super::json;
 use super::members::number;
 use super::problem::Problem;
 use crate::actors::Told;
+use crate::error::Corrupt;
 use crate::net::KnownAddress;
 use crate::node::{GroupFacts, MemberFacts};
 use crate::roster::Roster;
 use crate::roster::announcement::Part;
-use crate::roster::records::{Duty, Shard, State as Standing};
+use crate::roster::records::{Duty, RepairStage, Shard, State as Standing};
 use crate::roster::refused::Refused;
 use crate::seams::network::Path;
 use crate::types::{NodeId, Revision};
@@ -207,6 +208,15 @@ struct GroupForm {
     voters: Vec<NodeId>,
     learners: Vec<NodeId>,
     replicas: Vec<ReplicaForm>,
+    damage: Option<DamageForm>,
+    repair: Option<&'static str>,
+}
+
+/// What has stopped a replica for good.
+#[derive(Serialize)]
+struct DamageForm {
+    entry: Option<u64>,
+    what: String,
 }
 
 /// A replica elsewhere, as far as the group's leader knows.
@@ -218,7 +228,7 @@ struct ReplicaForm {
 
 impl GroupForm {
     fn of(facts: GroupFacts) -> Self {
-        let GroupFacts { status, stored, is_asleep } = facts;
+        let GroupFacts { status, stored, is_asleep, damage, repair } = facts;
         GroupForm {
             id: status.group.0,
             role: status.role.as_str(),
@@ -233,6 +243,8 @@ impl GroupForm {
                 .into_iter()
                 .map(|(node, stored_index)| ReplicaForm { node, stored_index })
                 .collect(),
+            damage: damage.map(|Corrupt { index, what, .. }| DamageForm { entry: index, what }),
+            repair: repair.map(RepairStage::as_str),
         }
     }
 }

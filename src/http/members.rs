@@ -1,4 +1,5 @@
-//! Members leave, are removed, are drained and maintained, and groups get other leaders.
+//! Members leave, are removed, are drained and maintained, and groups get other leaders and sound
+//! replicas.
 
 use std::collections::BTreeSet;
 
@@ -170,6 +171,26 @@ pub(super) async fn transfer(
     let (TransferForm { to }, _held) = body::read_json(&node.app, request.into_body()).await?;
     node.door.cluster.transfer(group, to).await?;
     Ok(json::answer(StatusCode::OK, &TransferredForm { group, leader: to }))
+}
+
+#[derive(Serialize)]
+struct RepairForm {
+    group: GroupId,
+    node: NodeId,
+    state: &'static str,
+}
+
+/// It goes on after the answer: `GET /v1/cluster` tells how far it is.
+pub(super) async fn repair(
+    State(node): State<AtNode>,
+    Path(group): Path<String>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    Params::parse(request.uri().query(), &[])?;
+    let group = GroupId(number(&group, "a group")?);
+    let cluster = &node.door.cluster;
+    let state = cluster.repair(group).await?.as_str();
+    Ok(json::answer(StatusCode::ACCEPTED, &RepairForm { group, node: cluster.me(), state }))
 }
 
 /// A number in a path: digits only, so that each thing has one path.

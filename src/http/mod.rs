@@ -116,6 +116,7 @@ fn node_router(app: App, door: DoorContext) -> Router {
         .route("/v1/rebalance", get(members::rebalance))
         .route("/v1/leave", post(members::leave))
         .route("/v1/groups/{group}/transfer", post(members::transfer))
+        .route("/v1/groups/{group}/repair", post(members::repair))
         .route("/v1/tickets", post(tickets::create).get(tickets::list))
         .route("/v1/tickets/{id}", delete(tickets::revoke))
         .route("/livez", get(node::livez))

@@ -101,8 +101,11 @@ kinds! {
     NODE_NOT_LEAVING = 409 "node-not-leaving" "The node is not leaving";
     NODE_REMOVED = 409 "node-removed" "The node was removed from the cluster";
     NODE_TAKEN = 409 "node-taken" "The number is or was another node's";
+    NO_REPLICA = 409 "no-replica" "This node holds no replica of the group";
     NOT_HOLDER = 409 "not-holder" "The lock or election is not held by this lease";
     NOT_MEMBER = 409 "not-member" "This node is not an active member";
+    NOTHING_TO_TAKE_FROM = 409 "nothing-to-take-from" "No other node holds the group";
+    REPAIR_UNDER_WAY = 409 "repair-under-way" "Another replica of the group is being repaired";
     SHARD_CHANGED = 409 "shard-changed" "The shard was changed in between";
     TICKET_EXISTS = 409 "ticket-exists" "A ticket with this id exists";
     TOO_MANY_CLIENTS = 409 "too-many-clients" "There are as many counted clients as there may be";

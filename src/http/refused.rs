@@ -72,6 +72,10 @@ impl From<Refused> for Problem {
             Refused::BadSetting { .. } => &SETTING_VALUE,
             Refused::MajorityAway { .. } => &MAJORITY_AWAY,
             Refused::WeightOutOfBounds => &WEIGHT_OUT_OF_BOUNDS,
+            Refused::NoReplica { .. } => &NO_REPLICA,
+            Refused::NothingToTakeFrom { .. } => &NOTHING_TO_TAKE_FROM,
+            Refused::OthersAway { .. } => &MAJORITY_AWAY,
+            Refused::RepairUnderWay { .. } => &REPAIR_UNDER_WAY,
         };
         Problem::new(kind, refused.to_string())
     }

@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use super::cluster::Cluster;
 use crate::actors::Told;
+use crate::error::Corrupt;
 use crate::net::{KnownAddress, PeerFacts};
-use crate::raft::Replica;
-use crate::roster::records::Member;
+use crate::roster::records::{Member, RepairStage};
 use crate::seams::network::Path;
 use crate::status::{GroupStatus, Role};
-use crate::types::{Address, NodeId};
+use crate::types::{Address, GroupId, NodeId};
 
 /// A member, and how this node reaches it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +82,10 @@ pub struct GroupFacts {
     pub stored: BTreeMap<NodeId, u64>,
     /// Nothing happens in it, and its clock stands still on this node.
     pub is_asleep: bool,
+    /// What of this node's replica is damaged, if that has stopped it.
+    pub damage: Option<Corrupt>,
+    /// How far the repair of this node's replica is, if it is under way.
+    pub repair: Option<RepairStage>,
 }
 
 impl Cluster {
@@ -136,30 +140,30 @@ impl Cluster {
 
     /// The groups that this node holds.
     pub fn groups(&self) -> Vec<GroupFacts> {
-        let running = self.inner.groups.running().into_iter();
-        let is_other = |node: &NodeId| *node != self.inner.me;
-        let facts = |replica: Replica| GroupFacts {
-            status: replica.status(),
-            stored: replica.progress().into_iter().filter(|(node, _)| is_other(node)).collect(),
-            is_asleep: replica.is_asleep(),
+        let (groups, roster) = (&self.inner.groups, self.roster());
+        let repairs: BTreeMap<GroupId, RepairStage> =
+            roster.repairs_of(self.inner.me).map(|(group, stage, _)| (group, stage)).collect();
+        let of_repairs = repairs.keys().map(|group| (*group, GroupStatus::stopped(*group)));
+        let statuses = groups.statuses().into_iter().map(|status| (status.group, status));
+        let all: BTreeMap<GroupId, GroupStatus> = of_repairs.chain(statuses).collect();
+        let facts = |(group, status): (GroupId, GroupStatus)| {
+            let replica = groups.get(group);
+            let repair = repairs.get(&group).copied();
+            let is_put_away = replica.is_none() && status.role != Role::Stopped;
+            let mut stored = match &replica {
+                Some(replica) => replica.progress(),
+                // A leader is put away only when all have what it has.
+                None if status.role == Role::Leader => {
+                    let all = status.voters.union(&status.learners);
+                    all.map(|node| (*node, status.last_log_index)).collect()
+                }
+                None => BTreeMap::new(),
+            };
+            stored.remove(&self.inner.me);
+            let is_asleep = is_put_away || replica.is_some_and(|replica| replica.is_asleep());
+            GroupFacts { status, stored, is_asleep, damage: groups.damage(group), repair }
         };
-        let put_away = self.inner.groups.put_away().into_iter();
-        // A leader sleeps only when all have what it has.
-        let stored = |status: &GroupStatus| match status.role {
-            Role::Leader => {
-                let others = status.voters.union(&status.learners).filter(|node| is_other(node));
-                others.map(|node| (*node, status.last_log_index)).collect()
-            }
-            _ => BTreeMap::new(),
-        };
-        let put_away = put_away.map(|status| {
-            let stored = stored(&status);
-            GroupFacts { status, stored, is_asleep: true }
-        });
-        let mut groups: Vec<_> =
-            running.map(|(_, replica)| facts(replica)).chain(put_away).collect();
-        groups.sort_unstable_by_key(|facts| facts.status.group);
-        groups
+        all.into_iter().map(facts).collect()
     }
 }
 

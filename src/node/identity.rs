@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::seams::Seams;
 use crate::seams::disk::{Disk, OpenMode};
+use crate::store::log::EntryId;
 use crate::types::{Address, ClusterId, EndpointId, GroupId, NodeId, Revision};
 
 const FILE: &str = "node.toml";
@@ -48,15 +49,15 @@ pub(super) struct Membership {
     #[serde(with = "cluster_id_text")]
     pub(super) cluster_id: ClusterId,
     pub(super) cluster_name: String,
-    /// The node made the cluster, and so its meta group.
+    /// The node made the cluster, and so its meta group, and has not taken that again from others.
     pub(super) is_founder: bool,
     /// The cluster removed the node: it has nothing to do any more.
     pub(super) is_removed: bool,
     /// Groups that are kept here, or are about to be.
     #[serde(default)]
     pub(super) held: Vec<Held>,
-    /// The members that the node was told of at its admission: whom it lets in, and whom it asks,
-    /// until it has the roster.
+    /// The members that the node was told of at its admission, or knew of last: whom it lets in, and
+    /// whom it asks, until it has the roster.
     #[serde(default)]
     pub(super) told_of: Vec<KnownMember>,
 }
@@ -69,6 +70,9 @@ pub(super) struct Held {
     /// The revision of the roster by which the node has it.
     pub(super) as_of: Revision,
     pub(super) stage: HeldStage,
+    /// How far the group was when this replica began with nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) after: Option<EntryId>,
 }
 
 /// How far a group is kept.
@@ -175,7 +179,7 @@ mod hex_128 {
 
 /// Groups that an earlier format says were opened.
 fn held_open(groups: Vec<GroupId>) -> Vec<Held> {
-    let held = |group| Held { group, as_of: 0, stage: HeldStage::Open };
+    let held = |group| Held { group, as_of: 0, stage: HeldStage::Open, after: None };
     groups.into_iter().map(held).collect()
 }
 

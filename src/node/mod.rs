@@ -13,6 +13,7 @@ mod measures;
 mod mesh;
 mod news;
 mod places;
+mod repairs;
 mod resting;
 mod serve;
 mod service;

@@ -8,17 +8,21 @@ use std::sync::{Arc, PoisonError};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
+use tokio::time::sleep;
 
 use super::builder::StartError;
 use super::identity::{Held, HeldStage, Identity, Membership};
-use crate::actors::Holdings;
+use crate::actors::{Holdings, Members};
 use crate::error::Error;
+use crate::limits::PROGRESS_RETRY;
 use crate::net::NodeKey;
-use crate::raft::{Counts, Origin, RaftTimes, Replica, ReplicaSpec, Rounds, Transport};
+use crate::raft::{
+    Counts, Origin, RaftTimes, Replica, ReplicaSpec, Rounds, Transport, progress_of,
+};
 use crate::roster::keyspaces::Part;
 use crate::seams::disk::Disk;
 use crate::seams::{self, Random, Seams};
-use crate::store::log::{self, Log};
+use crate::store::log::{self, EntryId, Log};
 use crate::store::space::SpaceGuard;
 use crate::store::state::State;
 use crate::types::{GroupId, NodeId, Revision};
@@ -81,7 +85,7 @@ pub(super) struct Home {
 }
 
 /// How far each group is kept.
-type Notes = BTreeMap<GroupId, Option<(Revision, HeldStage)>>;
+type Notes = BTreeMap<GroupId, Option<Held>>;
 
 impl Home {
     fn group_dir(&self, group: GroupId) -> PathBuf {
@@ -108,13 +112,13 @@ impl Home {
     }
 
     /// What it knows of the groups that are kept here.
-    async fn held(&self) -> Vec<Held> {
+    pub(super) async fn held(&self) -> Vec<Held> {
         self.identity.lock().await.member.as_ref().map_or_else(Vec::new, |m| m.held.clone())
     }
 
     /// Notes how far a group is kept; `None` if it is kept no longer. Many that come at once are
     /// written together.
-    async fn note(&self, group: GroupId, held: Option<(Revision, HeldStage)>) -> io::Result<()> {
+    async fn note(&self, group: GroupId, held: Option<Held>) -> io::Result<()> {
         let waiting = || self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting().insert(group, held);
         self.change(|identity| {
@@ -122,11 +126,7 @@ impl Home {
             let mut notes = std::mem::take(&mut *waiting());
             notes.entry(group).or_insert(held);
             member.held.retain(|held| !notes.contains_key(&held.group));
-            let noted = notes.into_iter().filter_map(|(group, held)| {
-                let (as_of, stage) = held?;
-                Some(Held { group, as_of, stage })
-            });
-            member.held.extend(noted);
+            member.held.extend(notes.into_values().flatten());
             member.held.sort_unstable_by_key(|held| held.group);
         })
         .await
@@ -142,26 +142,35 @@ pub(super) struct Places {
     pub(super) space: SpaceGuard,
     pub(super) times: RaftTimes,
     pub(super) transport: Transport,
+    pub(super) members: Members,
     pub(super) rounds: Rounds,
     pub(super) counts: Counts,
     pub(super) random: Random,
 }
 
 impl Holdings for Places {
-    fn open(
+    fn prepare(
         &self,
         group: GroupId,
         part: Part,
         as_of: Revision,
-    ) -> BoxFuture<'static, Result<Replica, Error>> {
-        Box::pin(self.clone().open_replica(group, part, as_of))
+    ) -> BoxFuture<'static, Result<(), Error>> {
+        Box::pin(self.clone().prepare_replica(group, part, as_of))
+    }
+
+    fn open(&self, group: GroupId, part: Part) -> BoxFuture<'static, Result<Replica, Error>> {
+        Box::pin(self.clone().open_replica(group, part))
     }
 
     fn erase(&self, group: GroupId) -> BoxFuture<'static, Result<(), Error>> {
         let places = self.clone();
         Box::pin(async move {
+            if group == GroupId::META {
+                places.found_no_more().await?;
+            }
             // First of all, so that what is left after a crash is never taken for the group.
-            places.note(group, Some((0, HeldStage::Erased))).await?;
+            let erased = Held { group, as_of: 0, stage: HeldStage::Erased, after: None };
+            places.note(group, Some(erased)).await?;
             places.erase_replica(group).await?;
             places.note(group, None).await
         })
@@ -176,25 +185,49 @@ impl Holdings for Places {
 }
 
 impl Places {
-    async fn open_replica(
+    /// What is noted of a group, and whether this node makes the meta group.
+    async fn noted(&self, group: GroupId) -> Result<(Option<Held>, bool), Error> {
+        let Some(Membership { is_founder, held, .. }) = self.home.identity().await.member else {
+            return Err(Error::Fatal("the node is not a member of a cluster yet".into()));
+        };
+        let held = held.into_iter().find(|held| held.group == group);
+        Ok((held, group == GroupId::META && is_founder))
+    }
+
+    async fn prepare_replica(
         self,
         group: GroupId,
         part: Part,
         as_of: Revision,
-    ) -> Result<Replica, Error> {
-        let identity = self.home.identity().await;
-        let Some(Membership { is_founder, held, .. }) = identity.member else {
-            return Err(Error::Fatal("the node is not a member of a cluster yet".into()));
+    ) -> Result<(), Error> {
+        let (held, founds_meta) = self.noted(group).await?;
+        match held.map(|held| held.stage) {
+            Some(HeldStage::New | HeldStage::Open) => return Ok(()),
+            Some(HeldStage::Erased) => self.erase_replica(group).await?,
+            None => {}
+        }
+        let founds = founds_meta || matches!(part, Part::Found(_));
+        let after = if founds { None } else { Some(self.progress_of(group).await) };
+        self.note(group, Some(Held { group, as_of, stage: HeldStage::New, after })).await
+    }
+
+    /// How far a group is, once the others can tell.
+    async fn progress_of(&self, group: GroupId) -> EntryId {
+        loop {
+            let others = self.members.others(group, self.me);
+            match progress_of(&self.transport, group, self.me, others).await {
+                Some(id) => return id,
+                None => sleep(PROGRESS_RETRY).await,
+            }
+        }
+    }
+
+    async fn open_replica(self, group: GroupId, part: Part) -> Result<Replica, Error> {
+        let (held, founds_meta) = self.noted(group).await?;
+        let Some(held) = held else {
+            return Err(Error::Fatal(format!("group {group} was not made ready")));
         };
-        let held = held.iter().find(|held| held.group == group).map(|held| held.stage);
-        if held == Some(HeldStage::Erased) {
-            self.erase_replica(group).await?;
-        }
-        let is_new = held != Some(HeldStage::Open);
-        if is_new {
-            self.note(group, Some((as_of, HeldStage::New))).await?;
-        }
-        let founds_meta = group == GroupId::META && is_founder;
+        let is_new = held.stage != HeldStage::Open;
         let replica = Replica::open(ReplicaSpec {
             group,
             node: self.me,
@@ -210,24 +243,39 @@ impl Places {
                 (true, Part::Follow) => Origin::Joins,
             },
             random: self.random.clone(),
+            after: held.after,
             transport: self.transport.clone(),
             rounds: self.rounds.clone(),
             counts: self.counts.of(group),
         })
         .await?;
-        if is_new && let Err(error) = self.note(group, Some((as_of, HeldStage::Open))).await {
+        let open = Held { stage: HeldStage::Open, ..held };
+        if is_new && let Err(error) = self.note(group, Some(open)).await {
             replica.abandon().await;
             return Err(error);
         }
         Ok(replica)
     }
 
-    async fn note(&self, group: GroupId, held: Option<(Revision, HeldStage)>) -> Result<(), Error> {
+    async fn note(&self, group: GroupId, held: Option<Held>) -> Result<(), Error> {
         let unavailable = |error: io::Error| Error::Unavailable {
             group,
             reason: format!("whether it is kept here can't be noted: {error}"),
         };
         self.home.note(group, held).await.map_err(unavailable)
+    }
+
+    /// The meta group is there, and whoever made it is to take it from the others like everybody.
+    async fn found_no_more(&self) -> Result<(), Error> {
+        let changed = self.home.change(|identity| {
+            if let Some(member) = &mut identity.member {
+                member.is_founder = false;
+            }
+        });
+        changed.await.map_err(|error| Error::Unavailable {
+            group: GroupId::META,
+            reason: format!("that it is founded can't be noted: {error}"),
+        })
     }
 
     async fn erase_replica(&self, group: GroupId) -> Result<(), Error> {

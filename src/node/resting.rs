@@ -142,9 +142,12 @@ impl Cluster {
     /// Whether a shard led here is where it is to be, and led by whom it is to be led.
     fn is_at_rest(&self, group: GroupId) -> bool {
         let roster = self.roster();
-        roster.shard(group).is_some_and(|(shard, _)| {
-            shard.stage == Stage::Settled && shard.leader.is_none_or(|leader| leader == self.me())
-        })
+        let is_whole = roster.repair(group).is_none();
+        is_whole
+            && roster.shard(group).is_some_and(|(shard, _)| {
+                shard.stage == Stage::Settled
+                    && shard.leader.is_none_or(|leader| leader == self.me())
+            })
     }
 
     /// Has those of these groups sleep here that are as their leader says.

@@ -20,6 +20,7 @@ use super::join::{self, JoinError, Question};
 use super::mesh::{Host, HostParts, Searching, search};
 use super::news::news;
 use super::places::{Home, Opened, Places};
+use super::repairs::repairing;
 use super::resting::resting;
 use super::serve::NodeServe;
 use super::service::KvService;
@@ -130,6 +131,7 @@ impl Starting {
             space: space.clone(),
             times: settings.times,
             transport,
+            members: members.clone(),
             rounds: Rounds::default(),
             counts: counts.clone(),
             random: seams.random.clone(),
@@ -222,6 +224,7 @@ impl Starting {
                 ("news".to_owned(), telling),
                 ("balancing".to_owned(), balancing(cluster.clone())),
                 ("resting".to_owned(), resting(cluster.clone())),
+                ("repairs".to_owned(), repairing(cluster.clone(), home.clone())),
             ];
             parts.extend(host.map(|host| ("mesh".to_owned(), host.part())));
             parts.into_iter().chain(doors.into_iter().map(door)).collect()

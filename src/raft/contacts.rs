@@ -115,6 +115,12 @@ pub(super) struct Contacts {
 }
 
 impl Contacts {
+    /// For asking before there is a replica.
+    pub(super) fn new(group: GroupId, node: NodeId, transport: Transport) -> Self {
+        let claims = Claims::new(transport.heard.clone(), Duration::ZERO);
+        Contacts { group, node, transport, claims, counts: Arc::default() }
+    }
+
     pub(super) fn route(&self, to: NodeId) -> Route {
         Route { group: self.group, from: self.node, to }
     }

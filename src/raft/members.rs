@@ -152,6 +152,7 @@ impl Replica {
         voters: BTreeSet<NodeId>,
         dropped: Dropped,
     ) -> Result<(), ChangeFailed> {
+        self.await_majority(&voters).await?;
         let voters = voters.into_iter().map(|node| node.0).collect();
         self.change(ChangeMembers::ReplaceAllVoters(voters), dropped == Dropped::Learn).await
     }
@@ -160,6 +161,24 @@ impl Replica {
     pub async fn remove_learners(&self, learners: BTreeSet<NodeId>) -> Result<(), ChangeFailed> {
         let learners = learners.into_iter().map(|node| node.0).collect();
         self.change(ChangeMembers::RemoveNodes(learners), true).await
+    }
+
+    /// Waits until a majority of these answers, or a change to them could not be committed, nor undone.
+    async fn await_majority(&self, voters: &BTreeSet<NodeId>) -> Result<(), ChangeFailed> {
+        self.touch();
+        let deadline = Instant::now() + TRANSFER_MAX;
+        loop {
+            let is_there = |node: &&NodeId| **node == self.node() || self.hears(**node);
+            let silent = voters.iter().find(|node| !is_there(node));
+            let Some(silent) = silent else { return Ok(()) };
+            if 2 * voters.iter().filter(is_there).count() > voters.len() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(ChangeFailed::Silent { group: self.group(), node: *silent });
+            }
+            sleep(LAG_LOOK).await;
+        }
     }
 
     async fn change(

@@ -11,6 +11,7 @@
 //! - `proposals`, `rounds`, `reads`, `company`, `watch`, `hub`, `leases`, `keeper`, `vital`, `rest`: what a
 //!   replica does for its callers and by itself; `counts`: what it has done.
 
+mod anew;
 mod append;
 mod claims;
 mod company;
@@ -39,6 +40,7 @@ mod types;
 mod vital;
 mod watch;
 
+pub use anew::progress_of;
 pub use contacts::{Directory, SnapshotTurns, Transport};
 pub use counts::{Counts, GroupCounts};
 pub use inbound::{FindReplica, Inbound};

@@ -104,7 +104,7 @@ async fn confirm_for_all(
             Err(NotConfirmed::NotLeader { leader: Some(leader) })
                 if asks && leader.0 != *raft.node_id() =>
             {
-                ask(&contacts, *leader).await
+                ask_leader(&contacts, *leader).await
             }
             here => here.clone(),
         };
@@ -133,7 +133,7 @@ async fn confirm(raft: &Raft, policy: ReadPolicy) -> Confirmed {
 }
 
 /// Has the leader make sure.
-async fn ask(contacts: &Contacts, leader: NodeId) -> Confirmed {
+pub(super) async fn ask_leader(contacts: &Contacts, leader: NodeId) -> Confirmed {
     let deadline = Instant::now() + READ_INDEX_MAX;
     let kind = StreamKind::ReadIndex;
     let unsure = |reason: String| {

@@ -73,6 +73,9 @@ pub struct ReplicaSpec {
     pub times: RaftTimes,
     /// What the replica begins with.
     pub origin: Origin,
+    /// How far the group was before this replica was there, which began with nothing; see
+    /// [`super::anew`].
+    pub after: Option<EntryId>,
     /// How it reaches the others of its group.
     pub transport: Transport,
     /// The rounds of Raft that the node's groups begin.
@@ -155,6 +158,7 @@ pub(super) struct Inner {
     pub(super) watches: Arc<Semaphore>,
     pub(super) counts: Arc<GroupCounts>,
     applied: watch::Receiver<AppliedUpto>,
+    after: Option<EntryId>,
     arrivals: Arrivals,
     claims: Claims,
     rest: Rest,
@@ -215,18 +219,20 @@ impl Replica {
             space,
             times,
             origin,
+            after,
             transport,
             rounds,
             counts,
             random,
         } = spec;
-        let settings = Arc::new(settings);
+        let enable_elect = settings.enable_elect && after.is_none();
+        let settings = Arc::new(Config { enable_elect, ..settings });
         let failure = |error| table_failure(group, error);
         let state =
             seams::blocking(move || State::open(disk, &dir, group)).await.map_err(failure)?;
         check(&log, &state, origin != Origin::Returns)?;
         if origin == Origin::Joins {
-            begin_log(&log).await?;
+            begin_log(&log, after).await?;
         }
         let hub = Arc::new(Hub::new(&state).map_err(failure)?);
         let leases = Arc::new(LeaseClock::new(&state).map_err(failure)?);
@@ -253,6 +259,7 @@ impl Replica {
             claims,
             arrivals: Arrivals::new(weak, space.clone(), raft.clone(), counts.clone(), tasks),
             applied,
+            after,
             raft,
             state,
             hub,
@@ -330,6 +337,14 @@ impl Replica {
         self.inner.leases.next_due().is_some()
     }
 
+    pub(super) fn after(&self) -> Option<EntryId> {
+        self.inner.after
+    }
+
+    pub(super) fn applied(&self) -> watch::Receiver<AppliedUpto> {
+        self.inner.applied.clone()
+    }
+
     pub(super) fn tasks(&self) -> &Tasks {
         self.inner.vital.tasks()
     }
@@ -360,6 +375,10 @@ impl Replica {
         let (group, raft) = (self.inner.group, &self.inner.raft);
         if let Origin::Founds(voters) = origin {
             found(group, raft, &voters).await?;
+        }
+        if let Some(after) = self.inner.after {
+            self.stand_when_caught_up(after);
+            return Ok(());
         }
         stand_if_alone(group, raft).await
     }
@@ -528,15 +547,18 @@ impl Replica {
     pub fn status(&self) -> GroupStatus {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
+        // Those of its log so far are those that were.
+        let known = self.has_caught_up_once();
+        let members = metrics.membership_config.membership();
         GroupStatus {
             group: self.inner.group,
-            role: role(metrics.state),
+            role: if known { role(metrics.state) } else { Role::Learner },
             term: metrics.current_term,
             leader: metrics.current_leader.map(NodeId),
             last_log_index: metrics.last_log_index.unwrap_or(0),
             applied_index: metrics.last_applied.map_or(0, |id| id.index),
-            voters: metrics.membership_config.membership().voter_ids().map(NodeId).collect(),
-            learners: metrics.membership_config.membership().learner_ids().map(NodeId).collect(),
+            voters: members.voter_ids().filter(|_| known).map(NodeId).collect(),
+            learners: members.learner_ids().filter(|_| known).map(NodeId).collect(),
             arriving: self.inner.arrivals.arriving(),
         }
     }
@@ -650,14 +672,15 @@ fn check(log: &GroupLog, state: &State, is_new: bool) -> Result<()> {
     Ok(())
 }
 
-/// Writes that a replica is here, which has promised nothing yet: from then on to have nothing is
-/// damage, and a crash before its first promise is none.
-async fn begin_log(log: &GroupLog) -> Result<()> {
+/// Writes that a replica is here, which has promised nothing yet but to whom it knows to lead: from
+/// then on to have nothing is damage, and a crash before its first promise is none.
+async fn begin_log(log: &GroupLog, after: Option<EntryId>) -> Result<()> {
     if log.marks().vote.is_some() {
         return Ok(());
     }
     let nothing = Vote { term: 0, node: 0, committed: false };
-    log.save_vote(nothing).await.map_err(|error| Error::Unavailable {
+    let led = after.map(|after| Vote { term: after.term, node: after.node, committed: true });
+    log.save_vote(led.unwrap_or(nothing)).await.map_err(|error| Error::Unavailable {
         group: log.group(),
         reason: format!("its log can't be written: {error}"),
     })
@@ -685,7 +708,7 @@ async fn found(group: GroupId, raft: &Raft, voters: &[NodeId]) -> Result<()> {
 }
 
 /// The only voter of a group need not wait for anybody's silence.
-async fn stand_if_alone(group: GroupId, raft: &Raft) -> Result<()> {
+pub(super) async fn stand_if_alone(group: GroupId, raft: &Raft) -> Result<()> {
     let mut voters = raft.voter_ids();
     if voters.next() == Some(*raft.node_id()) && voters.next().is_none() {
         raft.trigger().elect(false).await.map_err(|fatal| open_failure(group, &fatal))?;

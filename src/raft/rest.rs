@@ -98,16 +98,16 @@ impl Replica {
         if was_asleep {
             held.stands_since = None;
             let clock = self.raft().runtime_config();
-            clock.elect(stands);
+            clock.elect(stands && self.has_caught_up_once());
             clock.tick(true);
         }
         was_asleep
     }
 
-    fn stand_from_here_on(&self) {
+    pub(super) fn stand_from_here_on(&self) {
         let rest = self.rest();
         let _held = rest.clock();
-        if !rest.is_asleep.load(Ordering::SeqCst) {
+        if !rest.is_asleep.load(Ordering::SeqCst) && self.has_caught_up_once() {
             self.raft().runtime_config().elect(true);
         }
     }

@@ -14,7 +14,7 @@ use super::leave::remember;
 use super::records::{self, Cluster, Member, Record, RecordKey, State};
 use super::refused::Refused;
 use super::tickets::still_good;
-use super::{At, Roster};
+use super::{At, Roster, repairs};
 use crate::limits::{MEMBERS_MAX, NODE_NUMBER_MAX};
 use crate::types::{Address, ClusterId, EndpointId, NodeId};
 
@@ -195,6 +195,7 @@ fn admit_new(
         if roster.duties.contains_key(&former.node) {
             change.forget(RecordKey::Duty(former.node));
         }
+        repairs::forget(roster, &mut change, former.node);
     }
     drops.into_iter().for_each(|key| change.forget(key));
     change.create(Record::Member(new_member(node, role, application)));

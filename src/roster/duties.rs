@@ -64,8 +64,12 @@ pub fn maintain(roster: &Roster, nodes: &BTreeSet<NodeId>, on: bool) -> Result<C
         return Ok(change);
     }
     let is_away = |node: &NodeId| nodes.contains(node) || roster.duty(*node).maintenance;
+    // Who is taking its replica again has none.
+    let is_repaired =
+        |group, node: &NodeId| roster.repair(group).is_some_and(|(repair, _)| repair.node == *node);
     for (group, shard, _) in roster.shards() {
-        let away = shard.replicas.iter().filter(|node| is_away(node)).count();
+        let is_out = |node: &&NodeId| is_away(node) || is_repaired(group, node);
+        let away = shard.replicas.iter().filter(is_out).count();
         if !keeps_majority(shard.replicas.len(), away) {
             return Err(Refused::MajorityAway { group });
         }
@@ -74,7 +78,8 @@ pub fn maintain(roster: &Roster, nodes: &BTreeSet<NodeId>, on: bool) -> Result<C
         member.state == State::Active && member.role == Role::Voter
     };
     let voters: Vec<NodeId> = roster.members().filter(votes).map(|member| member.node).collect();
-    let away = voters.iter().filter(|node| is_away(node)).count();
+    let is_out = |node: &&NodeId| is_away(node) || is_repaired(GroupId::META, node);
+    let away = voters.iter().filter(is_out).count();
     // Which of them vote the roster does not say: all that are away may.
     let size = odd(voters.len().min(VOTERS_MAX));
     if 2 * size.saturating_sub(away) <= size {

@@ -130,6 +130,8 @@ pub fn delete(roster: &Roster, name: &KeyspaceName) -> Result<Change, Refused> {
     let mut change = Change::default();
     change.delete(RecordKey::Keyspace(name.clone()), at.mod_revision);
     at.record.groups().for_each(|group| change.forget(RecordKey::Shard(group)));
+    let repaired = at.record.groups().filter(|group| roster.repairs.contains_key(group));
+    repaired.for_each(|group| change.forget(RecordKey::Repair(group)));
     Ok(change)
 }
 

@@ -10,7 +10,7 @@ use super::admit::Description;
 use super::change::Change;
 use super::records::{Cluster, Member, Record, RecordKey, State};
 use super::refused::Refused;
-use super::{At, Roster};
+use super::{At, Roster, repairs};
 use crate::limits::TOMBSTONES_MAX;
 use crate::types::NodeId;
 
@@ -95,6 +95,7 @@ fn bury(roster: &Roster, at: &At<Member>) -> Result<Change, Refused> {
     if roster.duties.contains_key(&at.record.node) {
         change.forget(RecordKey::Duty(at.record.node));
     }
+    repairs::forget(roster, &mut change, at.record.node);
     Ok(change)
 }
 

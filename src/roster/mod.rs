@@ -23,6 +23,7 @@
 //! | [`settings`] | what holds for the whole cluster |
 //! | [`balance`] | where the shards of all keyspaces are to be |
 //! | [`placement`] | the next change of a group's membership |
+//! | [`repairs`] | a replica that is damaged is taken again from the others |
 //! | [`announcement`] | what a member says of itself to all others, signed |
 //! | [`hearsay`] | what is believed of it, and from whom |
 //! | [`pace`] | when a member announces itself next |
@@ -60,6 +61,7 @@ pub mod pace;
 pub mod placement;
 pub mod records;
 pub mod refused;
+pub mod repairs;
 pub mod settings;
 pub mod spread;
 pub mod tickets;
@@ -71,7 +73,7 @@ use crate::types::{EndpointId, GroupId, KeyspaceName, NodeId, Revision};
 use change::Change;
 use records::{
     Client, Cluster, Damaged, Duty, Grant, Invitation, Keyspace, Keyspaces, Member, Record,
-    RecordKey, Shard, State,
+    RecordKey, Repair, Shard, State,
 };
 use refused::Refused;
 
@@ -109,6 +111,7 @@ pub struct Roster {
     shards: BTreeMap<GroupId, At<Shard>>,
     duties: BTreeMap<NodeId, At<Duty>>,
     settings: BTreeMap<String, At<String>>,
+    repairs: BTreeMap<GroupId, At<Repair>>,
     /// The member of each key, or else its newest tombstone.
     by_endpoint: BTreeMap<EndpointId, NodeId>,
 }
@@ -257,6 +260,7 @@ impl Roster {
             RecordKey::Shard(group) => self.shards.get(&group).map(|at| at.mod_revision),
             RecordKey::Duty(node) => self.duties.get(&node).map(|at| at.mod_revision),
             RecordKey::Setting(name) => self.settings.get(&name).map(|at| at.mod_revision),
+            RecordKey::Repair(group) => self.repairs.get(&group).map(|at| at.mod_revision),
         };
         Ok(revision.unwrap_or(0))
     }
@@ -294,6 +298,9 @@ impl Roster {
             Record::Setting(name, record) => {
                 self.settings.insert(name, At { record, mod_revision });
             }
+            Record::Repair(group, record) => {
+                self.repairs.insert(group, At { record, mod_revision });
+            }
         }
     }
 
@@ -313,6 +320,7 @@ impl Roster {
             RecordKey::Shard(group) => drop(self.shards.remove(group)),
             RecordKey::Duty(node) => drop(self.duties.remove(node)),
             RecordKey::Setting(name) => drop(self.settings.remove(name)),
+            RecordKey::Repair(group) => drop(self.repairs.remove(group)),
         }
     }
 

@@ -20,6 +20,8 @@
 //!   that may, one makes room for whoever is to lead.
 //! - A leader whose disk is full hands over first of all, to a voter that has room, and is not handed
 //!   the lead again while it has none.
+//! - Who takes its replica again ([`super::repairs`]) counts for nothing until then. The others vote on,
+//!   were they even in number: an entry stays on as many disks as before.
 //! - A leader that goes hands over first, where a voter that stays can take over. Whoever is to lead
 //!   is handed the lead when all else is done, and has been there for some time: one that comes and
 //!   goes is given nothing.
@@ -44,6 +46,8 @@ pub struct Wanted {
     /// Whoever is not there is replaced by others: until then those that go stay in its place, and the
     /// group bears what it bears.
     pub replaces: bool,
+    /// Whose replica is damaged: it is let go at once, and then taken in as one that is new.
+    pub without: Option<NodeId>,
 }
 
 /// What a group is, as its leader sees it.
@@ -56,6 +60,8 @@ pub struct GroupFacts {
     pub learners: BTreeSet<NodeId>,
     /// A change between two configurations was begun and not finished.
     pub is_joint: bool,
+    /// The last change is committed.
+    pub is_committed: bool,
     /// Who has all but the latest entries; of voters, those that could take over.
     pub caught_up: BTreeSet<NodeId>,
     /// Who was heard of lately.
@@ -98,13 +104,20 @@ impl Roster {
             members.extend(shard.replicas.iter().map(|node| (*node, Role::Voter)));
             leader = shard.leader;
         }
-        Some(Wanted { members, leader, replaces: group != GroupId::META })
+        let without = self.repair(group).map(|(repair, _)| repair.node);
+        members.retain(|node, _| Some(*node) != without);
+        Some(Wanted { members, leader, replaces: group != GroupId::META, without })
     }
 }
 
 /// Whether a group still holds a node: one that leaves has left when none does.
 pub fn holds(now: &GroupFacts, node: NodeId) -> bool {
     now.voters.contains(&node) || now.learners.contains(&node)
+}
+
+/// Whether a group has committed that a node is not in it.
+pub fn has_let_go(now: &GroupFacts, node: NodeId) -> bool {
+    !now.is_joint && now.is_committed && !holds(now, node)
 }
 
 /// How many voters of so many may fail.
@@ -119,6 +132,12 @@ pub fn next_step(wanted: &Wanted, now: &GroupFacts) -> Option<Step> {
     }
     if let Some(heir) = relief(now) {
         return Some(Step::TransferTo(heir));
+    }
+    if let Some(node) = wanted.without.filter(|node| now.voters.contains(node)) {
+        let mut others = now.voters.clone();
+        others.remove(&node);
+        let goes_on = has_live_majority(now, &others);
+        return goes_on.then(|| hand_over_or_change(now, others)).flatten();
     }
     let missing = wanted.members.keys().find(|node| !holds(now, **node));
     if let Some(node) = missing {
@@ -147,6 +166,7 @@ pub fn is_reached(wanted: &Wanted, now: &GroupFacts) -> bool {
     let holders = now.voters.union(&now.learners);
     let voters = wanted.members.values().filter(|role| **role == Role::Voter).count();
     !now.is_joint
+        && now.is_committed
         && holders.copied().eq(wanted.members.keys().copied())
         && now.voters.len() == odd(voters)
 }
@@ -189,6 +209,12 @@ fn next_voters(wanted: &Wanted, now: &GroupFacts) -> Option<BTreeSet<NodeId>> {
             return None;
         }
     }
+    // Only a repair leaves an even number, and only until whom it lacks is there.
+    let all = wanted.members.values().filter(|role| **role == Role::Voter).count();
+    let waits_for_more = odd(all + usize::from(wanted.without.is_some())) > size;
+    if size < now.voters.len() && candidates.departing == 0 && waits_for_more {
+        return None;
+    }
     let voters = choose(&candidates, now, size, able_leader(wanted, now))?;
     (voters != now.voters).then_some(voters)
 }
@@ -215,8 +241,7 @@ fn choose(
     order.extend(candidates.fresh.iter().map(|node| (true, *node)));
     let take = |order: &[(bool, NodeId)]| -> Option<BTreeSet<NodeId>> {
         let voters: BTreeSet<NodeId> = order.iter().take(size).map(|(_, node)| *node).collect();
-        let alive = voters.iter().filter(|node| is_alive(now, node)).count();
-        (2 * alive > voters.len()).then_some(voters)
+        has_live_majority(now, &voters).then_some(voters)
     };
     order.sort_by_key(|(fresh, node)| {
         (Some(*node) != first, *fresh, *node != now.leader, !is_alive(now, node), *node)
@@ -237,6 +262,10 @@ fn hand_over_or_change(now: &GroupFacts, voters: BTreeSet<NodeId>) -> Option<Ste
         return Some(Step::SetVoters(voters));
     }
     heir(now, &staying).map(Step::TransferTo)
+}
+
+fn has_live_majority(now: &GroupFacts, voters: &BTreeSet<NodeId>) -> bool {
+    2 * voters.iter().filter(|node| is_alive(now, node)).count() > voters.len()
 }
 
 /// Who of these could take over.

@@ -11,6 +11,7 @@
 //! shard/<group>                        → Shard
 //! duty/<number>                        → Duty
 //! setting/<name>                       → text
+//! repair/<group>                       → Repair
 //! ```
 //!
 //! A value is a version byte and postcard. Keys and values have one form each: bytes that decode
@@ -180,6 +181,24 @@ pub enum Stage {
     Settled,
 }
 
+/// A node takes its replica of a group again from the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repair {
+    /// Whose replica.
+    pub node: NodeId,
+    /// How far it is.
+    pub stage: RepairStage,
+}
+
+/// How far a repair is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RepairStage {
+    /// The group is to let go of the replica.
+    Asked,
+    /// The group has committed a membership without it: it is erased, and begins anew.
+    LetGo,
+}
+
 /// What a member is there for; without a record the default holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Duty {
@@ -220,6 +239,8 @@ pub enum Record {
     Duty(NodeId, Duty),
     /// A setting's name and value.
     Setting(String, String),
+    /// The repair of a replica and its group.
+    Repair(GroupId, Repair),
 }
 
 /// The key of a record.
@@ -245,6 +266,8 @@ pub enum RecordKey {
     Duty(NodeId),
     /// A setting's, by its name.
     Setting(String),
+    /// A repair's, by its group.
+    Repair(GroupId),
 }
 
 /// A record is not what its writer wrote, or was written by a newer version.
@@ -368,6 +391,16 @@ impl Stage {
     }
 }
 
+impl RepairStage {
+    /// The word for it, as doors show it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RepairStage::Asked => "asked",
+            RepairStage::LetGo => "let-go",
+        }
+    }
+}
+
 impl Keyspaces {
     fn check(&self) -> Result<(), &'static str> {
         if self.next_group <= GroupId::META { Err("the next group is no shard's") } else { Ok(()) }
@@ -460,6 +493,7 @@ impl Record {
             Record::Shard(group, _) => RecordKey::Shard(*group),
             Record::Duty(node, _) => RecordKey::Duty(*node),
             Record::Setting(name, _) => RecordKey::Setting(name.clone()),
+            Record::Repair(group, _) => RecordKey::Repair(*group),
         }
     }
 
@@ -476,6 +510,7 @@ impl Record {
             Record::Shard(_, record) => to_bytes(record),
             Record::Duty(_, record) => to_bytes(record),
             Record::Setting(_, value) => to_bytes(value),
+            Record::Repair(_, record) => to_bytes(record),
         }
     }
 
@@ -505,6 +540,7 @@ impl Record {
             RecordKey::Shard(group) => Record::Shard(*group, from_bytes(value)?),
             RecordKey::Duty(node) => Record::Duty(*node, from_bytes(value)?),
             RecordKey::Setting(name) => Record::Setting(name.clone(), from_bytes(value)?),
+            RecordKey::Repair(group) => Record::Repair(*group, from_bytes(value)?),
         })
     }
 
@@ -514,7 +550,7 @@ impl Record {
             Record::Member(member) => member.check(),
             Record::Invitation(_, invitation) => invitation.check(),
             Record::Grant(_, grant) => grant.check(),
-            Record::Client(..) => Ok(()),
+            Record::Client(..) | Record::Repair(..) => Ok(()),
             Record::Keyspaces(record) => record.check(),
             Record::Keyspace(_, keyspace) => keyspace.check(),
             Record::Shard(group, shard) => shard.check(*group),
@@ -546,6 +582,7 @@ impl RecordKey {
             "keyspace" => rest.parse().ok().map(RecordKey::Keyspace),
             "shard" => rest.parse().ok().map(|group| RecordKey::Shard(GroupId(group))),
             "duty" => rest.parse().ok().map(|number| RecordKey::Duty(NodeId(number))),
+            "repair" => rest.parse().ok().map(|group| RecordKey::Repair(GroupId(group))),
             "setting" => is_setting_name(rest).then(|| RecordKey::Setting(rest.to_owned())),
             _ => return Ok(None),
         };
@@ -568,6 +605,7 @@ impl RecordKey {
             RecordKey::Shard(group) => format!("shard/{group}"),
             RecordKey::Duty(node) => format!("duty/{node}"),
             RecordKey::Setting(name) => format!("setting/{name}"),
+            RecordKey::Repair(group) => format!("repair/{group}"),
         }
     }
 }

@@ -221,4 +221,40 @@ pub enum Refused {
         /// The group.
         group: GroupId,
     },
+    /// The node is to hold nothing of the group.
+    #[error("node {node} holds no replica of group {group}; `aspen status` lists those it holds")]
+    NoReplica {
+        /// The group.
+        group: GroupId,
+        /// Who was asked.
+        node: NodeId,
+    },
+    /// Nobody else has a copy.
+    #[error(
+        "node {node} alone holds group {group}, and there is nobody to take it from; what is left \
+         of it is a copy of the data directory, if one was made"
+    )]
+    NothingToTakeFrom {
+        /// The group.
+        group: GroupId,
+        /// Who was asked.
+        node: NodeId,
+    },
+    /// The others could not go on without this replica.
+    #[error(
+        "group {group} has no majority without this node's replica, so nothing may be taken away \
+         from it; bring the other nodes that hold it back first"
+    )]
+    OthersAway {
+        /// The group.
+        group: GroupId,
+    },
+    /// Another replica of the group is being repaired.
+    #[error("node {node} is taking group {group} again from the others; wait until it has it")]
+    RepairUnderWay {
+        /// The group.
+        group: GroupId,
+        /// Whose replica.
+        node: NodeId,
+    },
 }

@@ -180,6 +180,12 @@ pub(crate) enum Cmd {
         /// The member's number.
         member: u64,
     },
+    /// Take a node's damaged replicas again from the other nodes, and wait until they are whole.
+    #[command(after_help = "Examples:\n  aspen repair\n  aspen repair 1")]
+    Repair {
+        /// The group whose replica to take again, damaged or not; without it, all that are damaged.
+        group: Option<u64>,
+    },
     /// Show a node, its cluster and how well it is.
     #[command(after_help = "Examples:\n  aspen status\n  aspen status --watch")]
     Status {

@@ -13,6 +13,7 @@ pub(crate) mod members;
 pub(crate) mod overview;
 pub(crate) mod range;
 pub(crate) mod relay;
+pub(crate) mod repair;
 pub(crate) mod settings;
 pub(crate) mod status;
 pub(crate) mod ticket;

@@ -36,6 +36,8 @@ struct Group {
     applied_index: u64,
     voters: Vec<u64>,
     learners: Vec<u64>,
+    damage: Option<Value>,
+    repair: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -113,7 +115,12 @@ fn groups(groups: &[Group]) -> String {
         let (log, applied) = (group.last_log_index.to_string(), group.applied_index.to_string());
         let (voters, learners) = (numbers(&group.voters), numbers(&group.learners));
         let (id, term) = (group.id.to_string(), group.term.to_string());
-        row([&id, &group.role, &term, &leader, &voters, &learners, &log, &applied])
+        let role = match (&group.damage, &group.repair) {
+            (_, Some(_)) => "repaired",
+            (Some(_), None) => "damaged",
+            (None, None) => &group.role,
+        };
+        row([&id, role, &term, &leader, &voters, &learners, &log, &applied])
     });
     output::table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
 }

@@ -374,7 +374,11 @@ impl Done {
         let mut rest = form.clone();
         let [term, last, voters, learners, leader] =
             take(&mut rest, ["term", "last_log_index", "voters", "learners", "leader"]);
-        same("a group", &rest, &json!({"id": id, "applied_index": last}))?;
+        same(
+            "a group",
+            &rest,
+            &json!({"id": id, "applied_index": last, "damage": null, "repair": null}),
+        )?;
         let (voters, learners) = (numbers(&voters), numbers(&learners));
         let mut all = [voters.clone(), learners].concat();
         all.sort_unstable();

@@ -15,6 +15,7 @@ mod netns;
 mod node;
 mod readme;
 mod relay;
+mod repair;
 mod running;
 mod shards;
 mod support;

@@ -35,6 +35,7 @@ async fn replica(disk: &TestDisk) -> Replica {
         space,
         times: RaftTimes::default(),
         origin: Origin::Founds(vec![node]),
+        after: None,
         transport: nowhere(),
         rounds: Rounds::default(),
         counts: Arc::default(),

@@ -1,6 +1,7 @@
 //! Groups of several replicas, over real links on loopback: elections, replication, reads, changes
 //! of members, snapshots, and what is left of them when the network or a node fails.
 
+mod anew;
 mod elections;
 mod nowhere;
 mod pace;

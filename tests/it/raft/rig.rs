@@ -19,7 +19,7 @@ use aspen::raft::{
 use aspen::seams::network::{CloseCode, Gate, Link, Network, Protocol, StreamIn, StreamOut};
 use aspen::seams::{Random, Seams};
 use aspen::status::Role;
-use aspen::store::log::{self, Log};
+use aspen::store::log::{self, EntryId, Log};
 use aspen::store::space::SpaceGuard;
 use aspen::types::{Consistency, EndpointId, GroupId, Key, NodeId, Value};
 use aspen::wire::StreamKind;
@@ -258,6 +258,17 @@ impl Cluster {
 
     /// Opens a replica on a node.
     pub async fn open(&self, at: usize, group: GroupId, origin: Origin) -> Replica {
+        self.open_after(at, group, origin, None).await
+    }
+
+    /// The same, of one that began with nothing when the group was so far.
+    pub async fn open_after(
+        &self,
+        at: usize,
+        group: GroupId,
+        origin: Origin,
+        after: Option<EntryId>,
+    ) -> Replica {
         let node = &self.nodes[at];
         let running = node.running();
         let dir = node.root.join("groups").join(group.to_string());
@@ -271,6 +282,7 @@ impl Cluster {
             dir,
             times: TIMES,
             origin,
+            after,
             transport: running.transport.clone(),
             rounds: Rounds::default(),
             counts: Arc::default(),

@@ -136,6 +136,11 @@ fn records() -> Vec<(Record, String, String)> {
             "01 02 03 010203 01 09 01 03".into(),
         ),
         (Record::Shard(GroupId(6), Shard::default()), "shard/6".into(), "01 00 00 00 00".into()),
+        (
+            Record::Repair(GroupId(5), Repair { node: NodeId(3), stage: RepairStage::LetGo }),
+            "repair/5".into(),
+            "01 03 01".into(),
+        ),
     ]
 }
 

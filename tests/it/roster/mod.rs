@@ -11,6 +11,7 @@ mod keyspaces;
 mod loads;
 mod mesh;
 mod placement;
+mod repairs;
 mod scope;
 
 use aspen::roster::Roster;

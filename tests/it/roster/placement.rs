@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aspen::limits::VOTERS_MAX;
-use aspen::roster::placement::{GroupFacts, Step, Wanted, holds, is_reached, next_step, tolerated};
+use aspen::roster::placement::{
+    GroupFacts, Step, Wanted, has_let_go, holds, is_reached, next_step, tolerated,
+};
 use aspen::types::NodeId;
 use aspen_tickets::Role;
 use proptest::prelude::*;
@@ -16,7 +18,8 @@ fn nodes(numbers: &[u64]) -> BTreeSet<NodeId> {
 fn wanted(voters: &[u64], learners: &[u64]) -> Wanted {
     let voters = voters.iter().map(|number| (NodeId(*number), Role::Voter));
     let learners = learners.iter().map(|number| (NodeId(*number), Role::Learner));
-    Wanted { members: voters.chain(learners).collect(), leader: None, replaces: false }
+    let members = voters.chain(learners).collect();
+    Wanted { members, leader: None, replaces: false, without: None }
 }
 
 /// A group in which all live and all but the learners behind have caught up.
@@ -26,6 +29,7 @@ fn group(voters: &[u64], learners: &[u64], behind: &[u64]) -> GroupFacts {
         voters: nodes(voters),
         learners: nodes(learners),
         is_joint: false,
+        is_committed: true,
         caught_up: all.difference(&nodes(behind)).copied().collect(),
         steady: all.clone(),
         alive: all,
@@ -100,6 +104,43 @@ fn voters(step: Option<Step>) -> Option<Vec<u64>> {
         Some(Step::SetVoters(voters)) => Some(voters.iter().map(|node| node.0).collect()),
         _ => None,
     }
+}
+
+#[test]
+fn whoever_takes_its_replica_again_is_let_go_at_once_and_then_taken_in_anew() {
+    let without = Wanted { without: Some(NodeId(3)), ..wanted(&[1, 2], &[]) };
+    let all = wanted(&[1, 2, 3], &[]);
+    let now = group(&[1, 2, 3], &[], &[]);
+    assert_eq!(voters(next_step(&without, &now)), Some(vec![1, 2]), "two vote on");
+    let led = GroupFacts { leader: NodeId(3), ..now.clone() };
+    assert_eq!(next_step(&without, &led), Some(Step::TransferTo(NodeId(1))));
+    let dead = GroupFacts { alive: nodes(&[1, 3]), ..now };
+    assert_eq!(next_step(&without, &dead), None, "the others could not go on");
+    let mut now = group(&[1, 2], &[3], &[]);
+    assert!(!has_let_go(&now, NodeId(3)));
+    let gone = Some(Step::RemoveLearners(nodes(&[3])));
+    assert_eq!(next_step(&without, &now), gone, "whether it has caught up or not");
+    now.learners.clear();
+    assert_eq!(next_step(&without, &now), None, "nor do they become fewer");
+    assert!(has_let_go(&now, NodeId(3)));
+    now.is_committed = false;
+    assert!(!has_let_go(&now, NodeId(3)), "another leader may still count on it");
+    now.is_committed = true;
+    assert_eq!(next_step(&all, &now), Some(Step::AddLearner(NodeId(3))));
+    assert_eq!(next_step(&all, &group(&[1, 2], &[3], &[3])), None);
+    assert_eq!(voters(next_step(&all, &group(&[1, 2], &[3], &[]))), Some(vec![1, 2, 3]));
+    // It is removed instead.
+    assert_eq!(voters(next_step(&wanted(&[1, 2], &[]), &now)), Some(vec![1]));
+    // One that follows goes without a change of voters.
+    let without = Wanted { without: Some(NodeId(4)), ..wanted(&[1, 2, 3], &[]) };
+    let gone = Some(Step::RemoveLearners(nodes(&[4])));
+    assert_eq!(next_step(&without, &group(&[1, 2, 3], &[4], &[])), gone);
+    // Of five, four vote on until it is back, or a sixth is there.
+    let without = Wanted { without: Some(NodeId(5)), ..wanted(&[1, 2, 3, 4, 6], &[]) };
+    let now = group(&[1, 2, 3, 4], &[6], &[6]);
+    assert_eq!(next_step(&without, &now), None);
+    let now = group(&[1, 2, 3, 4], &[6], &[]);
+    assert_eq!(voters(next_step(&without, &now)), Some(vec![1, 2, 3, 4, 6]));
 }
 
 #[test]

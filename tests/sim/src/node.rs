@@ -260,12 +260,17 @@ fn holdings(
 struct Held(Arc<Opener>);
 
 impl Holdings for Held {
-    fn open(
+    /// All replicas are there from the beginning.
+    fn prepare(
         &self,
-        group: GroupId,
+        _group: GroupId,
         _part: Part,
         _as_of: Revision,
-    ) -> BoxFuture<'static, aspen::Result<Replica>> {
+    ) -> BoxFuture<'static, aspen::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn open(&self, group: GroupId, _part: Part) -> BoxFuture<'static, aspen::Result<Replica>> {
         let opener = self.0.clone();
         Box::pin(async move { opener.open(group).await })
     }
@@ -306,6 +311,7 @@ impl Opener {
             space: self.space.clone(),
             times: RaftTimes::default(),
             origin: if is_founded { Origin::Returns } else { Origin::Founds(voters) },
+            after: None,
             transport: self.transport.clone(),
             rounds: Rounds::default(),
             counts: Arc::default(),
