@@ -167,7 +167,10 @@ impl Replica {
     async fn await_majority(&self, voters: &BTreeSet<NodeId>) -> Result<(), ChangeFailed> {
         self.touch();
         let deadline = Instant::now() + TRANSFER_MAX;
-        loop {
+        let members = self.members();
+        let is_member =
+            |node: &NodeId| members.voters.contains(node) || members.learners.contains(node);
+        while self.leads() && voters.iter().all(is_member) {
             let is_there = |node: &&NodeId| **node == self.node() || self.hears(**node);
             let silent = voters.iter().find(|node| !is_there(node));
             let Some(silent) = silent else { return Ok(()) };
@@ -179,6 +182,8 @@ impl Replica {
             }
             sleep(LAG_LOOK).await;
         }
+        // Raft says what is wrong with it.
+        Ok(())
     }
 
     async fn change(
