@@ -639,6 +639,8 @@ pub const REPLICA_OPEN_WAIT: Duration = Duration::from_secs(1);
 pub const REST_ASK_MAX: Duration = Duration::from_secs(1);
 /// How long the members have to say that they know of a change.
 pub const ACKNOWLEDGE_MAX: Duration = Duration::from_secs(2);
+/// Most records that one command of a recovery writes: well within what a transaction may.
+pub const RECOVERY_RECORDS_MAX: usize = 256;
 /// How long a replica that begins with nothing rests before it asks again how far its group is.
 pub const PROGRESS_RETRY: Duration = Duration::from_millis(100);
 /// How often a node whose replica is repaired looks whether it is there anew.

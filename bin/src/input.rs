@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aspen::types::{Key, LeaseId};
+use aspen::types::{ClusterId, Key, LeaseId};
 use clap::ValueEnum;
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 
@@ -51,6 +51,11 @@ impl Encoding {
 
 /// A lease's id, as the command prints it.
 pub(crate) fn lease_id(text: &str) -> Result<LeaseId, String> {
+    text.parse().map_err(|error: aspen::error::Invalid| error.to_string())
+}
+
+/// A cluster's id, as the command prints it.
+pub(crate) fn cluster_id(text: &str) -> Result<ClusterId, String> {
     text.parse().map_err(|error: aspen::error::Invalid| error.to_string())
 }
 

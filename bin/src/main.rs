@@ -141,6 +141,10 @@ fn run() -> Result<(), Failure> {
         Cmd::Repair { group } => {
             at_node(&client, async |node| commands::repair::run(node, group, json).await)
         }
+        Cmd::Recover { data_dir, confirm } => {
+            client.refuse()?;
+            commands::recover::run(&data_dir, confirm, json)
+        }
         Cmd::Status { watch: false } => {
             at_node(&client, async |node| commands::status::run(node, json).await)
         }

@@ -369,7 +369,7 @@ fn deadline() -> Instant {
     Instant::now() + CLIENT_DEADLINE
 }
 
-fn transaction(change: Change) -> Result<Txn, Error> {
+pub(super) fn transaction(change: Change) -> Result<Txn, Error> {
     let Change { guards, writes } = change;
     let when = guards.into_iter().map(|(key, revision)| {
         let range = CompareKeys::One(Key::try_from(key)?);

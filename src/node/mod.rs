@@ -13,6 +13,7 @@ mod measures;
 mod mesh;
 mod news;
 mod places;
+mod recover;
 mod repairs;
 mod resting;
 mod serve;
@@ -31,6 +32,7 @@ pub use cluster::{Cluster, ClusterError};
 pub use facts::{GroupFacts, MemberFacts};
 pub use measures::{Instruments, PeerMeasures};
 pub use mesh::{Mesh, MeshError};
+pub use recover::{Kept, Recovery, RecoveryError, Share, recover, survey};
 pub use service::KvService;
 
 use crate::client::KvClient;

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use super::builder::StartError;
 use super::identity::{Held, HeldStage, Identity, Membership};
+use super::recover;
 use crate::actors::{Holdings, Members};
 use crate::error::Error;
 use crate::limits::PROGRESS_RETRY;
@@ -46,6 +47,7 @@ impl Opened {
             io::ErrorKind::WouldBlock => StartError::DirectoryInUse { dir: dir.clone() },
             _ => unusable(error),
         })?;
+        recover::finish(seams, &dir).map_err(unusable)?;
         let kept = Identity::load(seams, &dir).map_err(unusable)?;
         let identity = kept.unwrap_or_else(|| Identity::new(seams));
         let key = NodeKey::load_or_create(disk.as_ref(), &dir.join("node.key"), &seams.random)

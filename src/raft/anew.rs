@@ -8,16 +8,18 @@
 //!
 //! So whoever begins with nothing asks first how far the group is, by a read index: a leader whom a
 //! majority confirms without this replica. From then on it believes nobody of an earlier term, and
-//! until it has applied as much it does not stand for election, nor say who the members are.
+//! until it has as much in its log it does not stand for election, nor say who the members are.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use openraft::async_runtime::WatchReceiver;
-use tokio::time::{Instant, timeout_at};
 
 use super::contacts::{Contacts, Transport};
 use super::reads::{NotConfirmed, ask_leader};
 use super::replica::{Replica, stand_if_alone};
-use crate::limits::READ_INDEX_MAX;
-use crate::store::log::EntryId;
+use crate::store::log::{EntryId, GroupLog};
 use crate::types::{GroupId, NodeId};
 
 /// How far a group is, by these nodes: an entry that is committed, of the term of a leader that a
@@ -28,40 +30,63 @@ pub async fn progress_of(
     node: NodeId,
     others: impl IntoIterator<Item = NodeId>,
 ) -> Option<EntryId> {
-    let contacts = Contacts::new(group, node, transport.clone());
-    for other in others {
-        let deadline = Instant::now() + READ_INDEX_MAX;
-        match timeout_at(deadline, ask_leader(&contacts, other)).await {
-            Ok(Ok(id)) => return Some(id),
-            Ok(Err(NotConfirmed::NotLeader { leader: Some(leader) })) if leader != node => {
-                if let Ok(id) = ask_leader(&contacts, leader).await {
-                    return Some(id);
-                }
-            }
-            _ => {}
+    let contacts = &Contacts::new(group, node, transport.clone());
+    // All at once: whoever is dead keeps nobody waiting.
+    let asked = others.into_iter().map(|other| ask_by(contacts, other));
+    let mut answers: FuturesUnordered<_> = asked.collect();
+    while let Some(answer) = answers.next().await {
+        if answer.is_some() {
+            return answer;
         }
     }
     None
 }
 
-impl Replica {
-    /// Whether it has what it takes to know who the members are.
-    pub(super) fn has_caught_up_once(&self) -> bool {
-        let after = self.after();
-        after.is_none_or(|after| self.applied().borrow().holds(after.index))
+/// Asks a node, and whom it takes for the leader.
+async fn ask_by(contacts: &Contacts, other: NodeId) -> Option<EntryId> {
+    match ask_leader(contacts, other).await {
+        Ok(id) => Some(id),
+        Err(NotConfirmed::NotLeader { leader: Some(leader) }) if leader != contacts.node => {
+            ask_leader(contacts, leader).await.ok()
+        }
+        Err(_) => None,
+    }
+}
+
+/// How far a group was when a replica began with nothing, as long as its log is behind that.
+///
+/// What counts is the log and not what was applied: what it has up to there it has from leaders of
+/// whom a majority knew, and no restart takes it back.
+#[derive(Debug)]
+pub(super) struct Behind(AtomicBool);
+
+impl Behind {
+    pub(super) fn new(log: &GroupLog, after: Option<EntryId>) -> Self {
+        let last = log.last_id().map(|last| last.index);
+        Behind(AtomicBool::new(after.is_some_and(|after| last < Some(after.index))))
     }
 
+    /// Whether it does not know yet who the members are.
+    pub(super) fn is_so(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Replica {
     /// Lets it stand for election from when it knows who the members are.
     pub(super) fn stand_when_caught_up(&self, after: EntryId) {
         let replica = self.clone();
         self.tasks().spawn(async move {
-            let mut applied = replica.applied();
-            if applied.wait_for(|applied| applied.holds(after.index)).await.is_err() {
-                // Raft has ended.
-                return;
+            let mut metrics = replica.raft().metrics();
+            while metrics.borrow_watched().last_log_index < Some(after.index) {
+                if metrics.changed().await.is_err() {
+                    // Raft has ended.
+                    return;
+                }
             }
+            replica.behind().0.store(false, Ordering::SeqCst);
             replica.stand_from_here_on();
-            let is_led = replica.raft().server_metrics().borrow_watched().current_leader.is_some();
+            let is_led = replica.status().leader.is_some();
             if !is_led && let Err(error) = stand_if_alone(replica.group(), replica.raft()).await {
                 tracing::debug!(group = %replica.group(), %error, "it could not stand");
             }

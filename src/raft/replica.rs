@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::anew::Behind;
 use super::claims::Claims;
 use super::contacts::{Contacts, Transport};
 use super::counts::GroupCounts;
@@ -158,7 +159,7 @@ pub(super) struct Inner {
     pub(super) watches: Arc<Semaphore>,
     pub(super) counts: Arc<GroupCounts>,
     applied: watch::Receiver<AppliedUpto>,
-    after: Option<EntryId>,
+    behind: Behind,
     arrivals: Arrivals,
     claims: Claims,
     rest: Rest,
@@ -225,7 +226,8 @@ impl Replica {
             counts,
             random,
         } = spec;
-        let enable_elect = settings.enable_elect && after.is_none();
+        let behind = Behind::new(&log, after);
+        let enable_elect = settings.enable_elect && !behind.is_so();
         let settings = Arc::new(Config { enable_elect, ..settings });
         let failure = |error| table_failure(group, error);
         let state =
@@ -259,7 +261,7 @@ impl Replica {
             claims,
             arrivals: Arrivals::new(weak, space.clone(), raft.clone(), counts.clone(), tasks),
             applied,
-            after,
+            behind,
             raft,
             state,
             hub,
@@ -275,7 +277,7 @@ impl Replica {
         };
         let replica = Replica { inner: Arc::new(inner) };
         replica.keep(log, due);
-        match replica.begin(origin).await {
+        match replica.begin(origin, after).await {
             Ok(()) => Ok(replica),
             Err(error) => {
                 replica.abandon().await;
@@ -337,12 +339,8 @@ impl Replica {
         self.inner.leases.next_due().is_some()
     }
 
-    pub(super) fn after(&self) -> Option<EntryId> {
-        self.inner.after
-    }
-
-    pub(super) fn applied(&self) -> watch::Receiver<AppliedUpto> {
-        self.inner.applied.clone()
+    pub(super) fn behind(&self) -> &Behind {
+        &self.inner.behind
     }
 
     pub(super) fn tasks(&self) -> &Tasks {
@@ -371,12 +369,12 @@ impl Replica {
     }
 
     /// Founds the group if it is new, and does not wait for others if there are none.
-    async fn begin(&self, origin: Origin) -> Result<()> {
+    async fn begin(&self, origin: Origin, after: Option<EntryId>) -> Result<()> {
         let (group, raft) = (self.inner.group, &self.inner.raft);
         if let Origin::Founds(voters) = origin {
             found(group, raft, &voters).await?;
         }
-        if let Some(after) = self.inner.after {
+        if let Some(after) = after.filter(|_| self.inner.behind.is_so()) {
             self.stand_when_caught_up(after);
             return Ok(());
         }
@@ -548,7 +546,7 @@ impl Replica {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
         // Those of its log so far are those that were.
-        let known = self.has_caught_up_once();
+        let known = !self.inner.behind.is_so();
         let members = metrics.membership_config.membership();
         GroupStatus {
             group: self.inner.group,

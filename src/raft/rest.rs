@@ -98,7 +98,7 @@ impl Replica {
         if was_asleep {
             held.stands_since = None;
             let clock = self.raft().runtime_config();
-            clock.elect(stands && self.has_caught_up_once());
+            clock.elect(stands && !self.behind().is_so());
             clock.tick(true);
         }
         was_asleep
@@ -107,7 +107,7 @@ impl Replica {
     pub(super) fn stand_from_here_on(&self) {
         let rest = self.rest();
         let _held = rest.clock();
-        if !rest.is_asleep.load(Ordering::SeqCst) && self.has_caught_up_once() {
+        if !rest.is_asleep.load(Ordering::SeqCst) && !self.behind().is_so() {
             self.raft().runtime_config().elect(true);
         }
     }

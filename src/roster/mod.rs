@@ -27,6 +27,7 @@
 //! | [`announcement`] | what a member says of itself to all others, signed |
 //! | [`hearsay`] | what is believed of it, and from whom |
 //! | [`pace`] | when a member announces itself next |
+//! | [`recovery`] | one member makes a new cluster of what it has |
 //! | [`refused`] | every reason for which a decision is not made |
 //!
 //! Invariants, each kept by every decision:
@@ -60,6 +61,7 @@ pub mod mesh;
 pub mod pace;
 pub mod placement;
 pub mod records;
+pub mod recovery;
 pub mod refused;
 pub mod repairs;
 pub mod settings;

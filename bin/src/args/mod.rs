@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aspen::limits::KEYSPACE_REPLICAS;
-use aspen::types::{Consistency, LeaseId, Revision};
+use aspen::types::{ClusterId, Consistency, LeaseId, Revision};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{
@@ -185,6 +185,18 @@ pub(crate) enum Cmd {
     Repair {
         /// The group whose replica to take again, damaged or not; without it, all that are damaged.
         group: Option<u64>,
+    },
+    /// Make a new cluster of what a stopped node has, when most of its cluster is lost for good.
+    #[command(after_help = "Examples:\n  \
+        aspen recover --data-dir ./data\n  \
+        aspen recover --data-dir ./data --confirm 0c3f91d2a4b85e67f0112233445566aa")]
+    Recover {
+        /// The survivor's data directory.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// Do it, and not only say what would be done: the id of the cluster that is to be no more.
+        #[arg(long, value_name = "CLUSTER-ID", value_parser = input::cluster_id)]
+        confirm: Option<ClusterId>,
     },
     /// Show a node, its cluster and how well it is.
     #[command(after_help = "Examples:\n  aspen status\n  aspen status --watch")]

@@ -1,4 +1,4 @@
-//! The commands that talk to a running node, and `config` and `relay`, which need none.
+//! The commands that talk to a running node, and `config`, `relay` and `recover`, which need none.
 //!
 //! Each of the former is: arguments to one request, the request's answer to output. What the
 //! answers mean is the HTTP API's business.
@@ -12,6 +12,7 @@ pub(crate) mod lease;
 pub(crate) mod members;
 pub(crate) mod overview;
 pub(crate) mod range;
+pub(crate) mod recover;
 pub(crate) mod relay;
 pub(crate) mod repair;
 pub(crate) mod settings;

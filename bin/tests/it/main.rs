@@ -14,6 +14,7 @@ mod metrics;
 mod netns;
 mod node;
 mod readme;
+mod recover;
 mod relay;
 mod repair;
 mod running;
