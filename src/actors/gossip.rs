@@ -25,7 +25,7 @@ use crate::roster::hearsay::{Heard, Hearsay, News};
 use crate::roster::load::{Meter, is_news};
 use crate::roster::pace::Pace;
 use crate::roster::records::Member;
-use crate::seams::Random;
+use crate::seams::{self, Random};
 use crate::status::{GroupStatus, Role};
 use crate::store::space::SpaceGuard;
 use crate::types::{Address, ClusterId, EndpointId, NodeId};
@@ -261,7 +261,7 @@ impl Telling {
             addresses,
             writes_per_second: *self.load.borrow(),
             free_percent: self.speaker.space.free_percent().min(100) as u8,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: seams::version().to_owned(),
             groups_cut: false,
             groups: self.parts(),
             rest: Rest {

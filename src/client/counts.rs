@@ -232,12 +232,14 @@ pub struct Operations {
     /// Of the shards, one for each copy.
     shards: Box<[Table]>,
     meta: Box<Table>,
+    /// Tries of this node's own client that came to nothing.
+    pub retries: Counter,
 }
 
 impl Default for Operations {
     fn default() -> Self {
         let shards = (0..COPIES).map(|_| Table::new()).collect();
-        Operations { shards, meta: Box::new(Table::new()) }
+        Operations { shards, meta: Box::new(Table::new()), retries: Counter::default() }
     }
 }
 

@@ -125,6 +125,10 @@ impl Nodes for Member {
         self.desk.members().keyspace(name)
     }
 
+    fn retries(&self) {
+        self.desk.counts.retries.one();
+    }
+
     /// This node may not have heard of it yet: it asks how far the meta group is, and waits until it
     /// has heard that much.
     fn find_keyspace<'a>(

@@ -29,6 +29,8 @@ pub trait Nodes: Debug + Send + Sync + 'static {
     fn known(&self, group: GroupId) -> Option<Arc<[EndpointId]>>;
     /// A node that was asked about a group does not hold it, by the roster of this revision.
     fn not_here(&self, group: GroupId, as_of: Revision);
+    /// A try came to nothing, so that another follows if there is time.
+    fn retries(&self) {}
     /// A keyspace, if it is known here and now.
     fn keyspace(&self, name: &KeyspaceName) -> Option<Keyspace>;
     /// A keyspace that was not known, or that has changed; `None` if there is none.

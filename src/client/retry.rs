@@ -225,6 +225,7 @@ impl GroupClient {
                 Verdict::Refused(error) if uncertain.is_none() => return Err(error),
                 Verdict::Refused(error) => tries.error = Some(error),
                 Verdict::Again(error, doubt) => {
+                    self.inner.nodes.retries();
                     tries.error = Some(error);
                     if request.is_write() && doubt.is_some() {
                         *uncertain = doubt;
@@ -255,7 +256,10 @@ impl GroupClient {
             };
             match tries.judge(node, error) {
                 Verdict::Decided(error) | Verdict::Refused(error) => return Err(error),
-                Verdict::Again(error, _) => tries.error = Some(error),
+                Verdict::Again(error, _) => {
+                    self.inner.nodes.retries();
+                    tries.error = Some(error);
+                }
             }
         }
     }

@@ -21,9 +21,11 @@ use crate::net::KnownAddress;
 use crate::node::{GroupFacts, MemberFacts};
 use crate::roster::Roster;
 use crate::roster::announcement::Part;
+use crate::roster::builds::split;
 use crate::roster::records::{Duty, RepairStage, Shard, State as Standing};
 use crate::roster::refused::Refused;
 use crate::seams::network::Path;
+use crate::seams::version;
 use crate::types::{NodeId, Revision};
 
 #[derive(Serialize)]
@@ -44,6 +46,7 @@ struct NodeForm<'a> {
     endpoint_id: &'a str,
     listen: Vec<String>,
     version: &'static str,
+    level: u32,
 }
 
 #[derive(Serialize)]
@@ -55,6 +58,7 @@ struct MemberForm {
     state: &'static str,
     addresses: Vec<String>,
     version: String,
+    level: u32,
     connected: bool,
     health: &'static str,
     capacity: u32,
@@ -136,7 +140,7 @@ impl ToldForm {
         };
         ToldForm {
             age_ms: millis(age),
-            version: announcement.version,
+            version: split(&announcement.version).0.to_owned(),
             writes_per_second: announcement.writes_per_second,
             free_percent: announcement.free_percent,
             groups: announcement.groups.into_iter().map(part).collect(),
@@ -183,7 +187,8 @@ impl MemberForm {
                 Standing::Removed => "removed",
             },
             addresses: member.addresses.iter().map(ToString::to_string).collect(),
-            version: member.version,
+            version: split(&member.version).0.to_owned(),
+            level: split(&member.version).1,
             connected: is_connected,
             heard_ms: heard.map(millis),
             reached_at: reached_at.map(|address| address.to_string()),
@@ -265,7 +270,8 @@ pub(super) async fn show(
             id: identity.node_id,
             endpoint_id: &identity.endpoint_id.to_string(),
             listen: identity.listen.iter().map(ToString::to_string).collect(),
-            version: env!("CARGO_PKG_VERSION"),
+            version: split(version()).0,
+            level: split(version()).1,
         },
         members: cluster
             .members()

@@ -8,6 +8,8 @@ use serde::Serialize;
 use super::AtNode;
 use super::json;
 use crate::health::{HealthReport, PartState};
+use crate::roster::builds::split;
+use crate::seams;
 
 #[derive(Serialize)]
 struct AliveForm {
@@ -73,10 +75,9 @@ struct VersionForm {
     version: &'static str,
 }
 
-const VERSION: VersionForm = VersionForm { name: "aspen", version: env!("CARGO_PKG_VERSION") };
-
 pub(super) async fn version() -> Response<Body> {
-    json::answer(StatusCode::OK, &VERSION)
+    let (version, _) = split(seams::version());
+    json::answer(StatusCode::OK, &VersionForm { name: "aspen", version })
 }
 
 #[cfg(test)]

@@ -89,6 +89,8 @@ kinds! {
     BODY_TIMEOUT = 408 "body-timeout" "The body did not arrive in time";
     ALREADY_DONE = 409 "already-done" "The write was done before; its answer is gone";
     ALREADY_FOUNDED = 409 "already-founded" "The cluster exists already";
+    BUILD_APART = 409 "build-apart" "The build is too far from a member's";
+    BUILD_TOO_OLD = 409 "build-too-old" "The build is too old for the cluster";
     CHANGE_REFUSED = 409 "change-refused" "A group's members or leader can't be changed so";
     CLUSTER_FULL = 409 "cluster-full" "The cluster has as many members as it may have";
     KEYSPACE_EXISTS = 409 "keyspace-exists" "A keyspace with this name exists";
@@ -97,6 +99,7 @@ kinds! {
     LEASE_EXISTS = 409 "lease-exists" "A lease with this id exists";
     LEASE_FULL = 409 "lease-full" "The lease holds as many keys as it may";
     MAJORITY_AWAY = 409 "majority-away" "A group would have no majority left";
+    MEMBER_TOO_OLD = 409 "member-too-old" "A member does not know it yet";
     NODE_LEAVING = 409 "node-leaving" "The node is leaving the cluster";
     NODE_NOT_LEAVING = 409 "node-not-leaving" "The node is not leaving";
     NODE_REMOVED = 409 "node-removed" "The node was removed from the cluster";

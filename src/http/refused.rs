@@ -76,6 +76,9 @@ impl From<Refused> for Problem {
             Refused::NothingToTakeFrom { .. } => &NOTHING_TO_TAKE_FROM,
             Refused::OthersAway { .. } => &MAJORITY_AWAY,
             Refused::RepairUnderWay { .. } => &REPAIR_UNDER_WAY,
+            Refused::MemberTooOld { .. } => &MEMBER_TOO_OLD,
+            Refused::BuildTooOld { .. } => &BUILD_TOO_OLD,
+            Refused::BuildApart { .. } => &BUILD_APART,
         };
         Problem::new(kind, refused.to_string())
     }

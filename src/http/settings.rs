@@ -10,7 +10,9 @@ use super::body;
 use super::decode::Params;
 use super::json;
 use super::problem::Problem;
-use crate::roster::settings::SETTINGS;
+use crate::roster::builds::split;
+use crate::roster::settings::known;
+use crate::seams::version;
 use crate::types::{NodeId, Revision};
 
 #[derive(Serialize)]
@@ -34,7 +36,7 @@ pub(super) async fn list(
 ) -> Result<Response<Body>, Problem> {
     Params::parse(request.uri().query(), &[])?;
     let roster = node.door.cluster.fresh_or_known().await;
-    let settings = SETTINGS.iter().map(|setting| SettingForm {
+    let settings = known(split(version()).1).map(|setting| SettingForm {
         name: setting.name,
         value: roster.setting(setting),
         default: setting.default,

@@ -91,6 +91,9 @@ pub enum StartError {
         /// The cluster's name.
         cluster: String,
     },
+    /// The build does not know what the cluster uses.
+    #[error("{0}")]
+    TooOld(Refused),
     /// The cluster does not take the node in.
     #[error("{0}")]
     NotAdmitted(Refused),

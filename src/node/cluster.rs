@@ -31,6 +31,7 @@ use crate::net::{NodeKey, Peers, verify};
 use crate::raft::ChangeFailed;
 use crate::roster::Roster;
 use crate::roster::admit::{self, Application, Description};
+use crate::roster::builds::{gate, split};
 use crate::roster::change::Change;
 use crate::roster::found::{Founding, found};
 use crate::roster::keyspaces::{Aim, NewKeyspace, create, delete};
@@ -39,7 +40,7 @@ use crate::roster::refused::Refused;
 use crate::roster::tickets::{self, Access, NewTicket, invite};
 use crate::roster::{balance, duties, leave, settings};
 use crate::seams::network::Network;
-use crate::seams::{Seams, failpoint};
+use crate::seams::{self, Seams, failpoint};
 use crate::status;
 use crate::types::{Address, Consistency, EndpointId, GroupId, Key, NodeId, Revision, Value};
 
@@ -196,7 +197,8 @@ impl Cluster {
     /// Sets a setting of the cluster; without a value its default holds again. Answers the roster's
     /// revision by then.
     pub async fn set(&self, name: &str, value: Option<&str>) -> Result<Revision, ClusterError> {
-        self.decide(|roster, _| Ok(((), settings::set(roster, name, value)?))).await?;
+        let (_, level) = split(seams::version());
+        self.decide(|roster, _| Ok(((), settings::set(roster, level, name, value)?))).await?;
         Ok(self.fresh().await?.revision())
     }
 
@@ -314,6 +316,7 @@ impl Cluster {
         for _ in 0..CLUSTER_DECIDE_TRIES_MAX {
             let roster = self.fresh().await?;
             let (decided, change) = decide(&roster, self.now_s())?;
+            let change = gate(&roster, change)?;
             if change.is_empty() || self.commit(change).await? {
                 return Ok(decided);
             }
@@ -370,7 +373,7 @@ fn deadline() -> Instant {
 }
 
 pub(super) fn transaction(change: Change) -> Result<Txn, Error> {
-    let Change { guards, writes } = change;
+    let Change { guards, writes, .. } = change;
     let when = guards.into_iter().map(|(key, revision)| {
         let range = CompareKeys::One(Key::try_from(key)?);
         Ok(Compare { range, target: CompareTarget::Mod(revision), is: Is::Equal })

@@ -1,5 +1,6 @@
 //! Departures: members that leave have left once no group holds them, those that were removed are
-//! told so, and a node that is told so stops for good.
+//! told so, and a node that is told so stops for good. So does one whose build is too old for what the
+//! cluster uses.
 
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -10,9 +11,12 @@ use crate::actors::{RunService, until_stopped};
 use crate::limits::{DEPARTURES_LOOK, DEPARTURES_REST};
 use crate::net::PeerFacts;
 use crate::roster::Standing;
+use crate::roster::builds::split;
 use crate::roster::leave::finish_leaving;
 use crate::roster::records::State;
+use crate::roster::refused::Refused;
 use crate::seams::network::CloseCode;
+use crate::seams::version;
 use crate::types::{GroupId, NodeId};
 
 /// The part that sees members off, and this node when its time has come.
@@ -24,7 +28,12 @@ pub(super) fn departures(
     until_stopped(move || {
         let (cluster, home, gone) = (cluster.clone(), home.clone(), gone.clone());
         async move {
-            tokio::join!(see_off(&cluster), tell_removed(&cluster), go(&cluster, &home, &gone));
+            tokio::join!(
+                see_off(&cluster),
+                tell_removed(&cluster),
+                go(&cluster, &home, &gone),
+                keep_level(&cluster, &home, &gone)
+            );
         }
     })
 }
@@ -73,6 +82,28 @@ async fn go(cluster: &Cluster, home: &Home, gone: &watch::Sender<Option<String>>
         "node {me} is no longer a member of the cluster; to come back, join with a new ticket and \
          a new data directory"
     )));
+}
+
+/// Keeps which level the cluster uses, so that no build below it opens what is here; and stops if this
+/// is one.
+async fn keep_level(cluster: &Cluster, home: &Home, gone: &watch::Sender<Option<String>>) {
+    let (version, level) = split(version());
+    let mut changes = cluster.inner.members.changes();
+    loop {
+        let used = changes.borrow_and_update().level_used();
+        let kept = home.change(|identity| identity.level = identity.level.max(used)).await;
+        if let Err(error) = kept {
+            tracing::warn!(%error, "which level the cluster uses can't be kept; it is tried again");
+        }
+        if used > level {
+            let version = version.to_owned();
+            gone.send_replace(Some(Refused::BuildTooOld { version, level: used }.to_string()));
+            return;
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Ends members' leaving, on whoever leads the meta group.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::roster::builds::LEVEL_FIRST;
 use crate::seams::Seams;
 use crate::seams::disk::{Disk, OpenMode};
 use crate::store::log::EntryId;
@@ -37,8 +38,19 @@ pub(super) struct Identity {
     /// The ticket of a join that is not finished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) joining: Option<String>,
+    /// The level that the cluster uses: no build below it may open what is here.
+    #[serde(default = "first_level", skip_serializing_if = "is_first_level")]
+    pub(super) level: u32,
     /// Who the node is in its cluster; not there before it founded or was admitted.
     pub(super) member: Option<Membership>,
+}
+
+fn first_level() -> u32 {
+    LEVEL_FIRST
+}
+
+fn is_first_level(level: &u32) -> bool {
+    *level == LEVEL_FIRST
 }
 
 /// Who a node is in its cluster.
@@ -187,7 +199,15 @@ impl Identity {
     /// A new data directory, of no cluster yet.
     pub(super) fn new(seams: &Seams) -> Self {
         let incarnation = seams.random.next_u128();
-        Identity { format: FORMAT, incarnation, port: None, starts: 0, joining: None, member: None }
+        Identity {
+            format: FORMAT,
+            incarnation,
+            port: None,
+            starts: 0,
+            joining: None,
+            level: LEVEL_FIRST,
+            member: None,
+        }
     }
 
     /// Reads the directory's identity; `None` if nobody lives there yet.
@@ -225,7 +245,7 @@ impl Identity {
             held: held_open(member.opened),
             told_of: member.told_of,
         });
-        Identity { format: FORMAT, incarnation, port, starts, joining, member }
+        Identity { format: FORMAT, incarnation, port, starts, joining, level: LEVEL_FIRST, member }
     }
 
     fn of_v1(v1: IdentityV1, seams: &Seams) -> Self {

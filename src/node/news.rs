@@ -20,15 +20,15 @@ use crate::types::Address;
 /// when somebody was turned away.
 pub(super) fn news(
     cluster: Cluster,
-    description: Description,
-    capacity: Option<u32>,
+    itself: (Description, Option<u32>),
     places: watch::Receiver<Vec<Address>>,
+    gone: watch::Sender<Option<String>>,
 ) -> RunService {
     until_stopped(move || {
-        let (cluster, description) = (cluster.clone(), description.clone());
-        let places = places.clone();
+        let (cluster, itself) = (cluster.clone(), itself.clone());
+        let (places, gone) = (places.clone(), gone.clone());
         async move {
-            tokio::join!(tell(&cluster, description, capacity, places), ask(&cluster));
+            tokio::join!(tell(&cluster, itself, places, &gone), ask(&cluster));
         }
     })
 }
@@ -36,13 +36,13 @@ pub(super) fn news(
 /// Until they know, and again when it has moved.
 async fn tell(
     cluster: &Cluster,
-    mut description: Description,
-    capacity: Option<u32>,
+    (mut description, capacity): (Description, Option<u32>),
     mut places: watch::Receiver<Vec<Address>>,
+    gone: &watch::Sender<Option<String>>,
 ) {
     loop {
         description.addresses = told_of(places.borrow_and_update().clone());
-        let telling = tell_once(cluster, &description, capacity);
+        let telling = tell_once(cluster, &description, capacity, gone);
         tokio::select! {
             biased;
             changed = places.changed() => if changed.is_err() { return },
@@ -51,7 +51,12 @@ async fn tell(
     }
 }
 
-async fn tell_once(cluster: &Cluster, description: &Description, capacity: Option<u32>) {
+async fn tell_once(
+    cluster: &Cluster,
+    description: &Description,
+    capacity: Option<u32>,
+    gone: &watch::Sender<Option<String>>,
+) {
     loop {
         let told = async {
             cluster.describe(description).await?;
@@ -64,6 +69,13 @@ async fn tell_once(cluster: &Cluster, description: &Description, capacity: Optio
             Ok(()) => return,
             // A cluster that is being founded may not have this node yet; it has in a moment.
             Err(ClusterError::Refused(Refused::NotFounded | Refused::UnknownNode { .. })) => {}
+            // It is no build for this cluster, whatever it does.
+            Err(ClusterError::Refused(
+                refused @ (Refused::BuildTooOld { .. } | Refused::BuildApart { .. }),
+            )) => {
+                gone.send_replace(Some(refused.to_string()));
+                return;
+            }
             Err(ClusterError::Refused(refused)) => {
                 tracing::warn!(%refused, "the others don't take what this node says of itself");
                 return;

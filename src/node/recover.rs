@@ -398,7 +398,7 @@ impl Old {
 fn act(meta: &State, change: Change) -> Result<(), RecoveryError> {
     let Change { writes, .. } = change;
     for writes in writes.chunks(RECOVERY_RECORDS_MAX) {
-        let change = Change { guards: Vec::new(), writes: writes.to_vec() };
+        let change = Change { writes: writes.to_vec(), ..Change::default() };
         let txn = transaction(change).map_err(failed)?;
         act_alone(meta, Action::Txn(txn)).map_err(failed)?;
     }

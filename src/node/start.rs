@@ -31,6 +31,8 @@ use crate::limits::MEMBER_ADDRESSES_MAX;
 use crate::net::{AddressBook, AddressSource, Endpoint, Listen, Neighbours, NodeKey, Peers, Reach};
 use crate::raft::{Counts, FindReplica, Inbound, Rounds, Transport};
 use crate::roster::admit::Description;
+use crate::roster::builds::split;
+use crate::roster::refused::Refused;
 use crate::seams::network::Network;
 use crate::seams::{self, Seams};
 use crate::status::NodeIdentity;
@@ -96,7 +98,15 @@ impl Starting {
             let (seams, path) = (seams.clone(), home.dir.join("peers"));
             seams::blocking(move || AddressBook::open(&seams, &path)).await
         };
-        let member = settle(&settings, &seams, &home, &network, neighbours.as_ref()).await?;
+        let settled = settle(&settings, &seams, &home, &network, neighbours.as_ref()).await;
+        let member = match settled {
+            Ok(member) => member,
+            Err(error) => {
+                // Whoever refused it has been heard out, and is told that nothing more comes.
+                network.close().await;
+                return Err(error);
+            }
+        };
         let me = member.node_id;
         for known in &member.told_of {
             if book.addresses(known.endpoint).is_empty() {
@@ -216,9 +226,9 @@ impl Starting {
                 let _ = told.send(context.clone());
             }
             let door = |door: Arc<dyn Door>| (door.name().to_owned(), run_door(door, &context));
-            let seeing_off = departures(cluster.clone(), home.clone(), going);
-            let telling =
-                news(cluster.clone(), description.clone(), settings.capacity, endpoint.places());
+            let seeing_off = departures(cluster.clone(), home.clone(), going.clone());
+            let itself = (description.clone(), settings.capacity);
+            let telling = news(cluster.clone(), itself, endpoint.places(), going);
             let mut parts = vec![
                 ("departures".to_owned(), seeing_off),
                 ("news".to_owned(), telling),
@@ -242,7 +252,13 @@ impl Starting {
 
 /// Refuses a directory whose node is not the one that was asked for.
 async fn check_identity(settings: &KvServiceBuilder, home: &Home) -> Result<(), StartError> {
-    let Some(member) = home.identity().await.member else { return Ok(()) };
+    let identity = home.identity().await;
+    let (version, level) = split(seams::version());
+    if level < identity.level {
+        let (version, level) = (version.to_owned(), identity.level);
+        return Err(StartError::TooOld(Refused::BuildTooOld { version, level }));
+    }
+    let Some(member) = identity.member else { return Ok(()) };
     let dir = || home.dir.clone();
     if member.is_removed {
         return Err(StartError::Removed { node: member.node_id, cluster: member.cluster_name });
@@ -304,7 +320,7 @@ fn describe(settings: &KvServiceBuilder, incarnation: u128, network: &dyn Networ
         incarnation,
         name: settings.node_name.clone().unwrap_or_default(),
         addresses,
-        version: env!("CARGO_PKG_VERSION").into(),
+        version: seams::version().into(),
     }
 }
 

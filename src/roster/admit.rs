@@ -9,6 +9,7 @@
 use aspen_tickets::{JoinTicket, Role, Signature, USES_ANY, signed_bytes};
 use serde::{Deserialize, Serialize};
 
+use super::builds::check_joiner;
 use super::change::Change;
 use super::leave::remember;
 use super::records::{self, Cluster, Member, Record, RecordKey, State};
@@ -107,6 +108,8 @@ pub fn admit(
         former => former.filter(|member| member.is_present()),
     };
     let invitation = usable(roster, application, now_s)?;
+    let version = &application.description.version;
+    check_joiner(roster, version, former.map(|former| former.node))?;
     if former.is_none() && roster.present().count() >= MEMBERS_MAX {
         return Err(Refused::ClusterFull);
     }

@@ -17,6 +17,17 @@ pub struct Change {
     pub guards: Vec<(Vec<u8>, Revision)>,
     /// Keys and what each is to hold; `None` deletes. No key stands twice.
     pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// What members have to know first, where that is more than the first build did.
+    pub needs: Option<Needs>,
+}
+
+/// What whoever reads a change has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// The level at which it was introduced.
+    pub level: u32,
+    /// What it is, for people.
+    pub what: String,
 }
 
 impl Change {
@@ -31,6 +42,14 @@ impl Change {
         let mut change = Change::default();
         change.replace(Record::Cluster(after), before.mod_revision);
         change
+    }
+
+    /// Becomes one of the sequence.
+    pub(super) fn put_in_sequence(&mut self, cluster: &At<Cluster>) {
+        let key = RecordKey::Cluster.encode();
+        if self.writes.iter().all(|(written, _)| *written != key) {
+            self.replace(Record::Cluster(cluster.record.clone()), cluster.mod_revision);
+        }
     }
 
     pub(super) fn create(&mut self, record: Record) {

@@ -7,6 +7,7 @@
 use aspen_tickets::Role;
 
 use super::admit::Description;
+use super::builds::check_change;
 use super::change::Change;
 use super::records::{Cluster, Member, Record, RecordKey, State};
 use super::refused::Refused;
@@ -24,6 +25,11 @@ pub fn update(roster: &Roster, node: NodeId, description: &Description) -> Resul
     after.addresses.clone_from(&description.addresses);
     after.version.clone_from(&description.version);
     let mut change = Change::default();
+    if after.version != at.record.version {
+        check_change(roster, node, &after.version)?;
+        // Or a level could begin to be used in between that the new one does not know.
+        change.put_in_sequence(roster.founded()?);
+    }
     if after != at.record {
         change.replace(Record::Member(after), at.mod_revision);
     }

@@ -10,6 +10,7 @@
 //! | where | what |
 //! |---|---|
 //! | [`records`] | the records, their keys and bytes |
+//! | [`builds`] | what a cluster may do while its members run different builds |
 //! | [`change`] | what a decision writes, and on which condition |
 //! | [`found`] | the first member |
 //! | [`admit`] | a ticket's holder becomes a member |
@@ -49,6 +50,7 @@
 pub mod admit;
 pub mod announcement;
 pub mod balance;
+pub mod builds;
 pub mod change;
 pub mod clients;
 pub mod duties;
@@ -114,6 +116,8 @@ pub struct Roster {
     duties: BTreeMap<NodeId, At<Duty>>,
     settings: BTreeMap<String, At<String>>,
     repairs: BTreeMap<GroupId, At<Repair>>,
+    /// The highest level of which something was written.
+    used: Option<At<u32>>,
     /// The member of each key, or else its newest tombstone.
     by_endpoint: BTreeMap<EndpointId, NodeId>,
 }
@@ -263,6 +267,7 @@ impl Roster {
             RecordKey::Duty(node) => self.duties.get(&node).map(|at| at.mod_revision),
             RecordKey::Setting(name) => self.settings.get(&name).map(|at| at.mod_revision),
             RecordKey::Repair(group) => self.repairs.get(&group).map(|at| at.mod_revision),
+            RecordKey::Level => self.used.as_ref().map(|at| at.mod_revision),
         };
         Ok(revision.unwrap_or(0))
     }
@@ -303,6 +308,7 @@ impl Roster {
             Record::Repair(group, record) => {
                 self.repairs.insert(group, At { record, mod_revision });
             }
+            Record::Level(record) => self.used = Some(At { record, mod_revision }),
         }
     }
 
@@ -323,6 +329,7 @@ impl Roster {
             RecordKey::Duty(node) => drop(self.duties.remove(node)),
             RecordKey::Setting(name) => drop(self.settings.remove(name)),
             RecordKey::Repair(group) => drop(self.repairs.remove(group)),
+            RecordKey::Level => self.used = None,
         }
     }
 

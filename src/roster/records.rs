@@ -12,6 +12,7 @@
 //! duty/<number>                        → Duty
 //! setting/<name>                       → text
 //! repair/<group>                       → Repair
+//! level                                → number
 //! ```
 //!
 //! A value is a version byte and postcard. Keys and values have one form each: bytes that decode
@@ -241,6 +242,8 @@ pub enum Record {
     Setting(String, String),
     /// The repair of a replica and its group.
     Repair(GroupId, Repair),
+    /// The highest level of which something was written.
+    Level(u32),
 }
 
 /// The key of a record.
@@ -268,6 +271,8 @@ pub enum RecordKey {
     Setting(String),
     /// A repair's, by its group.
     Repair(GroupId),
+    /// That of the highest level.
+    Level,
 }
 
 /// A record is not what its writer wrote, or was written by a newer version.
@@ -494,6 +499,7 @@ impl Record {
             Record::Duty(node, _) => RecordKey::Duty(*node),
             Record::Setting(name, _) => RecordKey::Setting(name.clone()),
             Record::Repair(group, _) => RecordKey::Repair(*group),
+            Record::Level(_) => RecordKey::Level,
         }
     }
 
@@ -511,6 +517,7 @@ impl Record {
             Record::Duty(_, record) => to_bytes(record),
             Record::Setting(_, value) => to_bytes(value),
             Record::Repair(_, record) => to_bytes(record),
+            Record::Level(level) => to_bytes(level),
         }
     }
 
@@ -541,6 +548,7 @@ impl Record {
             RecordKey::Duty(node) => Record::Duty(*node, from_bytes(value)?),
             RecordKey::Setting(name) => Record::Setting(name.clone(), from_bytes(value)?),
             RecordKey::Repair(group) => Record::Repair(*group, from_bytes(value)?),
+            RecordKey::Level => Record::Level(from_bytes(value)?),
         })
     }
 
@@ -556,6 +564,8 @@ impl Record {
             Record::Shard(group, shard) => shard.check(*group),
             Record::Duty(_, duty) => duty.check(),
             Record::Setting(_, value) => check_setting(value),
+            Record::Level(0 | 1) => Err("a level that is used is past the first"),
+            Record::Level(_) => Ok(()),
         }
     }
 }
@@ -583,6 +593,7 @@ impl RecordKey {
             "shard" => rest.parse().ok().map(|group| RecordKey::Shard(GroupId(group))),
             "duty" => rest.parse().ok().map(|number| RecordKey::Duty(NodeId(number))),
             "repair" => rest.parse().ok().map(|group| RecordKey::Repair(GroupId(group))),
+            "level" => rest.is_empty().then_some(RecordKey::Level),
             "setting" => is_setting_name(rest).then(|| RecordKey::Setting(rest.to_owned())),
             _ => return Ok(None),
         };
@@ -606,6 +617,7 @@ impl RecordKey {
             RecordKey::Duty(node) => format!("duty/{node}"),
             RecordKey::Setting(name) => format!("setting/{name}"),
             RecordKey::Repair(group) => format!("repair/{group}"),
+            RecordKey::Level => "level".to_owned(),
         }
     }
 }

@@ -257,4 +257,37 @@ pub enum Refused {
         /// Whose replica.
         node: NodeId,
     },
+    /// A member does not know what would be written.
+    #[error("node {node} runs aspen {version}, which does not know {what}; upgrade it first")]
+    MemberTooOld {
+        /// The one that knows least.
+        node: NodeId,
+        /// Its version.
+        version: String,
+        /// What it does not know.
+        what: String,
+    },
+    /// The build does not know what the members do.
+    #[error(
+        "aspen {version} is too old for the cluster, which needs level {level}; start a newer one"
+    )]
+    BuildTooOld {
+        /// Its version.
+        version: String,
+        /// What it would have to know.
+        level: u32,
+    },
+    /// The build is too far from a member's.
+    #[error(
+        "aspen {version} and node {node}'s {theirs} are more than one minor version apart; upgrade \
+         one version at a time"
+    )]
+    BuildApart {
+        /// The member.
+        node: NodeId,
+        /// Its version.
+        theirs: String,
+        /// The build's version.
+        version: String,
+    },
 }

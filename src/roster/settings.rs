@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use super::Roster;
-use super::change::Change;
+use super::builds::LEVEL_FIRST;
+use super::change::{Change, Needs};
 use super::records::{Record, RecordKey};
 use super::refused::Refused;
 use crate::limits::SNAPSHOT_RATE_MIN;
@@ -22,6 +23,8 @@ pub struct Setting {
     pub allowed: &'static str,
     /// What it is for, in one line.
     pub help: &'static str,
+    /// The level of builds that know it; see [`super::builds`].
+    pub since: u32,
     is_allowed: fn(&str) -> bool,
 }
 
@@ -40,6 +43,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "5m",
         allowed: "a time of at least one second such as 30s, 5m or 1h",
         help: "How long a member is not heard before its replicas are made again elsewhere",
+        since: LEVEL_FIRST,
         is_allowed: |text| time(text).is_some_and(|time| time >= Duration::from_secs(1)),
     },
     Setting {
@@ -47,6 +51,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "16",
         allowed: "a whole number from 0 to 128",
         help: "How many shards may be on their way to other places at once; 0 moves none",
+        since: LEVEL_FIRST,
         is_allowed: |text| number(text).is_some_and(|number| number <= 128),
     },
     Setting {
@@ -54,20 +59,43 @@ pub const SETTINGS: &[Setting] = &[
         default: "64MiB",
         allowed: "a number of bytes of at least 4MiB such as 16MiB or 1GiB",
         help: "How many bytes of snapshots a node sends in one second, to all that it brings up",
+        since: LEVEL_FIRST,
         is_allowed: |text| bytes(text).is_some_and(|bytes| bytes >= SNAPSHOT_RATE_MIN),
+    },
+    // Something that only a second build knows, for tests of clusters of two builds.
+    #[cfg(debug_assertions)]
+    Setting {
+        name: "for-tests",
+        default: "off",
+        allowed: "on or off",
+        help: "Nothing; only builds for tests have it",
+        since: 2,
+        is_allowed: |text| matches!(text, "on" | "off"),
     },
 ];
 
-/// Sets a setting; without a value its default holds again.
-pub fn set(roster: &Roster, name: &str, value: Option<&str>) -> Result<Change, Refused> {
+/// Those that a build of a level knows.
+pub fn known(level: u32) -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(move |setting| setting.since <= level)
+}
+
+/// Sets a setting, as a build of a level; without a value its default holds again.
+pub fn set(
+    roster: &Roster,
+    level: u32,
+    name: &str,
+    value: Option<&str>,
+) -> Result<Change, Refused> {
     roster.founded()?;
-    let row = SETTINGS.iter().find(|setting| setting.name == name);
+    let row = known(level).find(|setting| setting.name == name);
     let Some(row) = row else {
-        let known: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+        let known: Vec<&str> = known(level).map(|setting| setting.name).collect();
         return Err(Refused::UnknownSetting { name: name.into(), known: known.join(", ") });
     };
     let at = roster.settings.get(name);
-    let mut change = Change::default();
+    let needs = (row.since > LEVEL_FIRST)
+        .then(|| Needs { level: row.since, what: format!("the setting {name}") });
+    let mut change = Change { needs, ..Change::default() };
     match (value, at) {
         (Some(value), _) if !(row.is_allowed)(value) => {
             let (name, allowed) = (name.to_owned(), row.allowed.to_owned());

@@ -11,9 +11,11 @@ pub mod failpoint;
 pub mod network;
 mod random;
 mod tasks;
+mod version;
 
 pub use random::{EnteredRandom, Random, ThreadRandom};
 pub use tasks::{Tasks, blocking, run_in_place, runs_in_place, spawn_for_library, spawn_thread};
+pub use version::version;
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -27,6 +27,7 @@ struct Member {
     role: String,
     state: String,
     version: String,
+    level: u32,
     health: String,
     draining: bool,
     maintenance: bool,
@@ -72,11 +73,19 @@ fn standing(cluster: &Cluster) -> Vec<Vec<String>> {
             member.replicas.to_string(),
             member.leads.to_string(),
             link_of(member),
-            member.version.clone(),
+            version_of(member),
             member.endpoint_id.chars().take(ENDPOINT_CHARS).collect(),
         ]
     });
     std::iter::once(heading.map(str::to_owned).to_vec()).chain(rows).collect()
+}
+
+/// What a build knows is told where it is more than the first one did.
+fn version_of(member: &Member) -> String {
+    match member.level {
+        1 => member.version.clone(),
+        level => format!("{}, level {level}", member.version),
+    }
 }
 
 fn whereabouts(cluster: &Cluster) -> Vec<Vec<String>> {

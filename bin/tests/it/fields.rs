@@ -401,7 +401,7 @@ impl Done {
             "id": self.cluster_id, "name": "lab", "revision": answers.shards["epoch"],
             "node": {
                 "id": answers.node, "endpoint_id": me.endpoint_id, "listen": me.addresses,
-                "version": VERSION,
+                "version": VERSION, "level": 1,
             },
         });
         same("/v1/cluster", &cluster, &should)?;
@@ -430,7 +430,7 @@ impl Done {
             &self.members[&of];
         let should = json!({
             "node": of, "name": name, "endpoint_id": endpoint_id, "role": "voter",
-            "state": "active", "addresses": addresses, "version": VERSION, "connected": true,
+            "state": "active", "addresses": addresses, "version": VERSION, "level": 1, "connected": true,
             "health": "healthy", "capacity": capacity, "draining": draining,
             "maintenance": maintenance,
             "replicas": shards().filter(|shard| nodes_of(shard).contains(&of)).count(),

@@ -21,4 +21,5 @@ mod running;
 mod shards;
 mod support;
 mod tickets;
+mod upgrade;
 mod usage;

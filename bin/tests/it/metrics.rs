@@ -405,16 +405,27 @@ fn every_counter_that_should_move_does_and_none_goes_backwards() {
         let labels = [("group", "shard"), ("kind", kind), ("outcome", "ok")];
         risen("aspen_operations_total", &labels)
     };
-    assert_eq!(ok("put"), puts + large);
-    assert_eq!([ok("txn"), ok("delete"), ok("lease-grant"), ok("lease-revoke")], [3.0; 4]);
-    assert_eq!(ok("lease-keep-alive"), 3.0);
+    // What was asked again after its answer was lost is answered twice.
+    let retries = risen("aspen_client_retries_total", &[]);
+    let is_as_often = |kind, times: f64| {
+        let counted = ok(kind);
+        assert!(
+            (times..=times + retries).contains(&counted),
+            "{kind}: {counted}, {times} {retries}"
+        );
+    };
+    is_as_often("put", puts + large);
+    for kind in ["txn", "delete", "lease-grant", "lease-revoke", "lease-keep-alive"] {
+        is_as_often(kind, 3.0);
+    }
     assert!(ok("range") >= 3.0 && ok("watch") >= 1.0, "{} {}", ok("range"), ok("watch"));
     for consistency in ["linearizable", "lease", "stale"] {
         let labels = [("kind", "get"), ("consistency", consistency), ("outcome", "ok")];
         assert!(risen("aspen_operations_total", &labels) >= 3.0, "{consistency}");
     }
     let refused = |kind| risen("aspen_operations_total", &[("kind", kind), ("outcome", "refused")]);
-    assert_eq!((refused("put"), refused("lease-revoke")), (1.0, 3.0));
+    assert!((1.0..=1.0 + retries).contains(&refused("put")), "{}", refused("put"));
+    assert!((3.0..=3.0 + retries).contains(&refused("lease-revoke")));
     // The keyspace, if nothing else.
     assert!(risen("aspen_operations_total", &[("group", "meta"), ("outcome", "ok")]) > 0.0);
     let answered = risen("aspen_operations_total", &[("kind", "put")]);

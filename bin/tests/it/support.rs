@@ -206,6 +206,20 @@ impl Node {
         node.until_ready()
     }
 
+    /// Joins as above, configured by the caller.
+    #[track_caller]
+    pub(crate) fn start_joining(
+        dir: &Path,
+        ticket: &str,
+        configure: impl FnOnce(&mut Command),
+    ) -> Self {
+        let node = Node::spawn(dir, &["join", ticket], |command| {
+            command.args(["--json", "--http", "127.0.0.1:0", "--log", "info"]);
+            configure(command);
+        });
+        node.until_ready()
+    }
+
     /// Waits until a node that was started or joins is ready.
     #[track_caller]
     pub(crate) fn until_ready(mut self) -> Self {

@@ -19,7 +19,9 @@ use crate::health::PartState;
 use crate::limits::SHOWN_GROUPS_MAX;
 use crate::node::{Instruments, PeerMeasures};
 use crate::raft::GroupCounts;
+use crate::roster::builds::split;
 use crate::seams::network::Traffic;
+use crate::seams::version;
 use crate::status::{GroupGauges, Role};
 use crate::types::{Address, GroupId};
 use names::*;
@@ -54,7 +56,8 @@ fn flag(is_so: bool) -> u8 {
 fn itself(page: &mut Page, node: &AtNode) {
     let door = &node.door;
     page.one(STARTED, door.instruments.started_at.as_secs_f64());
-    page.family(BUILD).put(&[env!("CARGO_PKG_VERSION")], 1);
+    let (version, level) = split(version());
+    page.family(BUILD).put(&[version, &level.to_string()], 1);
     let who = &door.node;
     let (id, cluster_id) = (who.node_id.to_string(), who.cluster_id.to_string());
     page.family(NODE).put(&[&id, &who.endpoint_id, &who.cluster_name, &cluster_id], 1);
@@ -93,6 +96,7 @@ fn operations(page: &mut Page, node: &AtNode) {
         times.spread(&labels, &operation.times, PER_SECOND);
     }
     page.one(OPERATIONS_NOW, operations.in_flight());
+    page.one(RETRIES, operations.retries.get());
 }
 
 fn groups(page: &mut Page, node: &AtNode) {

@@ -51,8 +51,8 @@ macro_rules! families {
 families! {
     STARTED: Gauge "process_start_time_seconds" []
         "When the process started, in seconds since 1970";
-    BUILD: Gauge "aspen_build_info" ["version"]
-        "1, with the version of the build";
+    BUILD: Gauge "aspen_build_info" ["version", "level"]
+        "1, with the version of the build and the level of what it knows";
     NODE: Gauge "aspen_node_info" ["node", "endpoint_id", "cluster", "cluster_id"]
         "1, with who the node is";
     READY: Gauge "aspen_ready" []
@@ -74,6 +74,8 @@ families! {
         "How long they took, whatever they came to";
     OPERATIONS_NOW: Gauge "aspen_operations_in_flight" []
         "Operations that are not answered yet";
+    RETRIES: Counter "aspen_client_retries_total" []
+        "Tries of this node's own client that came to nothing, so that another followed";
     WATCHES: Gauge "aspen_watches" []
         "Watches that this node's replicas serve";
 

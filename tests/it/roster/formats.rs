@@ -206,6 +206,18 @@ fn what_travels_keeps_its_bytes() {
     assert_eq!(bytes(&|| postcard::to_stdvec(&Refused::Tampered)), "04");
     assert_eq!(bytes(&|| postcard::to_stdvec(&Refused::Removed { node: NodeId(2) })), "0d02");
     assert_eq!(bytes(&|| postcard::to_stdvec(&Refused::TooManyClients)), "17");
+    let (version, theirs, node) = ("1".to_owned(), "2".to_owned(), NodeId(3));
+    let (what, level) = ("x".to_owned(), 2);
+    let refused = [
+        (Refused::MemberTooOld { node, version: version.clone(), what }, "24 03 0131 0178"),
+        (Refused::BuildTooOld { version: version.clone(), level }, "25 0131 02"),
+        (Refused::BuildApart { node, theirs, version }, "26 03 0132 0131"),
+    ];
+    for (refused, expected) in refused {
+        assert_eq!(bytes(&|| postcard::to_stdvec(&refused)), expected.replace(' ', ""));
+    }
+    assert_eq!(hex(&Record::Level(2).encode()), "0102");
+    assert_eq!(RecordKey::Level.encode(), b"level");
 }
 
 fn announcement() -> Announcement {
@@ -354,6 +366,8 @@ fn records_out_of_bounds_are_damage() {
         Record::Keyspace("a".parse().unwrap(), Keyspace { first: GroupId(0), ..keyspace() }),
         Record::Keyspace("a".parse().unwrap(), Keyspace { shards: 501, ..keyspace() }),
         Record::Keyspace("a".parse().unwrap(), Keyspace { replicas: 0, ..keyspace() }),
+        Record::Level(0),
+        Record::Level(1),
         Record::Shard(GroupId(0), shard()),
         Record::Shard(GroupId(5), Shard { stage: Stage::Settled, ..shard() }),
         Record::Shard(GroupId(5), Shard { stage: Stage::Waiting, ..shard() }),

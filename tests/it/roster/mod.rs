@@ -2,6 +2,7 @@
 
 mod announcements;
 mod balance;
+mod builds;
 mod decisions;
 mod floods;
 mod formats;
