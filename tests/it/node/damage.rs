@@ -106,3 +106,24 @@ async fn a_group_that_was_there_is_never_founded_anew() {
     fs::remove_dir_all(dir.path().join("groups")).expect("remove");
     is_reported_of(dir.path(), 0).await;
 }
+
+#[tokio::test]
+async fn a_group_that_fails_is_counted_each_time_that_it_is_started_again() {
+    let dir = temp_dir();
+    filled(dir.path()).await;
+    damage(&dir.path().join("groups/1/state.redb"));
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let service = builder(dir.path()).tell(tell).start().await.expect("the node itself starts");
+    let instruments = told.await.expect("it is told before it serves").instruments;
+    let restarts = || instruments.restarted().get("group").copied();
+    until("its part is started again", async || restarts() >= Some(1)).await;
+    service.client().get("key/0001").await.expect_err("nothing may be served");
+    let operations = instruments.operations.read();
+    let is_get = |kind: &str, group: &str| kind == "get" && group == "shard";
+    let gets = operations.iter().filter(|facts| is_get(facts.kind, facts.group));
+    let corrupt =
+        gets.flat_map(|facts| &facts.outcomes).filter(|(outcome, _)| *outcome == "corrupt");
+    assert!(corrupt.map(|(_, count)| count).sum::<u64>() >= 1, "{operations:?}");
+    assert_eq!(instruments.restarted().get("store"), Some(&0));
+    service.shutdown().await.expect("shutdown");
+}
