@@ -109,6 +109,8 @@ pub struct Kept {
     pub last: EntryId,
     /// It has what was before this damage.
     pub damage: Option<Corrupt>,
+    /// It was still being filled: the group had come at least as far as this entry.
+    pub behind: Option<u64>,
 }
 
 /// A shard, and what the survivor has of it.
@@ -314,9 +316,12 @@ impl Old {
             return Err(RecoveryError::Alone { node });
         }
         let vote = remains.take_over(&meta, node).map_err(failed)?;
-        let kept = |remains: &Remains| {
+        let kept = |group: GroupId, remains: &Remains| {
             let damage = remains.damage().cloned();
-            remains.last().map(|last| Kept { last, damage })
+            let last = remains.last()?;
+            let held = self.member.held.iter().find(|held| held.group == group);
+            let after = held.and_then(|held| held.after).map(|after| after.index);
+            Some(Kept { last, damage, behind: after.filter(|after| last.index < *after) })
         };
         let (mut shards, mut shares) = (Vec::new(), Vec::new());
         for (group, ..) in roster.shards() {
@@ -326,7 +331,7 @@ impl Old {
                 group,
                 keyspace: keyspace.map(|(name, _)| name.clone()),
                 shard: keyspace.and_then(|(_, keyspace)| keyspace.shard(group)),
-                kept: found.as_ref().and_then(kept),
+                kept: found.as_ref().and_then(|found| kept(group, found)),
             });
             shards.extend(found.map(|found| (group, found)));
         }
@@ -335,7 +340,7 @@ impl Old {
             cluster_id: self.member.cluster_id,
             cluster_name: self.member.cluster_name.clone(),
             others,
-            meta: kept(&remains).ok_or_else(nothing)?,
+            meta: kept(GroupId::META, &remains).ok_or_else(nothing)?,
             shards: shares,
         };
         let (groups, shards) = shards.into_iter().unzip();

@@ -47,7 +47,8 @@ impl From<RecoveryError> for Failure {
 fn document(recovery: &Recovery, made: Option<ClusterId>) -> Value {
     let kept = |kept: &Kept| {
         let damage = kept.damage.as_ref().map(ToString::to_string);
-        json!({ "term": kept.last.term, "entry": kept.last.index, "damage": damage })
+        let Kept { last, behind, .. } = kept;
+        json!({ "term": last.term, "entry": last.index, "damage": damage, "behind": behind })
     };
     let shards: Vec<Value> = recovery
         .shards
@@ -132,11 +133,15 @@ fn name_of(share: &Share) -> String {
 }
 
 fn upto(kept: Option<&Kept>) -> String {
-    match kept {
-        None => "NOTHING: it is lost".to_owned(),
-        Some(Kept { last, damage: None }) => format!("entry {} of term {}", last.index, last.term),
-        Some(Kept { last, damage: Some(damage) }) => {
-            format!("entry {} of term {}, and no further: {}", last.index, last.term, damage.what)
-        }
+    let Some(Kept { last, damage, behind }) = kept else {
+        return "NOTHING: it is lost".to_owned();
+    };
+    let mut upto = format!("entry {} of term {}", last.index, last.term);
+    if let Some(damage) = damage {
+        upto.push_str(&format!(", and no further: {}", damage.what));
     }
+    if let Some(entry) = behind {
+        upto.push_str(&format!(": it was still being filled, and had entry {entry} to come"));
+    }
+    upto
 }

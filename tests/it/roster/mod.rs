@@ -12,6 +12,7 @@ mod keyspaces;
 mod loads;
 mod mesh;
 mod placement;
+mod recovery;
 mod repairs;
 mod scope;
 
