@@ -164,21 +164,30 @@ impl Replica {
     }
 
     /// Waits until a majority of these answers, or a change to them could not be committed, nor undone.
+    /// Where they are fewer than before, each death counts more, and an answer of before is none.
     async fn await_majority(&self, voters: &BTreeSet<NodeId>) -> Result<(), ChangeFailed> {
         self.touch();
-        let deadline = Instant::now() + TRANSFER_MAX;
         let members = self.members();
         let is_member =
             |node: &NodeId| members.voters.contains(node) || members.learners.contains(node);
+        let became_fewer = voters.len() < members.voters.len();
+        let began = Instant::now();
+        let deadline = began + TRANSFER_MAX.max(2 * self.patience());
         while self.leads() && voters.iter().all(is_member) {
-            let is_there = |node: &&NodeId| **node == self.node() || self.hears(**node);
-            let silent = voters.iter().find(|node| !is_there(node));
-            let Some(silent) = silent else { return Ok(()) };
+            let silences = self.silence();
+            let recent = match became_fewer {
+                true => began.elapsed().min(self.patience()),
+                false => self.patience(),
+            };
+            let is_there = |node: &&NodeId| {
+                **node == self.node() || silences.get(*node).is_some_and(|it| *it < recent)
+            };
             if 2 * voters.iter().filter(is_there).count() > voters.len() {
                 return Ok(());
             }
-            if Instant::now() >= deadline {
-                return Err(ChangeFailed::Silent { group: self.group(), node: *silent });
+            let silent = voters.iter().find(|node| !is_there(node));
+            if let Some(node) = silent.filter(|_| Instant::now() >= deadline) {
+                return Err(ChangeFailed::Silent { group: self.group(), node: *node });
             }
             sleep(LAG_LOOK).await;
         }
