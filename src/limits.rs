@@ -3,12 +3,14 @@
 //! A limit that is met is answered with a typed error ([`crate::error`]); nothing grows past one
 //! silently. Relations between limits are asserted when the crate is compiled.
 
+mod groups;
 mod load;
 
 use std::time::Duration;
 
 use aspen_tickets::ADDRESSES_BYTES_MAX;
 
+pub use groups::*;
 pub use load::*;
 
 // --- what a user may store ---
@@ -324,14 +326,6 @@ pub const PREFACE_MAX: Duration = Duration::from_secs(15);
 pub const CALL_TRANSFER_MAX: Duration = Duration::from_secs(30);
 /// Longest message of the calls that keep a cluster going: they hold ids and small records.
 pub const CONTROL_BYTES_MAX: usize = 256 * 1024;
-/// How long a group's own heartbeat may be late while its leader's node is heard, before another may
-/// stand for election.
-pub const CLAIM_MAX: Duration = Duration::from_secs(3);
-/// Most heartbeats in one message; a node that leads more groups sends several.
-pub const BEATS_MAX: usize = 512;
-/// How long the heartbeats of one message wait for those of them that take long: these are not
-/// answered, for the others may not wait.
-pub const BEATS_WAIT_MAX: Duration = Duration::from_millis(100);
 /// Longest message of a call that carries a client's operation: the largest answer of a
 /// transaction and what stands around it.
 pub const CALL_BYTES_MAX: usize = TXN_ANSWER_BYTES_MAX + 4 * 1024 * 1024;
@@ -622,33 +616,10 @@ pub const SILENT_AFTER: Duration = Duration::from_secs(5);
 pub const AIMS_MAX: usize = 128;
 /// How often placement looks at what the roster does not tell: who is lost, who has waited.
 pub const BALANCE_LOOK: Duration = Duration::from_millis(500);
-/// How long a group has nothing to do before it sleeps.
-pub const REST_AFTER: Duration = Duration::from_secs(5);
-/// How often a node looks which of its groups those are.
-pub const REST_LOOK: Duration = Duration::from_secs(1);
-/// Most replicas of groups that sleep that a node keeps open, those that fell asleep last: the others
-/// are put away, which saves some 200 KiB each, and costs whoever touches one next an opening and an
-/// election.
-pub const ASLEEP_OPEN_MAX: usize = 16;
-/// How long a replica sleeps before it is put away; twice as long if it follows, for a leader that is
-/// still open holds a lane to it.
-pub const PUT_AWAY_AFTER: Duration = Duration::from_secs(5);
-/// How long the message of another replica waits for one that is being opened.
-pub const REPLICA_OPEN_WAIT: Duration = Duration::from_secs(1);
-/// How long a member has to say which groups sleep on it.
-pub const REST_ASK_MAX: Duration = Duration::from_secs(1);
 /// How long the members have to say that they know of a change.
 pub const ACKNOWLEDGE_MAX: Duration = Duration::from_secs(2);
 /// Most records that one command of a recovery writes: well within what a transaction may.
 pub const RECOVERY_RECORDS_MAX: usize = 256;
-/// How long a replica that begins with nothing rests before it asks again how far its group is.
-pub const PROGRESS_RETRY: Duration = Duration::from_millis(100);
-/// How often a node whose replica is repaired looks whether it is there anew.
-pub const REPAIR_LOOK: Duration = Duration::from_millis(100);
-/// How long a node rests after it could not note how far a repair is.
-pub const REPAIR_RETRY: Duration = Duration::from_millis(500);
-/// How long a node rests after it could not erase a group that it holds no longer.
-pub const GROUP_ERASE_RETRY: Duration = Duration::from_secs(5);
 /// How long the roster waits for the meta group's replica before it looks again.
 pub const ROSTER_WAIT: Duration = Duration::from_secs(5);
 /// How long the roster rests when its replica has ended: it is started again meanwhile.
@@ -803,8 +774,8 @@ const _: () = {
     assert!(MEMBERS_MAX * (64 + ADDRESSES_BYTES_MAX) < JOIN_BYTES_MAX);
     assert!(aspen_tickets::TICKET_CHARS_MAX + ADDRESSES_BYTES_MAX < JOIN_BYTES_MAX);
     assert!(aspen_tickets::CLIENT_TICKET_CHARS_MAX < CONTROL_BYTES_MAX);
-    // A heartbeat is a route and two ids, its answer an id or a reason.
-    assert!(BEATS_MAX * 256 < CONTROL_BYTES_MAX);
+    // Each is a route and two ids, its answer an id or a reason.
+    assert!(GATHERED_MAX * 256 < CONTROL_BYTES_MAX);
     assert!(STREAM_WINDOW_BYTES < LINK_WINDOW_BYTES && STREAM_WINDOW_BYTES < GUEST_WINDOW_BYTES);
     assert!(LINK_STREAMS_MAX as usize <= PEER_STREAMS_MAX);
     assert!(LINK_STREAMS_RESERVED * 2 <= LINK_STREAMS_MAX);

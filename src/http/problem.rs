@@ -100,11 +100,11 @@ kinds! {
     LEASE_FULL = 409 "lease-full" "The lease holds as many keys as it may";
     MAJORITY_AWAY = 409 "majority-away" "A group would have no majority left";
     MEMBER_TOO_OLD = 409 "member-too-old" "A member does not know it yet";
+    NO_REPLICA = 409 "no-replica" "This node holds no replica of the group";
     NODE_LEAVING = 409 "node-leaving" "The node is leaving the cluster";
     NODE_NOT_LEAVING = 409 "node-not-leaving" "The node is not leaving";
     NODE_REMOVED = 409 "node-removed" "The node was removed from the cluster";
     NODE_TAKEN = 409 "node-taken" "The number is or was another node's";
-    NO_REPLICA = 409 "no-replica" "This node holds no replica of the group";
     NOT_HOLDER = 409 "not-holder" "The lock or election is not held by this lease";
     NOT_MEMBER = 409 "not-member" "This node is not an active member";
     NOTHING_TO_TAKE_FROM = 409 "nothing-to-take-from" "No other node holds the group";

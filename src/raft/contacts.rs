@@ -142,8 +142,8 @@ impl Contacts {
         let peer = self.endpoint(to)?;
         let ask = Ask { route: self.route(to), what };
         let Transport { peers, pulse, .. } = &self.transport;
-        if kind == StreamKind::Heartbeat {
-            return pulse.ask(peers, peer, ask, deadline).await;
+        if matches!(kind, StreamKind::Heartbeat | StreamKind::Vote) {
+            return pulse.ask(peers, (peer, kind), ask, deadline).await;
         }
         let answered = peers.call(peer, kind, encode(&ask), deadline).await;
         let answer = answered.map_err(|error| NoAnswer::of(to, error))?;

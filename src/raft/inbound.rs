@@ -27,7 +27,8 @@ use super::reads::{By, NotConfirmed};
 use super::replica::Replica;
 use super::types::{TypeConfig, vote_out};
 use crate::limits::{
-    APPEND_SILENCE_MAX, APPEND_UNANSWERED_BYTES_MAX, BEATS_MAX, BEATS_WAIT_MAX, CONTROL_BYTES_MAX,
+    APPEND_SILENCE_MAX, APPEND_UNANSWERED_BYTES_MAX, BEATS_WAIT_MAX, CONTROL_BYTES_MAX,
+    GATHERED_MAX, VOTES_WAIT_MAX,
 };
 use crate::net::{Lane, Refused, RefusedCode, read_message, write_message};
 use crate::seams::network::{StreamIn, StreamOut};
@@ -71,20 +72,24 @@ impl Inbound {
         kind: StreamKind,
         request: Bytes,
     ) -> Result<Bytes, Refused> {
-        if kind == StreamKind::Heartbeat {
+        let wait = match kind {
+            StreamKind::Heartbeat => Some(BEATS_WAIT_MAX),
+            StreamKind::Vote => Some(VOTES_WAIT_MAX),
+            _ => None,
+        };
+        if let Some(wait) = wait {
             let asks: Vec<Ask> = decode(&request).map_err(malformed)?;
-            if asks.len() > BEATS_MAX {
-                return Err(malformed(format!("more than {BEATS_MAX} heartbeats in one message")));
+            if asks.len() > GATHERED_MAX {
+                return Err(malformed(format!(
+                    "more than {GATHERED_MAX} questions in one message"
+                )));
             }
-            let until = Instant::now() + BEATS_WAIT_MAX;
-            let beats = asks.into_iter().map(async |ask| {
-                match timeout_at(until, self.answer(peer, kind, ask)).await {
-                    Ok(Ok(answer)) => answer,
-                    Ok(Err(refused)) => Answer::Unavailable(refused.reason),
-                    Err(_) => Answer::Unavailable("it takes long".into()),
-                }
+            let until = Instant::now() + wait;
+            let answers = asks.into_iter().map(async |ask| {
+                let answer = timeout_at(until, self.answer(peer, kind, ask)).await;
+                answer.unwrap_or_else(|_| Ok(Answer::Unavailable("it takes long".into())))
             });
-            return Ok(encode(&join_all(beats).await));
+            return Ok(encode(&together(join_all(answers).await)?));
         }
         let ask = decode(&request).map_err(malformed)?;
         Ok(encode(&self.answer(peer, kind, ask).await?))
@@ -187,6 +192,17 @@ impl Inbound {
         let replica = (self.find)(route.group).await.ok_or_else(not_here)?;
         if replica.node() == route.to { Ok(replica) } else { Err(not_here()) }
     }
+}
+
+/// The answers of one message: a question that is refused is one without an answer, unless all are.
+fn together(answers: Vec<Result<Answer, Refused>>) -> Result<Vec<Answer>, Refused> {
+    if let Some(Err(refused)) = answers.first()
+        && answers.iter().all(Result::is_err)
+    {
+        return Err(refused.clone());
+    }
+    let answer = |refused: Refused| Answer::Unavailable(refused.reason);
+    Ok(answers.into_iter().map(|answered| answered.unwrap_or_else(answer)).collect())
 }
 
 impl Replica {

@@ -1,9 +1,9 @@
-//! The heartbeats of all groups that a node leads, gathered: those to one member that come at the
-//! same moment, as they do because all groups tick together, are one message each way.
+//! What all groups of a node ask at the same moment, gathered: heartbeats, because all groups tick
+//! together, and votes, because many groups lose their leader with its node. Those of a kind to one
+//! member are one message each way.
 //!
 //! Whoever comes first sends for all, in its own time: there is no task that would have an owner.
-//! If it is cut off before it has asked, the others' heartbeats are lost with it, and their leaders
-//! send the next.
+//! If it is cut off before it has asked, the others' questions are lost with it, and are asked again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::contacts::NoAnswer;
 use super::messages::{Answer, Ask, decode, encode};
-use crate::limits::BEATS_MAX;
+use crate::limits::GATHERED_MAX;
 use crate::net::Peers;
 use crate::types::EndpointId;
 use crate::wire::StreamKind;
@@ -23,8 +23,11 @@ use crate::wire::StreamKind;
 /// What one member is to be asked, and who waits for it; clones are the same.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pulse {
-    gathered: Arc<Mutex<BTreeMap<EndpointId, Vec<Waiting>>>>,
+    gathered: Arc<Mutex<BTreeMap<To, Vec<Waiting>>>>,
 }
+
+/// Whom, and on which kind of stream.
+type To = (EndpointId, StreamKind);
 
 #[derive(Debug)]
 struct Waiting {
@@ -35,12 +38,12 @@ struct Waiting {
 /// The first of those that are gathered for a member. What it has not taken is dropped with it.
 struct Gathering<'a> {
     pulse: &'a Pulse,
-    peer: EndpointId,
+    to: To,
 }
 
 impl Gathering<'_> {
     fn take(&self) -> Vec<Waiting> {
-        self.pulse.gathered().remove(&self.peer).unwrap_or_default()
+        self.pulse.gathered().remove(&self.to).unwrap_or_default()
     }
 }
 
@@ -51,7 +54,7 @@ impl Drop for Gathering<'_> {
 }
 
 impl Pulse {
-    fn gathered(&self) -> MutexGuard<'_, BTreeMap<EndpointId, Vec<Waiting>>> {
+    fn gathered(&self) -> MutexGuard<'_, BTreeMap<To, Vec<Waiting>>> {
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -59,27 +62,27 @@ impl Pulse {
     pub(super) async fn ask(
         &self,
         peers: &Peers,
-        peer: EndpointId,
+        to: To,
         ask: Ask,
         deadline: Instant,
     ) -> Result<Answer, NoAnswer> {
         let (tell, told) = oneshot::channel();
-        let to = ask.route.to;
+        let node = ask.route.to;
         let is_first = {
             let mut gathered = self.gathered();
-            let asks = gathered.entry(peer).or_default();
+            let asks = gathered.entry(to).or_default();
             asks.push(Waiting { ask, tell });
             asks.len() == 1
         };
         if is_first {
-            let gathering = Gathering { pulse: self, peer };
+            let gathering = Gathering { pulse: self, to };
             // All that are ready to ask do it now.
             yield_now().await;
             let asks = gathering.take();
             drop(gathering);
-            join_all(chunks(asks).map(|asks| send(peers, peer, asks, deadline))).await;
+            join_all(chunks(asks).map(|asks| send(peers, to, asks, deadline))).await;
         }
-        let lost = || NoAnswer::Lost { to, reason: "it was given up with others".into() };
+        let lost = || NoAnswer::Lost { to: node, reason: "it was given up with others".into() };
         told.await.unwrap_or_else(|_| Err(lost()))
     }
 }
@@ -87,18 +90,18 @@ impl Pulse {
 /// What is gathered in messages of bounded length; hardly ever more than one.
 fn chunks(mut asks: Vec<Waiting>) -> impl Iterator<Item = Vec<Waiting>> {
     std::iter::from_fn(move || {
-        let rest = asks.split_off(asks.len().min(BEATS_MAX));
+        let rest = asks.split_off(asks.len().min(GATHERED_MAX));
         let chunk = std::mem::replace(&mut asks, rest);
         (!chunk.is_empty()).then_some(chunk)
     })
 }
 
 /// Sends what is gathered as one call, and tells each its answer.
-async fn send(peers: &Peers, peer: EndpointId, asks: Vec<Waiting>, deadline: Instant) {
+async fn send(peers: &Peers, (peer, kind): To, asks: Vec<Waiting>, deadline: Instant) {
     // Of one key in all of them, unless it comes back under another number at this moment.
     let to = asks[0].ask.route.to;
     let questions: Vec<&Ask> = asks.iter().map(|waiting| &waiting.ask).collect();
-    let called = peers.call(peer, StreamKind::Heartbeat, encode(&questions), deadline).await;
+    let called = peers.call(peer, kind, encode(&questions), deadline).await;
     let answers = called.map_err(|error| NoAnswer::of(to, error)).and_then(|answers| {
         let lost = |reason| NoAnswer::Lost { to, reason };
         let answers: Vec<Answer> = decode(&answers).map_err(lost)?;

@@ -9,7 +9,7 @@ pub enum StreamKind {
     Hello = 0,
     /// The ordered messages of all groups, multiplexed.
     Lanes = 1,
-    /// A vote, or the question how a vote would go.
+    /// Votes, and questions how a vote would go, of all groups that ask at the same moment.
     Vote = 2,
     /// The heartbeats of a member to the groups that it leads.
     Heartbeat = 3,

@@ -185,7 +185,7 @@ impl LogCore {
     }
 
     /// Writes the batch that was taken. After an error only [`LogCore::fail`] may be called; or,
-    /// where it [is for want of room](lacks_room), this again.
+    /// where it was for want of room and [`LogCore::starve`] has told everybody, this again.
     ///
     /// The last batch of a log that is closed is an empty frame: it proves all before it durable,
     /// so that damage in there can't pass for a torn end when the log is opened again.

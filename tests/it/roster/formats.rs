@@ -209,9 +209,9 @@ fn what_travels_keeps_its_bytes() {
     let (version, theirs, node) = ("1".to_owned(), "2".to_owned(), NodeId(3));
     let (what, level) = ("x".to_owned(), 2);
     let refused = [
-        (Refused::MemberTooOld { node, version: version.clone(), what }, "24 03 0131 0178"),
-        (Refused::BuildTooOld { version: version.clone(), level }, "25 0131 02"),
-        (Refused::BuildApart { node, theirs, version }, "26 03 0132 0131"),
+        (Refused::MemberTooOld { node, version: version.clone(), what }, "28 03 0131 0178"),
+        (Refused::BuildTooOld { version: version.clone(), level }, "29 0131 02"),
+        (Refused::BuildApart { node, theirs, version }, "2a 03 0132 0131"),
     ];
     for (refused, expected) in refused {
         assert_eq!(bytes(&|| postcard::to_stdvec(&refused)), expected.replace(' ', ""));

@@ -1,0 +1,38 @@
+//! What the groups of one node share, when those sleep in which nothing happens (decision 14), and how
+//! their replicas are given up and begun anew.
+
+use std::time::Duration;
+
+/// How long a group has nothing to do before it sleeps.
+pub const REST_AFTER: Duration = Duration::from_secs(5);
+/// How often a node looks which of its groups those are.
+pub const REST_LOOK: Duration = Duration::from_secs(1);
+/// Most replicas of groups that sleep that a node keeps open, those that fell asleep last: the others
+/// are put away, which saves some 200 KiB each, and costs whoever touches one next an opening and an
+/// election.
+pub const ASLEEP_OPEN_MAX: usize = 16;
+/// How long a replica sleeps before it is put away; twice as long if it follows, for a leader that is
+/// still open holds a lane to it.
+pub const PUT_AWAY_AFTER: Duration = Duration::from_secs(5);
+/// How long the message of another replica waits for one that is being opened.
+pub const REPLICA_OPEN_WAIT: Duration = Duration::from_secs(1);
+/// How long a member has to say which groups sleep on it.
+pub const REST_ASK_MAX: Duration = Duration::from_secs(1);
+/// How long a group's own heartbeat may be late while its leader's node is heard, before another may
+/// stand for election.
+pub const CLAIM_MAX: Duration = Duration::from_secs(3);
+/// Most heartbeats, or votes that are asked for, in one message; a node with more groups sends several.
+pub const GATHERED_MAX: usize = 512;
+/// How long the heartbeats of one message wait for those of them that take long: these are not
+/// answered, for the others may not wait.
+pub const BEATS_WAIT_MAX: Duration = Duration::from_millis(100);
+/// The same of votes, which are on disk before they are answered.
+pub const VOTES_WAIT_MAX: Duration = Duration::from_millis(200);
+/// How long a node rests after it could not erase a group that it holds no longer.
+pub const GROUP_ERASE_RETRY: Duration = Duration::from_secs(5);
+/// How long a replica that begins with nothing rests before it asks again how far its group is.
+pub const PROGRESS_RETRY: Duration = Duration::from_millis(100);
+/// How often a node whose replica is repaired looks whether it is there anew.
+pub const REPAIR_LOOK: Duration = Duration::from_millis(100);
+/// How long a node rests after it could not note how far a repair is.
+pub const REPAIR_RETRY: Duration = Duration::from_millis(500);
