@@ -595,8 +595,10 @@ pub const HTTP_DRAIN_MAX: Duration = Duration::from_secs(2);
 /// live one is not closed on the way.
 pub const HTTP_HEARTBEAT: Duration = Duration::from_secs(15);
 /// Longest wait for a node to have left; then the answer is that it is leaving, and asking again
-/// asks how far it is. A look now and then is enough for whoever waits.
-pub const HTTP_LEAVE_MAX: Duration = Duration::from_secs(1);
+/// asks how far it is. Shorter than the deadlines of most clients.
+pub const HTTP_LEAVE_MAX: Duration = Duration::from_secs(5);
+/// How often it is looked meanwhile whether there is less to hand over, which is then the answer.
+pub const HTTP_LEAVE_LOOK: Duration = Duration::from_millis(100);
 /// Most leases in one answer to a listing, which says where it continues. A caller's larger limit
 /// is lowered to this.
 pub const HTTP_LEASES_PAGE_MAX: u64 = 1_000;

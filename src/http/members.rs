@@ -7,14 +7,14 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::AtNode;
 use super::body;
 use super::decode::Params;
 use super::json;
 use super::problem::{self, Problem};
-use crate::limits::HTTP_LEAVE_MAX;
+use crate::limits::{HTTP_LEAVE_LOOK, HTTP_LEAVE_MAX};
 use crate::roster::Roster;
 use crate::types::{GroupId, NodeId};
 
@@ -52,10 +52,22 @@ pub(super) async fn leave(
 ) -> Result<Response<Body>, Problem> {
     Params::parse(request.uri().query(), &[])?;
     let cluster = &node.door.cluster;
-    let me = cluster.me();
-    if let Ok(left) = timeout(HTTP_LEAVE_MAX, cluster.leave()).await {
-        left?;
-        return Ok(json::answer(StatusCode::OK, &DepartureForm::removed(me)));
+    let (me, before) = (cluster.me(), held_by(&cluster.roster(), cluster.me()));
+    let progress = async {
+        loop {
+            sleep(HTTP_LEAVE_LOOK).await;
+            // Whoever has handed over everything leaves now, and this is to be its last word.
+            if (1..before).contains(&held_by(&cluster.roster(), me)) {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        left = cluster.leave() => {
+            left?;
+            return Ok(json::answer(StatusCode::OK, &DepartureForm::removed(me)));
+        }
+        _ = timeout(HTTP_LEAVE_MAX, progress) => {}
     }
     let replicas = Some(held_by(&cluster.roster(), me));
     let form = DepartureForm { node: me, state: "leaving", replicas };

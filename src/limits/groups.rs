@@ -13,7 +13,7 @@ pub const REST_LOOK: Duration = Duration::from_secs(1);
 pub const ASLEEP_OPEN_MAX: usize = 16;
 /// How long a replica sleeps before it is put away; twice as long if it follows, for a leader that is
 /// still open holds a lane to it.
-pub const PUT_AWAY_AFTER: Duration = Duration::from_secs(5);
+pub const PUT_AWAY_AFTER: Duration = Duration::from_secs(60);
 /// How long the message of another replica waits for one that is being opened.
 pub const REPLICA_OPEN_WAIT: Duration = Duration::from_secs(1);
 /// How long a member has to say which groups sleep on it.

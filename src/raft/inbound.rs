@@ -222,9 +222,14 @@ impl Replica {
     async fn answer(&self, what: Question) -> Answer {
         let raft = self.raft();
         let unavailable = |error: &dyn fmt::Display| Answer::Unavailable(error.to_string());
+        let slept = match &what {
+            // Its leader had it sleep, and sent this before; one that is awake sends more.
+            Question::Heartbeat(_) if self.fell_asleep_just_now() => false,
+            _ => self.touch(),
+        };
         // Whoever asks for votes may have missed that its group sleeps. Its leader is asked, too, and
         // shows itself if it is there; whoever finds none asks again.
-        if self.touch() && matches!(what, Question::PreVote(_)) {
+        if slept && matches!(what, Question::PreVote(_)) {
             return Answer::Unavailable("it slept".into());
         }
         match what {

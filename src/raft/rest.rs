@@ -122,6 +122,11 @@ impl Replica {
         self.rest().clock().stands_since
     }
 
+    /// Whether it sleeps for so short a time that what its leader sent before may still come in.
+    pub(super) fn fell_asleep_just_now(&self) -> bool {
+        self.asleep_since().is_some_and(|since| since.elapsed() < self.patience())
+    }
+
     /// Asks whoever runs it to put it away, if it sleeps, nobody watches it, and there is room to
     /// write down what it holds in memory.
     pub fn offer_to_put_away(&self) {
