@@ -75,7 +75,7 @@ pub struct ReplicaSpec {
     /// What the replica begins with.
     pub origin: Origin,
     /// How far the group was before this replica was there, which began with nothing; see
-    /// [`super::anew`].
+    /// `raft::anew`.
     pub after: Option<EntryId>,
     /// How it reaches the others of its group.
     pub transport: Transport,
