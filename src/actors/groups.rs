@@ -46,14 +46,10 @@ const ROOM_LOOK: Duration = Duration::from_millis(500);
 
 /// Where the replicas of this node are kept.
 pub trait Holdings: Send + Sync + 'static {
-    /// Makes a group's replica ready to be opened: from then on it is held as of this revision of the
-    /// roster. One that begins with nothing waits here until the others have said how far they are.
-    fn prepare(
-        &self,
-        group: GroupId,
-        part: keyspaces::Part,
-        as_of: Revision,
-    ) -> BoxFuture<'static, Result<()>>;
+    /// Makes a group's replica ready to be opened, as the part that it has by a roster; it is held as
+    /// of that roster's revision. One that begins with nothing waits here until the others have said
+    /// how far they are, and one that was made ready before until the roster is as late as it was then.
+    fn prepare(&self, group: GroupId) -> BoxFuture<'static, Result<keyspaces::Part>>;
 
     /// Opens a group's replica, which is ready, at each start of the group.
     fn open(&self, group: GroupId, part: keyspaces::Part) -> BoxFuture<'static, Result<Replica>>;
@@ -417,15 +413,12 @@ impl GroupPart {
 
     /// `None` if it is to stop before it began.
     async fn open(&self, stop: &CancellationToken) -> Result<Option<Replica>> {
-        let Shared { me, members, holdings, .. } = &self.shared;
-        let roster = members.roster();
-        let part = roster.part(self.group, *me).unwrap_or(keyspaces::Part::Follow);
+        let holdings = &self.shared.holdings;
         failpoint::step("before a replica is opened");
-        let prepare = holdings.prepare(self.group, part.clone(), roster.revision());
+        let prepare = holdings.prepare(self.group);
         let Some(ready) = stop.run_until_cancelled(prepare).await else { return Ok(None) };
-        ready?;
         // Not cut short by a stop: a Raft that is half open would have no owner.
-        let opened = holdings.open(self.group, part).await;
+        let opened = holdings.open(self.group, ready?).await;
         failpoint::step("after a replica was opened");
         opened.map(Some)
     }

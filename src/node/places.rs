@@ -20,6 +20,7 @@ use crate::net::NodeKey;
 use crate::raft::{
     Counts, Origin, RaftTimes, Replica, ReplicaSpec, Rounds, Transport, progress_of,
 };
+use crate::roster::Roster;
 use crate::roster::keyspaces::Part;
 use crate::seams::disk::Disk;
 use crate::seams::{self, Random, Seams};
@@ -151,13 +152,8 @@ pub(super) struct Places {
 }
 
 impl Holdings for Places {
-    fn prepare(
-        &self,
-        group: GroupId,
-        part: Part,
-        as_of: Revision,
-    ) -> BoxFuture<'static, Result<(), Error>> {
-        Box::pin(self.clone().prepare_replica(group, part, as_of))
+    fn prepare(&self, group: GroupId) -> BoxFuture<'static, Result<Part, Error>> {
+        Box::pin(self.clone().prepare_replica(group))
     }
 
     fn open(&self, group: GroupId, part: Part) -> BoxFuture<'static, Result<Replica, Error>> {
@@ -196,21 +192,32 @@ impl Places {
         Ok((held, group == GroupId::META && is_founder))
     }
 
-    async fn prepare_replica(
-        self,
-        group: GroupId,
-        part: Part,
-        as_of: Revision,
-    ) -> Result<(), Error> {
+    async fn prepare_replica(self, group: GroupId) -> Result<Part, Error> {
         let (held, founds_meta) = self.noted(group).await?;
-        match held.map(|held| held.stage) {
-            Some(HeldStage::New | HeldStage::Open) => return Ok(()),
-            Some(HeldStage::Erased) => self.erase_replica(group).await?,
+        match held.map(|held| (held.stage, held.as_of)) {
+            Some((HeldStage::Open, _)) => return Ok(Part::Follow),
+            // A roster of before does not know what it was made ready for, which may be to found it.
+            Some((HeldStage::New, as_of)) => return Ok(self.part(group, as_of).await.0),
+            Some((HeldStage::Erased, _)) => self.erase_replica(group).await?,
             None => {}
         }
+        let (part, as_of) = self.part(group, 0).await;
         let founds = founds_meta || matches!(part, Part::Found(_));
         let after = if founds { None } else { Some(self.progress_of(group).await) };
-        self.note(group, Some(Held { group, as_of, stage: HeldStage::New, after })).await
+        self.note(group, Some(Held { group, as_of, stage: HeldStage::New, after })).await?;
+        Ok(part)
+    }
+
+    /// What the replica is by a roster that is at least as late as this revision, and its revision.
+    async fn part(&self, group: GroupId, as_of: Revision) -> (Part, Revision) {
+        let mut changes = self.members.changes();
+        let is_late = |roster: &Arc<Roster>| group == GroupId::META || roster.revision() >= as_of;
+        // It has not ended: who would tell it is held here.
+        let roster = match changes.wait_for(is_late).await {
+            Ok(roster) => roster.clone(),
+            Err(_) => self.members.roster(),
+        };
+        (roster.part(group, self.me).unwrap_or(Part::Follow), roster.revision())
     }
 
     /// How far a group is, once the others can tell.

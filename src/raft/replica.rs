@@ -233,7 +233,7 @@ impl Replica {
         let state =
             seams::blocking(move || State::open(disk, &dir, group)).await.map_err(failure)?;
         check(&log, &state, origin != Origin::Returns)?;
-        if origin == Origin::Joins {
+        if origin != Origin::Returns {
             begin_log(&log, after).await?;
         }
         let hub = Arc::new(Hub::new(&state).map_err(failure)?);

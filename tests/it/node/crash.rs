@@ -77,6 +77,25 @@ async fn every_image_of_a_node_has_what_it_acknowledged() {
     assert!(images >= 10, "only {images} images were tried");
 }
 
+/// Whatever reached the disk while its groups were founded, none is damaged or waits to be founded.
+#[tokio::test]
+async fn every_image_of_a_node_that_is_being_founded_goes_on() {
+    let disk = CrashDisk::recording();
+    let service = start_on(&disk).await;
+    service.client().put("a", "1").await.expect("put");
+    let founded = disk.position();
+    service.shutdown().await.expect("shutdown");
+    let random = Random::from_seed(11);
+    let mut replay = disk.replay();
+    while replay.position() < founded {
+        replay.step();
+        let service = start_on(&replay.image(&random)).await;
+        let put = service.client().put("after", "the crash").await;
+        put.unwrap_or_else(|error| panic!("position {}: {error}", replay.position()));
+        service.shutdown().await.expect("shutdown");
+    }
+}
+
 async fn has_what_was_told(image: &CrashDisk, told: &Told, position: usize) {
     let mut acknowledged: BTreeMap<&str, Vec<&Option<String>>> = BTreeMap::new();
     let mut later: BTreeMap<&str, Vec<&Option<String>>> = BTreeMap::new();

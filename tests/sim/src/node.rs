@@ -261,13 +261,8 @@ struct Held(Arc<Opener>);
 
 impl Holdings for Held {
     /// All replicas are there from the beginning.
-    fn prepare(
-        &self,
-        _group: GroupId,
-        _part: Part,
-        _as_of: Revision,
-    ) -> BoxFuture<'static, aspen::Result<()>> {
-        Box::pin(async { Ok(()) })
+    fn prepare(&self, _group: GroupId) -> BoxFuture<'static, aspen::Result<Part>> {
+        Box::pin(async { Ok(Part::Follow) })
     }
 
     fn open(&self, group: GroupId, _part: Part) -> BoxFuture<'static, aspen::Result<Replica>> {
