@@ -4,7 +4,7 @@
 //! watch, keep a lease alive, change members, hand the lead over. [`Inbound`] takes what other
 //! replicas say to those on this node; who they are is asked of a [`Directory`].
 //!
-//! - `replica`, `members`: the handle; `settings`: how Raft is set; `runtime`: what it runs on.
+//! - `replica`, `members`: the handle; `origin`: what one begins with; `settings`: how Raft is set; `runtime`: what it runs on.
 //! - `log`, `machine`, `types`: openraft's storage on ours.
 //! - `network`, `append`, `sending`, `contacts`: to other replicas. `inbound`, `receiving`: from
 //!   them. `messages`: what they say, as bytes.
@@ -26,6 +26,7 @@ mod machine;
 mod members;
 mod messages;
 mod network;
+mod origin;
 mod proposals;
 mod pulse;
 mod reads;
@@ -47,8 +48,9 @@ pub use counts::{Counts, GroupCounts};
 pub use inbound::{FindReplica, Inbound};
 pub use machine::SnapshotData;
 pub use members::{ChangeFailed, Dropped, GroupMembers, Pace};
+pub use origin::Origin;
 pub use remains::{Remains, act_alone, begin_alone, query_alone};
-pub use replica::{Failed, Leadership, LeaseTtl, Origin, Replica, ReplicaSpec};
+pub use replica::{Failed, Leadership, LeaseTtl, Replica, ReplicaSpec};
 pub use rest::Quiet;
 pub use rounds::Rounds;
 pub use settings::RaftTimes;

@@ -4,7 +4,6 @@
 //! Raft and the state, never through an actor's mailbox. Whoever starts and stops replicas is
 //! told by [`Replica::failed`] when one can't go on.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +11,8 @@ use std::time::Duration;
 
 use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{InitializeError, RaftError};
 use openraft::metrics::RaftServerMetrics;
-use openraft::{Config, EmptyNode, ReadPolicy, ServerState};
+use openraft::{Config, ReadPolicy, ServerState};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +27,7 @@ use super::leases::{LeaseClock, Standing};
 use super::log::LogStore;
 use super::machine::{AppliedUpto, Due, Machine, table_failure};
 use super::network::Network;
+use super::origin::{Origin, begin_log, check};
 use super::proposals::{NoAnswer, Proposals};
 use super::reads::{By, NotConfirmed, ReadGate};
 use super::receiving::Arrivals;
@@ -85,19 +84,6 @@ pub struct ReplicaSpec {
     pub counts: Arc<GroupCounts>,
     /// The node's randomness.
     pub random: Random,
-}
-
-/// What a replica begins with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The group is new, and so is its replica: found it with these voters. One that was founded
-    /// before is left as it is.
-    Founds(Vec<NodeId>),
-    /// The group is elsewhere: wait, with nothing, until its leader makes this replica a member.
-    /// One that has something already goes on with it.
-    Joins,
-    /// The replica was here before: to have nothing is damage.
-    Returns,
 }
 
 /// Why an operation on a replica has no answer.
@@ -232,10 +218,8 @@ impl Replica {
         let failure = |error| table_failure(group, error);
         let state =
             seams::blocking(move || State::open(disk, &dir, group)).await.map_err(failure)?;
-        check(&log, &state, origin != Origin::Returns)?;
-        if origin != Origin::Returns {
-            begin_log(&log, after).await?;
-        }
+        check(&origin, &log, &state)?;
+        let founds = begin_log(&origin, &log, node, after).await?;
         let hub = Arc::new(Hub::new(&state).map_err(failure)?);
         let leases = Arc::new(LeaseClock::new(&state).map_err(failure)?);
         let (vital, due) = (Vital::new(group), Due::default());
@@ -277,7 +261,7 @@ impl Replica {
         };
         let replica = Replica { inner: Arc::new(inner) };
         replica.keep(log, due);
-        match replica.begin(origin, after).await {
+        match replica.begin(founds, after).await {
             Ok(()) => Ok(replica),
             Err(error) => {
                 replica.abandon().await;
@@ -368,11 +352,12 @@ impl Replica {
         (own.term > than.term).then_some(own)
     }
 
-    /// Founds the group if it is new, and does not wait for others if there are none.
-    async fn begin(&self, origin: Origin, after: Option<EntryId>) -> Result<()> {
+    /// Stands for election where nobody else is to be waited for: the group is founded, or is this
+    /// replica alone.
+    async fn begin(&self, founds: bool, after: Option<EntryId>) -> Result<()> {
         let (group, raft) = (self.inner.group, &self.inner.raft);
-        if let Origin::Founds(voters) = origin {
-            found(group, raft, &voters).await?;
+        if founds {
+            return raft.trigger().elect(false).await.map_err(|fatal| open_failure(group, &fatal));
         }
         if let Some(after) = after.filter(|_| self.inner.behind.is_so()) {
             self.stand_when_caught_up(after);
@@ -646,44 +631,6 @@ impl Leadership {
     }
 }
 
-/// What must hold between log and state before a replica may run.
-fn check(log: &GroupLog, state: &State, is_new: bool) -> Result<()> {
-    let group = state.group();
-    let (applied, marks) = (state.applied_id(), log.marks());
-    if !is_new && applied.is_none() && marks.vote.is_none() {
-        let what = "its log and its state are lost".into();
-        return Err(Corrupt { group, index: None, what }.into());
-    }
-    let corrupt = |index, what: String| Err(Corrupt { group, index: Some(index), what }.into());
-    if let Some(purged) = marks.purged
-        && applied.is_none_or(|applied| applied.index < purged.index)
-    {
-        let has = applied.map_or(0, |applied| applied.index);
-        let what = format!("the log begins after this entry and the state ends at entry {has}");
-        return corrupt(purged.index, what);
-    }
-    if let Some(applied) = applied
-        && marks.vote.is_none()
-    {
-        return corrupt(applied.index, "the state is there and the log is lost".into());
-    }
-    Ok(())
-}
-
-/// Writes that a replica is here, which has promised nothing yet but to whom it knows to lead: from
-/// then on to have nothing is damage, and a crash before its first promise is none.
-async fn begin_log(log: &GroupLog, after: Option<EntryId>) -> Result<()> {
-    if log.marks().vote.is_some() {
-        return Ok(());
-    }
-    let nothing = Vote { term: 0, node: 0, committed: false };
-    let led = after.map(|after| Vote { term: after.term, node: after.node, committed: true });
-    log.save_vote(led.unwrap_or(nothing)).await.map_err(|error| Error::Unavailable {
-        group: log.group(),
-        reason: format!("its log can't be written: {error}"),
-    })
-}
-
 fn open_failure(group: GroupId, fatal: &impl std::error::Error) -> Error {
     let mut source: Option<&(dyn std::error::Error + 'static)> = fatal.source();
     while let Some(error) = source {
@@ -693,16 +640,6 @@ fn open_failure(group: GroupId, fatal: &impl std::error::Error) -> Error {
         source = error.source();
     }
     Error::Unavailable { group, reason: fatal.to_string() }
-}
-
-/// Founds a new group; one that was founded before is left as it is.
-async fn found(group: GroupId, raft: &Raft, voters: &[NodeId]) -> Result<()> {
-    let members: BTreeMap<u64, EmptyNode> =
-        voters.iter().map(|node| (node.0, EmptyNode::default())).collect();
-    match raft.initialize(members).await {
-        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-        Err(error) => Err(Error::Unavailable { group, reason: error.to_string() }),
-    }
 }
 
 /// The only voter of a group need not wait for anybody's silence.
