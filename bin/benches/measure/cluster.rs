@@ -33,6 +33,7 @@ const IDLE_GROUPS: u32 = 1_000;
 const GROUPS_WRITERS: [u64; 2] = [64, 1_024];
 /// Until the leads are where they are to be.
 const LEADS_SPREAD: Duration = Duration::from_secs(6);
+const LEAD_MAX: Duration = Duration::from_secs(10);
 const IDLE_SETTLE: Duration = Duration::from_secs(30);
 const IDLE_MEASURED: Duration = Duration::from_secs(30);
 
@@ -172,9 +173,16 @@ impl Three {
         Ok(self.here.client().keyspace(name)?)
     }
 
-    /// Makes a node lead the group that holds the keys.
+    /// Makes a node lead the group that holds the keys. What still settles after much load may hold
+    /// the lead where it is, and is waited for.
     async fn lead(&self, node: NodeId) -> Result<()> {
-        Ok(self.here.cluster().transfer(GroupId::FIRST_SHARD, node).await?)
+        let deadline = Instant::now() + LEAD_MAX;
+        loop {
+            match self.here.cluster().transfer(GroupId::FIRST_SHARD, node).await {
+                Err(_) if Instant::now() < deadline => sleep(PAUSE).await,
+                moved => return Ok(moved?),
+            }
+        }
     }
 
     /// The longest that a write takes while the lead is handed over.
