@@ -82,16 +82,11 @@ impl Histogram {
     /// What was counted so far.
     pub fn read(&self) -> Distribution {
         let mut distribution = Distribution::empty(self.bounds);
-        self.add_to(&mut distribution);
-        distribution
-    }
-
-    /// Adds what was counted here to what was elsewhere, by the same bounds.
-    pub fn add_to(&self, distribution: &mut Distribution) {
         for (sum, bucket) in distribution.buckets.iter_mut().zip(&self.buckets) {
             *sum += bucket.get();
         }
         distribution.sum += self.sum.get();
+        distribution
     }
 }
 

@@ -426,13 +426,13 @@ impl GroupPart {
     /// Runs the replica until it is told to stop or fails. One that fails on a full disk is begun
     /// again when there is room, and that counts for nothing: it is not the replica's fault.
     async fn run(self, stop: CancellationToken) -> Result<(), String> {
-        let mut led = false;
+        let mut before = None;
         loop {
             self.put(Place::Starting);
-            let error = match self.run_once(led, &stop).await {
+            let error = match self.run_once(before.take(), &stop).await {
                 Ended::Stopped => return Ok(()),
                 Ended::PutAway(status) => {
-                    led = status.role == Role::Leader;
+                    before = Some(status);
                     continue;
                 }
                 Ended::Failed(Error::Corrupt(corrupt)) => {
@@ -441,7 +441,6 @@ impl GroupPart {
                 }
                 Ended::Failed(error) => error,
             };
-            led = false;
             if self.has_room().await {
                 return Err(error.to_string());
             }
@@ -465,8 +464,8 @@ impl GroupPart {
         !room.is_ok_and(|room| room == Room::Full)
     }
 
-    /// Why it ended. One that was put away is needed again.
-    async fn run_once(&self, led: bool, stop: &CancellationToken) -> Ended {
+    /// Why it ended. One that was put away is needed again; it goes on from how it was then.
+    async fn run_once(&self, before: Option<GroupStatus>, stop: &CancellationToken) -> Ended {
         let replica = match self.open(stop).await {
             Ok(Some(replica)) => replica,
             Ok(None) => return Ended::Stopped,
@@ -476,10 +475,11 @@ impl GroupPart {
             }
         };
         self.put(Place::Running(replica.clone()));
-        if led {
+        if before.as_ref().is_some_and(|before| before.role == Role::Leader) {
             replica.stand().await;
         }
-        let ended = self.attend(&replica, stop).await;
+        let led_by = before.and_then(|before| before.leader);
+        let ended = self.attend(&replica, led_by, stop).await;
         match &ended {
             Ended::Stopped => {
                 self.stops();
@@ -515,9 +515,13 @@ impl GroupPart {
     }
 
     /// Reports who leads until the group fails, is to stop, or may be put away.
-    async fn attend(&self, replica: &Replica, stop: &CancellationToken) -> Ended {
+    async fn attend(
+        &self,
+        replica: &Replica,
+        mut led_by: Option<NodeId>,
+        stop: &CancellationToken,
+    ) -> Ended {
         let mut leadership = replica.leadership();
-        let mut led_by = None;
         let failed = replica.failed();
         tokio::pin!(failed);
         loop {

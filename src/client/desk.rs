@@ -244,9 +244,18 @@ impl Desk {
         deadline: Instant,
     ) -> Option<Response> {
         let peers = self.peers.get()?.upgrade()?;
-        let is_write = request.is_write();
+        let (is_write, group) = (request.is_write(), request.group());
         let message = Asked::by(deadline, request).encode();
-        let lost = match peers.call(leader, StreamKind::Request, message, deadline).await {
+        let called = tokio::select! {
+            biased;
+            called = peers.call(leader, StreamKind::Request, message, deadline) => called,
+            // A dead leader answers nothing, and whoever asked would take this node for the dead one.
+            () = self.led_by_another(group, leader) => {
+                let reason = || "another node leads it now".to_owned();
+                return is_write.then(|| Err(Failure::Unknown { reason: reason() }));
+            }
+        };
+        let lost = match called {
             Ok(response) => match decode_response(&response) {
                 Ok(response) => return Some(response),
                 Err(error) => error.to_string(),

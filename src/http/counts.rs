@@ -21,9 +21,9 @@ use crate::metrics::Counter;
 const OTHER: &str = "other";
 const METHODS: [&str; 6] = ["GET", "HEAD", "PUT", "POST", "DELETE", OTHER];
 /// The statuses that there are problems and answers of; 0 is none, or another.
-const STATUSES: [u16; 22] = [
-    200, 201, 202, 304, 400, 403, 404, 405, 408, 409, 410, 412, 413, 422, 429, 500, 502, 503, 504,
-    507, 501, 0,
+const STATUSES: [u16; 20] = [
+    200, 201, 202, 304, 400, 403, 404, 405, 408, 409, 410, 412, 413, 422, 429, 500, 503, 504, 507,
+    0,
 ];
 
 /// What a door was asked, for as long as there is one.

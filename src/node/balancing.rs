@@ -197,7 +197,10 @@ impl HeardLoads {
 
     fn hear(&self, cluster: &Cluster) {
         let roster = cluster.roster();
-        let told = cluster.inner.rumours.loads(&roster);
+        let mut told = cluster.inner.rumours.loads(&roster);
+        // What it led is led by somebody else by now.
+        let silent = cluster.silent_now(&roster);
+        told.retain(|node, _| !silent.contains(node));
         self.lock().hear(&roster, &told, self.since.elapsed());
     }
 

@@ -93,7 +93,7 @@ async fn keep_level(cluster: &Cluster, home: &Home, gone: &watch::Sender<Option<
         let used = changes.borrow_and_update().level_used();
         let kept = home.change(|identity| identity.level = identity.level.max(used)).await;
         if let Err(error) = kept {
-            tracing::warn!(%error, "which level the cluster uses can't be kept; it is tried again");
+            tracing::warn!(%error, "which level the cluster uses can't be kept; the next change tries again");
         }
         if used > level {
             let version = version.to_owned();

@@ -69,6 +69,11 @@ impl Cluster {
         running.map(|(_, replica)| replica.gauges()).collect()
     }
 
+    /// How many groups that this node holds are put away.
+    pub fn put_away(&self) -> usize {
+        self.inner.groups.put_away().len()
+    }
+
     /// The other members, and what goes between them and this node.
     pub fn peers(&self) -> Vec<PeerMeasures> {
         let roster = self.roster();

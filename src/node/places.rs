@@ -109,9 +109,13 @@ impl Home {
             return Ok(());
         }
         let (disk, dir) = (self.disk.clone(), self.dir.clone());
-        *identity =
-            seams::blocking(move || changed.save(disk.as_ref(), &dir).map(|()| changed)).await?;
-        Ok(())
+        // Whoever waits may be gone before it is done, and the next must not begin before either.
+        seams::blocking(move || {
+            changed.save(disk.as_ref(), &dir)?;
+            *identity = changed;
+            Ok(())
+        })
+        .await
     }
 
     /// What it knows of the groups that are kept here.

@@ -15,7 +15,9 @@ use super::cluster::{Cluster, ClusterError};
 use super::identity::{Held, KnownMember};
 use super::places::Home;
 use crate::actors::{RunService, until_stopped};
-use crate::limits::{AIMS_MAX, CLIENT_DEADLINE, NEWS_PAUSE, REPAIR_LOOK, REPAIR_RETRY};
+use crate::limits::{
+    AIMS_MAX, CLIENT_DEADLINE, NEWS_PAUSE, REPAIR_LOOK, REPAIR_RETRY, REPLICA_OPEN_WAIT,
+};
 use crate::machine::ops::Query;
 use crate::roster::Roster;
 use crate::roster::change::Change;
@@ -68,8 +70,10 @@ impl Cluster {
     /// Whether a group has a majority that does not need this node's replica.
     async fn goes_on_without_me(&self, group: GroupId) -> bool {
         let deadline = Instant::now() + CLIENT_DEADLINE;
-        // One that runs is not to count. The links of a node that has just started come in a moment.
-        while let Some(replica) = self.inner.groups.get(group) {
+        // One that can run is not to count, and is opened if it is put away. The links of a node that
+        // has just started come in a moment.
+        let open = || self.inner.groups.replica(group, Instant::now() + REPLICA_OPEN_WAIT);
+        while let Ok(replica) = open().await {
             let (voters, silent) = (replica.members().voters, self.silent());
             let is_there = |node: &&NodeId| **node != self.inner.me && !silent.contains_key(node);
             if 2 * voters.iter().filter(is_there).count() > voters.len() {

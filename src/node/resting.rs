@@ -134,6 +134,8 @@ async fn wake(cluster: &Cluster) {
         tokio::select! {
             changed = links.changed() => if changed.is_err() { return },
             changed = members.changed() => if changed.is_err() { return },
+            // One that was being put away at such a moment was passed over.
+            () = sleep(REST_LOOK) => {}
         }
     }
 }

@@ -8,7 +8,8 @@
 //!
 //! So whoever begins with nothing asks first how far the group is, by a read index: a leader whom a
 //! majority confirms without this replica. From then on it believes nobody of an earlier term, and
-//! until it has as much in its log it does not stand for election, nor say who the members are.
+//! until it has as much in its log it does not stand for election, votes for nobody who has less, and
+//! does not say who the members are.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -58,17 +59,28 @@ async fn ask_by(contacts: &Contacts, other: NodeId) -> Option<EntryId> {
 /// What counts is the log and not what was applied: what it has up to there it has from leaders of
 /// whom a majority knew, and no restart takes it back.
 #[derive(Debug)]
-pub(super) struct Behind(AtomicBool);
+pub(super) struct Behind {
+    is_so: AtomicBool,
+    after: Option<EntryId>,
+}
 
 impl Behind {
     pub(super) fn new(log: &GroupLog, after: Option<EntryId>) -> Self {
         let last = log.last_id().map(|last| last.index);
-        Behind(AtomicBool::new(after.is_some_and(|after| last < Some(after.index))))
+        let is_so = AtomicBool::new(after.is_some_and(|after| last < Some(after.index)));
+        Behind { is_so, after }
     }
 
     /// Whether it does not know yet who the members are.
     pub(super) fn is_so(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.is_so.load(Ordering::SeqCst)
+    }
+
+    /// Whether a candidate with this last entry must not have its vote: its own log would let in
+    /// anybody, also one whom the group has left behind.
+    pub(super) fn speaks_against(&self, last: Option<EntryId>) -> bool {
+        let rank = |id: EntryId| (id.term, id.node, id.index);
+        self.is_so() && last.map(rank) < self.after.map(rank)
     }
 }
 
@@ -84,7 +96,7 @@ impl Replica {
                     return;
                 }
             }
-            replica.behind().0.store(false, Ordering::SeqCst);
+            replica.behind().is_so.store(false, Ordering::SeqCst);
             replica.stand_from_here_on();
             let is_led = replica.status().leader.is_some();
             if !is_led && let Err(error) = stand_if_alone(replica.group(), replica.raft()).await {

@@ -60,6 +60,11 @@ impl Claims {
         }
     }
 
+    /// The leader hands over: it sends no heartbeats any more, whatever comes of it.
+    pub(super) fn forget(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Whether a leader that the candidate would take the place of is there.
     pub(super) fn speak_against(&self, ballot: &Ballot, now: Instant) -> bool {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -102,7 +102,15 @@ impl Inbound {
         kind: StreamKind,
         Ask { route, what }: Ask,
     ) -> Result<Answer, Refused> {
-        let replica = self.replica(peer, &route).await?;
+        let finding = self.replica(peer, &route);
+        let replica = match kind {
+            // One that does not run must not keep the others' waiting; the next comes soon.
+            StreamKind::Heartbeat => match finding.now_or_never() {
+                Some(found) => found?,
+                None => return Ok(Answer::Unavailable("the replica is not open yet".into())),
+            },
+            _ => finding.await?,
+        };
         let (belongs, claims) = match &what {
             Question::Vote(ballot) | Question::PreVote(ballot) => {
                 (StreamKind::Vote, Some(ballot.vote))
@@ -119,6 +127,12 @@ impl Inbound {
         }
         match &what {
             Question::Heartbeat(beat) => replica.claims().note(beat.vote, Instant::now()),
+            Question::Transfer(_) => replica.claims().forget(),
+            Question::Vote(ballot) | Question::PreVote(ballot)
+                if replica.behind().speaks_against(ballot.last) =>
+            {
+                return Ok(Answer::Unavailable("it has to catch up first".into()));
+            }
             Question::PreVote(ballot) if replica.claims().speak_against(ballot, Instant::now()) => {
                 return Ok(Answer::Unavailable("it hears its leader".into()));
             }
@@ -252,7 +266,11 @@ impl Replica {
                 }
             }
             Question::ReadIndex => match self.reads().pass(By::Itself).await {
-                Ok(Ok(id)) => Answer::ReadIndex(id),
+                // The first entry of its term may not be committed yet, and whoever asks relies on it.
+                Ok(Ok(id)) => match self.await_applied(Ok(id)).await {
+                    Ok(()) => Answer::ReadIndex(id),
+                    Err(_) => Answer::Unavailable("it is stopping".into()),
+                },
                 Ok(Err(NotConfirmed::NotLeader { leader })) => Answer::NotLeader(leader),
                 Ok(Err(NotConfirmed::Unsure { reason })) => Answer::Unavailable(reason),
                 Err(error) => unavailable(&error),

@@ -4,6 +4,8 @@
 //! has founded a group before anything is durable: a crash then leaves a replica that is noted as
 //! open, knows no members, and waits for a leader for ever.
 
+use std::io;
+
 use openraft::alias::EntryOf;
 use openraft::entry::RaftEntry;
 use openraft::{EmptyNode, EntryPayload, Membership};
@@ -12,7 +14,7 @@ use super::types::{TypeConfig, encode_entry, log_id};
 use crate::error::{Corrupt, Error, Result};
 use crate::store::log::{EntryId, GroupLog, Vote};
 use crate::store::state::State;
-use crate::types::NodeId;
+use crate::types::{GroupId, NodeId};
 
 /// What a replica begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,10 +68,7 @@ pub(super) async fn begin_log(
         Origin::Founds(voters) if is_empty && !is_begun => Some(first_entry(node, voters)),
         _ => None,
     };
-    let failed = |error: std::io::Error| Error::Unavailable {
-        group: log.group(),
-        reason: format!("its log can't be written: {error}"),
-    };
+    let failed = |error| unwritable(log.group(), &error);
     let founds = founding.is_some();
     if let Some(first) = founding {
         let first = encode_entry(&first)
@@ -83,6 +82,10 @@ pub(super) async fn begin_log(
         log.save_vote(led.unwrap_or(nothing)).await.map_err(failed)?;
     }
     Ok(founds)
+}
+
+pub(super) fn unwritable(group: GroupId, error: &io::Error) -> Error {
+    Error::Unavailable { group, reason: format!("its log can't be written: {error}") }
 }
 
 /// Says who the members are from the beginning; whoever is elected first decides whose counts.

@@ -39,17 +39,22 @@ struct Waiting {
 struct Gathering<'a> {
     pulse: &'a Pulse,
     to: To,
+    /// What is gathered from then on is another's.
+    is_taken: bool,
 }
 
 impl Gathering<'_> {
-    fn take(&self) -> Vec<Waiting> {
+    fn take(mut self) -> Vec<Waiting> {
+        self.is_taken = true;
         self.pulse.gathered().remove(&self.to).unwrap_or_default()
     }
 }
 
 impl Drop for Gathering<'_> {
     fn drop(&mut self) {
-        self.take();
+        if !self.is_taken {
+            self.pulse.gathered().remove(&self.to);
+        }
     }
 }
 
@@ -75,11 +80,10 @@ impl Pulse {
             asks.len() == 1
         };
         if is_first {
-            let gathering = Gathering { pulse: self, to };
+            let gathering = Gathering { pulse: self, to, is_taken: false };
             // All that are ready to ask do it now.
             yield_now().await;
             let asks = gathering.take();
-            drop(gathering);
             join_all(chunks(asks).map(|asks| send(peers, to, asks, deadline))).await;
         }
         let lost = || NoAnswer::Lost { to: node, reason: "it was given up with others".into() };

@@ -27,7 +27,7 @@ use super::leases::{LeaseClock, Standing};
 use super::log::LogStore;
 use super::machine::{AppliedUpto, Due, Machine, table_failure};
 use super::network::Network;
-use super::origin::{Origin, begin_log, check};
+use super::origin::{Origin, begin_log, check, unwritable};
 use super::proposals::{NoAnswer, Proposals};
 use super::reads::{By, NotConfirmed, ReadGate};
 use super::receiving::Arrivals;
@@ -212,6 +212,8 @@ impl Replica {
             counts,
             random,
         } = spec;
+        // Raft takes what it finds for durable, and the log shows what is queued.
+        log.flush().await.map_err(|error| unwritable(group, &error))?;
         let behind = Behind::new(&log, after);
         let enable_elect = settings.enable_elect && !behind.is_so();
         let settings = Arc::new(Config { enable_elect, ..settings });
@@ -409,7 +411,9 @@ impl Replica {
 
     /// Reads at a freshness.
     pub async fn query(&self, query: &Query, consistency: Consistency) -> Result<Answer, Failed> {
-        self.inner.work.add(0);
+        if consistency == Consistency::Lease {
+            self.inner.work.add(0);
+        }
         self.freshen(consistency).await?;
         let failure = |error| self.inner.vital.damage(error);
         let view = self.inner.state.view();
@@ -442,7 +446,10 @@ impl Replica {
     }
 
     /// Waits until the state holds what was confirmed.
-    async fn await_applied(&self, confirmed: Result<EntryId, NotConfirmed>) -> Result<(), Failed> {
+    pub(super) async fn await_applied(
+        &self,
+        confirmed: Result<EntryId, NotConfirmed>,
+    ) -> Result<(), Failed> {
         let group = self.inner.group;
         let unavailable = |reason| Failed::Final(Error::Unavailable { group, reason });
         let id = confirmed.map_err(|not| match not {

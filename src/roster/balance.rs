@@ -88,6 +88,8 @@ struct Node {
     takes: bool,
     /// It may lead.
     leads_any: bool,
+    /// It may be given the lead of more: it is heard.
+    leads_more: bool,
 }
 
 /// A plan as it grows.
@@ -132,18 +134,6 @@ pub fn plan_with_reasons(roster: &Roster, facts: &Facts) -> Vec<(GroupId, Aim, W
     plan.aims()
 }
 
-/// How far the members are from an even spread: the most that any holds more than another of the
-/// same weight, of replicas and of leads; for whoever looks at a cluster.
-pub fn unevenness(roster: &Roster, facts: &Facts) -> (u64, u64) {
-    let plan = Plan::new(roster, facts);
-    let gap = |of: fn(&Node) -> u64| {
-        let counts = plan.nodes.values().filter(|node| node.takes).map(of);
-        let (least, most) = (counts.clone().min(), counts.max());
-        most.unwrap_or(0) - least.unwrap_or(0)
-    };
-    (gap(|node| node.replicas), gap(|node| node.leads))
-}
-
 impl<'a> Plan<'a> {
     fn new(roster: &'a Roster, facts: &'a Facts) -> Self {
         let may_hold = roster
@@ -161,6 +151,7 @@ impl<'a> Plan<'a> {
                     leads: 0,
                     takes: is_there && is_heard && !facts.full.contains(&member.node),
                     leads_any: is_there && !facts.full.contains(&member.node),
+                    leads_more: is_there && is_heard && !facts.full.contains(&member.node),
                 };
                 (member.node, node)
             })

@@ -18,7 +18,8 @@ use crate::types::{GroupId, NodeId};
 /// What was done in a group since its replica was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Reads and writes that were asked of this replica.
+    /// Writes, and reads by the leader's lease, that were asked of this replica. Other reads are served
+    /// by whoever is near the client, and stay there when the lead moves.
     pub operations: u64,
     /// What the writes among them have to say, in bytes.
     pub bytes: u64,

@@ -41,8 +41,8 @@
 //!   and so follow each other one by one.
 //!
 //! What members announce to each other is no record: it is signed by its author and held against
-//! the roster, but nobody has agreed on it. It says where to dial and what to show; no decision
-//! above rests on it.
+//! the roster, but nobody has agreed on it. It says where to dial, what to show, whose disk is full
+//! and how busy groups are; only who leads of those that may rests on it.
 //!
 //! What this module refuses to know: how a transaction is committed, who leads, what a signature
 //! is made of, what time it is.

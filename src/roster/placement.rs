@@ -130,7 +130,7 @@ pub fn next_step(wanted: &Wanted, now: &GroupFacts) -> Option<Step> {
     if now.is_joint {
         return Some(Step::SetVoters(now.voters.clone()));
     }
-    if let Some(heir) = relief(now) {
+    if let Some(heir) = relief(wanted, now) {
         return Some(Step::TransferTo(heir));
     }
     if let Some(node) = wanted.without.filter(|node| now.voters.contains(node)) {
@@ -268,18 +268,21 @@ fn has_live_majority(now: &GroupFacts, voters: &BTreeSet<NodeId>) -> bool {
     2 * voters.iter().filter(|node| is_alive(now, node)).count() > voters.len()
 }
 
-/// Who of these could take over.
+/// Who of these could take over, and had better.
 fn heir(now: &GroupFacts, of: &BTreeSet<NodeId>) -> Option<NodeId> {
-    of.iter().find(|node| is_alive(now, node) && now.caught_up.contains(node)).copied()
+    let able = of.iter().filter(|node| is_alive(now, node) && now.caught_up.contains(node));
+    able.min_by_key(|node| now.full.contains(node)).copied()
 }
 
-/// Who takes over from a leader whose disk is full.
-fn relief(now: &GroupFacts) -> Option<NodeId> {
+/// Who takes over from a leader whose disk is full: nobody who is to go, and would hand it back.
+fn relief(wanted: &Wanted, now: &GroupFacts) -> Option<NodeId> {
     if !now.full.contains(&now.leader) {
         return None;
     }
+    let votes_on = |node: &NodeId| wanted.members.get(node) == Some(&Role::Voter);
+    let stays = |node: &NodeId| votes_on(node) && *node != now.leader;
     let with_room = now.voters.iter().copied();
-    let with_room = with_room.filter(|node| *node != now.leader && !now.full.contains(node));
+    let with_room = with_room.filter(|node| stays(node) && !now.full.contains(node));
     heir(now, &with_room.collect())
 }
 

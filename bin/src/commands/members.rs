@@ -19,6 +19,10 @@ struct Cluster {
     members: Vec<Member>,
 }
 
+fn first_level() -> u32 {
+    1
+}
+
 #[derive(Debug, Deserialize)]
 struct Member {
     node: u64,
@@ -27,6 +31,8 @@ struct Member {
     role: String,
     state: String,
     version: String,
+    /// Nodes of before there were levels don't say.
+    #[serde(default = "first_level")]
     level: u32,
     health: String,
     draining: bool,

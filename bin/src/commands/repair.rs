@@ -108,17 +108,26 @@ pub(crate) async fn run(node: Node, group: Option<u64>, json: bool) -> Result<()
     if wanted.is_empty() && !json {
         return output::line(&format!("nothing that node {me} holds is known to be damaged"));
     }
-    for group in &wanted {
+    let mut stages: BTreeMap<u64, Option<Stage>> = BTreeMap::new();
+    let mut refused = None;
+    for group in wanted {
         let path = format!("/v1/groups/{group}/repair");
-        node.ask(Request::write(Method::POST, &path)).await?;
+        match node.ask(Request::write(Method::POST, &path)).await {
+            Ok(_) => drop(stages.insert(group, None)),
+            // The others are repaired all the same.
+            Err(failure) if failure.exit() == Exit::Refused => {
+                if let Some(before) = refused.replace(failure) {
+                    before.report();
+                }
+            }
+            Err(failure) => return Err(failure),
+        }
     }
-    let mut stages: BTreeMap<u64, Option<Stage>> =
-        wanted.into_iter().map(|group| (group, None)).collect();
     loop {
         let Cluster { groups, .. } = match look(&node).await {
             Err(failure) if failure.exit() == Exit::Unreachable => {
-                let sentence = "the node ended while it was repaired; the repair goes on when it is \
-                                started again";
+                let sentence = "the node does not answer any longer; the repair goes on by itself, and if \
+                                the node has ended, when it is started again";
                 return Err(Failure::new(Exit::Unreachable, sentence));
             }
             looked => looked?,
@@ -135,7 +144,7 @@ pub(crate) async fn run(node: Node, group: Option<u64>, json: bool) -> Result<()
             }
         }
         if stages.values().all(|stage| stage.is_some_and(Stage::is_last)) {
-            return Ok(());
+            return refused.map_or(Ok(()), Err);
         }
         sleep(LOOK).await;
     }

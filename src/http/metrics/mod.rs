@@ -104,12 +104,12 @@ fn groups(page: &mut Page, node: &AtNode) {
     let counts = &node.door.instruments.raft;
     page.one(WATCHES, gauges.iter().map(|group| group.watches).sum::<u64>());
     let mut by_role = page.family(GROUPS);
-    for role in [Role::Leader, Role::Follower, Role::Candidate, Role::Learner] {
-        by_role.put(&[role.as_str()], gauges.iter().filter(|group| group.role == role).count());
+    let held = node.door.groups.borrow().clone();
+    for role in [Role::Leader, Role::Follower, Role::Candidate, Role::Learner, Role::Stopped] {
+        by_role.put(&[role.as_str()], held.iter().filter(|group| group.role == role).count());
     }
-    let held = node.door.groups.borrow().len();
-    by_role.put(&[Role::Stopped.as_str()], held.saturating_sub(gauges.len()));
-    page.one(ASLEEP, gauges.iter().filter(|group| group.is_asleep).count());
+    let asleep = gauges.iter().filter(|group| group.is_asleep).count();
+    page.one(ASLEEP, asleep + node.door.cluster.put_away());
     page.one(PROPOSALS, counts.sum(|group| &group.proposals));
     page.one(PROPOSALS_REFUSED, counts.sum(|group| &group.refused));
     page.one(PROPOSALS_NOW, gauges.iter().map(|group| group.proposals_waiting).sum::<u64>());

@@ -75,7 +75,7 @@ families! {
     OPERATIONS_NOW: Gauge "aspen_operations_in_flight" []
         "Operations that are not answered yet";
     RETRIES: Counter "aspen_client_retries_total" []
-        "Tries of this node's own client that came to nothing, so that another followed";
+        "Tries of this node's own client that came to nothing; another follows if there is time";
     WATCHES: Gauge "aspen_watches" []
         "Watches that this node's replicas serve";
 

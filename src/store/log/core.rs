@@ -115,6 +115,8 @@ pub struct LogCore {
     placed: Vec<Placed>,
     /// Whether frames were written that no later frame proves durable.
     unproven: bool,
+    /// Whether a sync has failed.
+    is_unsynced: bool,
     /// The zeros of the next segment, if they are being made ahead.
     next: Option<Receiver<io::Result<Arc<dyn File>>>>,
     /// See [`LogCore::hold`].
@@ -158,6 +160,7 @@ impl LogCore {
             frame: Vec::new(),
             placed: Vec::new(),
             unproven: false,
+            is_unsynced: false,
             next: None,
             held: None,
         }
@@ -262,7 +265,7 @@ impl LogCore {
     pub fn sync(&mut self) -> io::Result<()> {
         if self.end.synced + 1 < self.end.sequence {
             let begun_at = Instant::now();
-            self.end.file.sync_data()?;
+            self.end.file.sync_data().inspect_err(|_| self.is_unsynced = true)?;
             self.shared.counts.syncs.note(begun_at.elapsed().as_nanos() as u64);
             self.end.synced = self.end.sequence - 1;
         }
@@ -302,8 +305,13 @@ impl LogCore {
     }
 
     /// The disk has no room: all who wait are told so, and nobody else gets in until all that was
-    /// queued is durable after all. False if the log is to be closed, which is then its end.
+    /// queued is durable after all. False if the log is to be closed, which is then its end, or if a
+    /// sync has failed, for whatever reason: the system tells that once, and the next would seem to
+    /// succeed.
     pub fn starve(&mut self, error: &io::Error) -> bool {
+        if self.is_unsynced {
+            return false;
+        }
         let Some(starving) = self.shared.starve(error) else { return false };
         if starving.is_new {
             tracing::error!(dir = %self.dir.display(), %error, "the log waits for room on the disk");

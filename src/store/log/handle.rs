@@ -408,6 +408,11 @@ impl GroupLog {
         Ok(())
     }
 
+    /// Waits until all that was queued before is durable.
+    pub async fn flush(&self) -> io::Result<()> {
+        self.log.flush().await
+    }
+
     /// Saves the vote; returns when it is durable.
     pub async fn save_vote(&self, vote: Vote) -> io::Result<()> {
         let room = self.log.shared().room(0).await?;

@@ -1,7 +1,7 @@
 //! How loads are measured and remembered, and what they have leads do: exchanged until nobody has much
 //! more to do than need be, and then left where they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aspen::limits::{LOAD_KEPT, LOAD_MIN, LOAD_REST, LOAD_SMOOTH, LOAD_STEADY};
@@ -141,6 +141,26 @@ fn what_is_gained_by_little_is_not_moved_and_neither_is_what_rests() {
     assert_ne!(plan(&cluster.roster, &cluster.facts), vec![]);
     cluster.facts.resting.extend(led);
     assert_eq!(plan(&cluster.roster, &cluster.facts), vec![]);
+}
+
+/// Whoever does not answer seems to have nothing to do.
+#[test]
+fn who_is_silent_is_given_no_lead() {
+    let mut cluster = of(3, 9, 3);
+    let busiest = led_by_one(&cluster);
+    let silent =
+        *leaders(&cluster).values().find(|l| **l != leaders(&cluster)[&busiest[0]]).unwrap();
+    cluster.facts.loads = busiest.iter().map(|group| (*group, 300)).collect();
+    cluster.facts.silent.insert(silent);
+    let led = |cluster: &Cluster| -> BTreeSet<GroupId> {
+        let of_it = leaders(cluster).into_iter().filter(|(_, leader)| *leader == silent);
+        of_it.map(|(group, _)| group).collect()
+    };
+    let before = led(&cluster);
+    while step_for_load(&mut cluster) {
+        assert!(led(&cluster).is_subset(&before), "{:?}", leaders(&cluster));
+    }
+    assert!(busy(&cluster).values().filter(|load| **load > 0).count() == 2, "the others share it");
 }
 
 /// Scenario 17, and what is said of it.

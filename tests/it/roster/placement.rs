@@ -252,14 +252,34 @@ fn a_new_configuration_has_a_live_majority() {
 /// What may happen between two steps. Numbers are taken modulo what there is.
 #[derive(Clone, Debug)]
 enum Event {
-    Join { voter: bool },
-    Go { which: usize },
-    Die { which: usize },
-    Live { which: usize },
-    CatchUp { which: usize },
-    FallBehind { which: usize },
-    Elect { which: usize },
-    Step { half: bool },
+    Join {
+        voter: bool,
+    },
+    Go {
+        which: usize,
+    },
+    Die {
+        which: usize,
+    },
+    Live {
+        which: usize,
+    },
+    CatchUp {
+        which: usize,
+    },
+    FallBehind {
+        which: usize,
+    },
+    Elect {
+        which: usize,
+    },
+    /// A disk is full, or has room again.
+    Fill {
+        which: usize,
+    },
+    Step {
+        half: bool,
+    },
 }
 
 fn events() -> impl Strategy<Value = Event> {
@@ -271,7 +291,8 @@ fn events() -> impl Strategy<Value = Event> {
         1 => which.clone().prop_map(|which| Event::Live { which }),
         3 => which.clone().prop_map(|which| Event::CatchUp { which }),
         1 => which.clone().prop_map(|which| Event::FallBehind { which }),
-        1 => which.prop_map(|which| Event::Elect { which }),
+        1 => which.clone().prop_map(|which| Event::Elect { which }),
+        1 => which.prop_map(|which| Event::Fill { which }),
         8 => proptest::bool::weighted(0.2).prop_map(|half| Event::Step { half }),
     ]
 }
@@ -358,6 +379,13 @@ impl World {
                 }
             }
             Event::Elect { which } => self.elect(which),
+            Event::Fill { which } => {
+                if let Some(node) = World::nth(self.nodes.keys(), which)
+                    && !self.now.full.remove(&node)
+                {
+                    self.now.full.insert(node);
+                }
+            }
             Event::Step { half } => drop(self.step(half)),
             Event::Join { .. } => {}
         }
@@ -485,7 +513,8 @@ proptest! {
         prop_assert!(now.voters.contains(&now.leader));
         let held: BTreeSet<NodeId> = &now.voters | &now.learners;
         prop_assert_eq!(held, wanted.members.keys().copied().collect::<BTreeSet<_>>());
-        // What is reached stays, whoever leads and whoever dies then.
+        // What is reached stays, whoever leads and whoever dies then, if disks have room.
+        let now = GroupFacts { full: BTreeSet::new(), ..now.clone() };
         for leader in &now.voters {
             prop_assert_eq!(next_step(wanted, &GroupFacts { leader: *leader, ..now.clone() }), None);
             let mut alive = now.alive.clone();
