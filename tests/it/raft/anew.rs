@@ -59,3 +59,17 @@ async fn whoever_begins_with_nothing_believes_no_leader_of_an_earlier_term() {
     until("it knows the members", || async { joins.status().learners.len() == 1 }).await;
     cluster.end().await;
 }
+
+/// The first knows a membership of before, in which both are, and is in the group no longer; to it the
+/// second's empty log is as good as its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_begins_with_nothing_votes_for_nobody_whom_its_group_has_left_behind() {
+    let cluster = Cluster::bare(2).await;
+    let joins = cluster.open_after(1, GROUP, Origin::Joins, entry(7, 2)).await;
+    let past = cluster.open(0, GROUP, Origin::Founds(vec![NodeId(1), NodeId(2)])).await;
+    // As long as some elections would take.
+    sleep(4 * TIMES.election_max).await;
+    assert!(!past.leads(), "{:?} {:?}", past.status(), joins.status());
+    assert!(past.status().term > 0, "it stood: {:?}", past.status());
+    cluster.end().await;
+}
