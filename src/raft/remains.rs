@@ -64,20 +64,28 @@ impl Remains {
             },
             false => None,
         };
-        let remains = Remains { group, state, log, damage };
+        let mut remains = Remains { group, state, log, damage };
+        if remains.damage.is_none() && remains.log.is_some() && remains.entries().is_none() {
+            let what = "the log begins after the end of the state".into();
+            remains.damage = Some(Corrupt { group, index: None, what });
+        }
         Ok(remains.last().map(|_| remains))
+    }
+
+    /// The log, if it goes on from the state: what was purged from it must be there.
+    fn entries(&self) -> Option<&GroupLog> {
+        let applied = self.state.as_ref().and_then(State::applied_id);
+        let goes_on = |log: &&GroupLog| {
+            let purged = log.marks().purged;
+            purged.is_none_or(|purged| applied.is_some_and(|at| at.index >= purged.index))
+        };
+        self.log.as_ref().filter(goes_on)
     }
 
     /// The last entry that is here, and can be used: the log's, or where that is damaged the state's.
     pub fn last(&self) -> Option<EntryId> {
         let applied = self.state.as_ref().and_then(State::applied_id);
-        // Without the state that was before it, a log that was purged says nothing.
-        let log = self.log.as_ref().filter(|log| {
-            log.marks()
-                .purged
-                .is_none_or(|purged| applied.is_some_and(|at| at.index >= purged.index))
-        });
-        let stored = log.and_then(GroupLog::last_id);
+        let stored = self.entries().and_then(GroupLog::last_id);
         stored.into_iter().chain(applied).max_by_key(|id| id.index)
     }
 
@@ -91,7 +99,7 @@ impl Remains {
         if let Some(old) = self.state.as_ref().filter(|old| old.applied_id().is_some()) {
             copy(old, new).map_err(|error| table_failure(self.group, error))?;
         }
-        let Some(log) = &self.log else { return Ok(()) };
+        let Some(log) = self.entries() else { return Ok(()) };
         let mut next = new.applied_id().map_or(0, |id| id.index + 1);
         let end = log.last_id().map_or(0, |id| id.index + 1);
         while next < end {
