@@ -251,8 +251,8 @@ impl Desk {
             called = peers.call(leader, StreamKind::Request, message, deadline) => called,
             // A dead leader answers nothing, and whoever asked would take this node for the dead one.
             () = self.led_by_another(group, leader) => {
-                let reason = || "another node leads it now".to_owned();
-                return is_write.then(|| Err(Failure::Unknown { reason: reason() }));
+                let reason = "another node leads it now".into();
+                return is_write.then_some(Err(Failure::Unknown { reason }));
             }
         };
         let lost = match called {

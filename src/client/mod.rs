@@ -12,8 +12,8 @@
 //! asks one node once: its own process's replicas or a member over the network ([`Member`]), or
 //! members over links that a ticket opens ([`Client`]; `places` knows where they are). The other
 //! side of these is [`Desk`], which answers from its node's own replicas, passes a request on to the
-//! leader once for who can't reach it, and counts what it is asked (`counts`); what comes over a client's link is held against its ticket
-//! first (`guests`, `scope`).
+//! leader once for who can't reach it, and counts what it is asked (`counts`); what comes over a
+//! client's link is held against its ticket first (`guests`, `scope`).
 
 mod counts;
 mod desk;

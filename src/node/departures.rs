@@ -92,16 +92,17 @@ async fn keep_level(cluster: &Cluster, home: &Home, gone: &watch::Sender<Option<
     loop {
         let used = changes.borrow_and_update().level_used();
         let kept = home.change(|identity| identity.level = identity.level.max(used)).await;
-        if let Err(error) = kept {
-            tracing::warn!(%error, "which level the cluster uses can't be kept; the next change tries again");
+        if let Err(error) = &kept {
+            tracing::warn!(%error, "which level the cluster uses can't be kept yet");
         }
         if used > level {
             let version = version.to_owned();
             gone.send_replace(Some(Refused::BuildTooOld { version, level: used }.to_string()));
             return;
         }
-        if changes.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = sleep(DEPARTURES_REST), if kept.is_err() => {}
         }
     }
 }

@@ -15,8 +15,9 @@
 //!
 //! What is kept on the way: a shard that is on its way is left alone, unless one that it is to be on
 //! is lost or falls silent, and might be waited for in vain: then it is to be where it still is, or
-//! elsewhere. Who is silent is given nothing, and has what it has. Only so many are on their way at once; a replica that is lost counts as long as nobody can
-//! take its place, because without it a group would be smaller and bear less.
+//! elsewhere. Who is silent is given nothing, and has what it has. Only so many are on their way at
+//! once; a replica that is lost counts as long as nobody can take its place, because without it a group
+//! would be smaller and bear less.
 
 mod leads;
 
@@ -84,12 +85,10 @@ struct Node {
     weight: u64,
     replicas: u64,
     leads: u64,
-    /// It may be given more.
+    /// It may be given more, to hold or to lead.
     takes: bool,
     /// It may lead.
     leads_any: bool,
-    /// It may be given the lead of more: it is heard.
-    leads_more: bool,
 }
 
 /// A plan as it grows.
@@ -151,7 +150,6 @@ impl<'a> Plan<'a> {
                     leads: 0,
                     takes: is_there && is_heard && !facts.full.contains(&member.node),
                     leads_any: is_there && !facts.full.contains(&member.node),
-                    leads_more: is_there && is_heard && !facts.full.contains(&member.node),
                 };
                 (member.node, node)
             })

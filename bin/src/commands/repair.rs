@@ -108,23 +108,33 @@ pub(crate) async fn run(node: Node, group: Option<u64>, json: bool) -> Result<()
     if wanted.is_empty() && !json {
         return output::line(&format!("nothing that node {me} holds is known to be damaged"));
     }
-    let mut stages: BTreeMap<u64, Option<Stage>> = BTreeMap::new();
-    let mut refused = None;
+    let (mut asked, mut failures) = (Vec::new(), Vec::new());
     for group in wanted {
         let path = format!("/v1/groups/{group}/repair");
         match node.ask(Request::write(Method::POST, &path)).await {
-            Ok(_) => drop(stages.insert(group, None)),
+            Ok(_) => asked.push(group),
             // The others are repaired all the same.
-            Err(failure) if failure.exit() == Exit::Refused => {
-                if let Some(before) = refused.replace(failure) {
-                    before.report();
-                }
+            Err(failure) if failure.exit() == Exit::Refused => failures.push(failure),
+            Err(failure) => {
+                failures.push(failure);
+                break;
             }
-            Err(failure) => return Err(failure),
         }
     }
-    loop {
-        let Cluster { groups, .. } = match look(&node).await {
+    failures.extend(until_whole(&node, me, asked, json).await.err());
+    let Some(last) = failures.pop() else { return Ok(()) };
+    for failure in failures {
+        failure.report();
+    }
+    Err(last)
+}
+
+/// Tells how the repairs go on, to their end.
+async fn until_whole(node: &Node, me: u64, asked: Vec<u64>, json: bool) -> Result<(), Failure> {
+    let mut stages: BTreeMap<u64, Option<Stage>> =
+        asked.into_iter().map(|group| (group, None)).collect();
+    while !stages.values().all(|stage| stage.is_some_and(Stage::is_last)) {
+        let Cluster { groups, .. } = match look(node).await {
             Err(failure) if failure.exit() == Exit::Unreachable => {
                 let sentence = "the node does not answer any longer; the repair goes on by itself, and if \
                                 the node has ended, when it is started again";
@@ -143,11 +153,9 @@ pub(crate) async fn run(node: Node, group: Option<u64>, json: bool) -> Result<()
                 false => output::line(&format!("group {group}: {}", stage.sentence()))?,
             }
         }
-        if stages.values().all(|stage| stage.is_some_and(Stage::is_last)) {
-            return refused.map_or(Ok(()), Err);
-        }
         sleep(LOOK).await;
     }
+    Ok(())
 }
 
 async fn look(node: &Node) -> Result<Cluster, Failure> {

@@ -111,8 +111,8 @@ impl Kind {
             seen.1 = format!("{missing} do not answer, {trouble:?}");
             missing == 0 && trouble.is_empty()
         });
-        let logs: String = nodes.all().map(|node| format!("{}\n", node.log())).collect();
-        assert!(is_settled, "{}, {when}: {}; {logs}", self.name, seen.1);
+        let logs = || nodes.all().map(|node| format!("{}\n", node.log())).collect::<String>();
+        assert!(is_settled, "{}, {when}: {}; {}", self.name, seen.1, logs());
         seen.0
     }
 

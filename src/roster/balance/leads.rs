@@ -35,9 +35,8 @@ impl Plan<'_> {
                 continue;
             }
             let candidates = planned.replicas.iter().filter(|node| may_lead(node)).copied();
-            let mut least = candidates.min_by_key(|node| {
-                (!self.nodes[node].leads_more, self.lead_fullness(*node), *node)
-            });
+            let mut least = candidates
+                .min_by_key(|node| (!self.nodes[node].takes, self.lead_fullness(*node), *node));
             if least.is_none() {
                 // One that is full leads if nobody else can, and if possible the one that does.
                 let full = planned.replicas.iter().copied().filter(|node| self.is_only_full(*node));
@@ -95,7 +94,7 @@ impl Plan<'_> {
                     continue;
                 }
                 for next in &planned.replicas {
-                    let may = self.nodes.get(next).is_some_and(|node| node.leads_more);
+                    let may = self.nodes.get(next).is_some_and(|node| node.takes);
                     if may && *next != giver && !came_by.contains_key(next) {
                         came_by.insert(*next, (*group, node));
                         queue.push_back(*next);
@@ -125,7 +124,7 @@ impl Plan<'_> {
 
     /// How much the members have to do that lead, or could.
     fn busy(&self) -> BTreeMap<NodeId, u64> {
-        let able = self.nodes.iter().filter(|(_, facts)| facts.leads_more);
+        let able = self.nodes.iter().filter(|(_, facts)| facts.takes);
         let mut busy: BTreeMap<NodeId, u64> = able.map(|(node, _)| (*node, 0)).collect();
         for (group, planned) in &self.shards {
             if let Some(busy) = planned.leader.and_then(|leader| busy.get_mut(&leader)) {

@@ -160,7 +160,8 @@ fn who_is_silent_is_given_no_lead() {
     while step_for_load(&mut cluster) {
         assert!(led(&cluster).is_subset(&before), "{:?}", leaders(&cluster));
     }
-    assert!(busy(&cluster).values().filter(|load| **load > 0).count() == 2, "the others share it");
+    let share = busy(&cluster).values().filter(|load| **load > 0).count();
+    assert_eq!(share, 2, "the others share it");
 }
 
 /// Scenario 17, and what is said of it.

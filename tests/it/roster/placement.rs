@@ -249,37 +249,19 @@ fn a_new_configuration_has_a_live_majority() {
     assert_eq!(next_step(&wanted(&[1, 2, 3, 6], &[]), &now), None);
 }
 
-/// What may happen between two steps. Numbers are taken modulo what there is.
+/// What may happen between two steps; a disk that is filled twice has room again. Numbers are taken
+/// modulo what there is.
 #[derive(Clone, Debug)]
 enum Event {
-    Join {
-        voter: bool,
-    },
-    Go {
-        which: usize,
-    },
-    Die {
-        which: usize,
-    },
-    Live {
-        which: usize,
-    },
-    CatchUp {
-        which: usize,
-    },
-    FallBehind {
-        which: usize,
-    },
-    Elect {
-        which: usize,
-    },
-    /// A disk is full, or has room again.
-    Fill {
-        which: usize,
-    },
-    Step {
-        half: bool,
-    },
+    Join { voter: bool },
+    Go { which: usize },
+    Die { which: usize },
+    Live { which: usize },
+    CatchUp { which: usize },
+    FallBehind { which: usize },
+    Elect { which: usize },
+    Fill { which: usize },
+    Step { half: bool },
 }
 
 fn events() -> impl Strategy<Value = Event> {
