@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use crate::types::{ClusterId, GroupId, NodeId};
+use crate::types::{ClusterId, GroupId, NodeId, Revision};
 
 /// A running node's identity, fixed when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +66,8 @@ pub struct GroupStatus {
     pub last_log_index: u64,
     /// The last entry that this node has applied.
     pub applied_index: u64,
+    /// The revision that its state has on this node.
+    pub revision: Revision,
     /// Who votes.
     pub voters: BTreeSet<NodeId>,
     /// Who follows without a vote.
@@ -93,6 +95,7 @@ impl GroupStatus {
             leader: None,
             last_log_index: 0,
             applied_index: 0,
+            revision: 0,
             voters: BTreeSet::new(),
             learners: BTreeSet::new(),
             arriving: None,

@@ -201,6 +201,7 @@ mod tests {
             leader: Some(NodeId(1)),
             last_log_index,
             applied_index,
+            revision: 0,
             voters: BTreeSet::new(),
             learners: BTreeSet::new(),
             arriving: None,

@@ -20,8 +20,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::health::HealthBoard;
@@ -30,7 +30,9 @@ use super::service::{service_part, until_stopped};
 use super::supervisor::{ChildSpec, Family};
 use crate::error::{Corrupt, Error, Result};
 use crate::health::Part;
-use crate::limits::{GROUP_ERASE_RETRY, REPLICA_OPEN_WAIT, SPACE_WAIT};
+use crate::limits::{
+    GROUP_ERASE_RETRY, OPENED_TURN, OPENED_UNNEEDED_MAX, REPLICA_OPEN_WAIT, SPACE_WAIT,
+};
 use crate::raft::Replica;
 use crate::roster::records::RepairStage;
 use crate::roster::{Roster, keyspaces};
@@ -80,6 +82,8 @@ pub struct Groups {
 
 #[derive(Clone, Debug)]
 enum Place {
+    /// It is opened when it is its turn, or when somebody needs it, which this is told.
+    Waiting(Arc<Notify>),
     Starting,
     Running(Replica),
     PutAway(Arc<PutAway>),
@@ -126,6 +130,10 @@ impl Groups {
                 Place::Running(replica) => return Ok(replica.clone()),
                 Place::PutAway(put_away) => {
                     put_away.needed.notify_one();
+                    unavailable("it is still starting")
+                }
+                Place::Waiting(needed) => {
+                    needed.notify_one();
                     unavailable("it is still starting")
                 }
                 // Damage does not heal by waiting; anything else may.
@@ -201,7 +209,7 @@ impl Groups {
         let status = |(group, slot): (&GroupId, &watch::Sender<Place>)| match &*slot.borrow() {
             Place::Running(replica) => replica.status(),
             Place::PutAway(put_away) => put_away.status.clone(),
-            Place::Starting | Place::Down(_) => GroupStatus::stopped(*group),
+            Place::Waiting(_) | Place::Starting | Place::Down(_) => GroupStatus::stopped(*group),
         };
         self.read(|slots| slots.iter().map(status).collect())
     }
@@ -260,7 +268,7 @@ fn show(watched: &watch::Sender<BTreeMap<GroupId, Revision>>, groups: BTreeMap<G
 fn running(place: &Place) -> Option<Replica> {
     match place {
         Place::Running(replica) => Some(replica.clone()),
-        Place::Starting | Place::PutAway(_) | Place::Down(_) => None,
+        Place::Waiting(_) | Place::Starting | Place::PutAway(_) | Place::Down(_) => None,
     }
 }
 
@@ -273,6 +281,8 @@ struct Shared {
     holdings: Arc<dyn Holdings>,
     space: SpaceGuard,
     board: HealthBoard,
+    /// The turns of replicas that are opened without being needed.
+    turns: Arc<Semaphore>,
     /// Replicas are put away one after the other, for each writes.
     putting_away: Arc<Semaphore>,
 }
@@ -289,8 +299,11 @@ pub(super) fn groups_parts(
     let (members, groups, board) = (members.clone(), groups.clone(), board.clone());
     let space = space.clone();
     let stopped = groups.stopped.clone();
-    let (putting_away, board_too) = (Arc::new(Semaphore::new(1)), board.clone());
-    let shared = Shared { me, members, groups, holdings, space, board: board_too, putting_away };
+    let [turns, putting_away] =
+        [OPENED_UNNEEDED_MAX, 1].map(|count| Arc::new(Semaphore::new(count)));
+    let board_too = board.clone();
+    let shared =
+        Shared { me, members, groups, holdings, space, board: board_too, turns, putting_away };
     shared.groups.begin(GroupId::META);
     let wanted = watch::Sender::new(vec![shared.spec(GroupId::META)]);
     let (lost, children) = (watch::Sender::new(None), wanted.subscribe());
@@ -427,9 +440,10 @@ impl GroupPart {
     /// again when there is room, and that counts for nothing: it is not the replica's fault.
     async fn run(self, stop: CancellationToken) -> Result<(), String> {
         let mut before = None;
+        let Some(mut turn) = stop.run_until_cancelled(self.turn()).await else { return Ok(()) };
         loop {
             self.put(Place::Starting);
-            let error = match self.run_once(before.take(), &stop).await {
+            let error = match self.run_once(before.take(), turn.take(), &stop).await {
                 Ended::Stopped => return Ok(()),
                 Ended::PutAway(status) => {
                     before = Some(status);
@@ -457,6 +471,27 @@ impl GroupPart {
         }
     }
 
+    /// Waits until it is the replica's turn to be opened, or somebody needs it, who waits for nobody's
+    /// turn. A node with many groups would otherwise have them all open at once, and none of them
+    /// would come to anything for the elections of the others.
+    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        if self.group == GroupId::META {
+            return None;
+        }
+        let turns = &self.shared.turns;
+        if let Ok(turn) = turns.clone().try_acquire_owned() {
+            return Some(turn);
+        }
+        let needed = Arc::new(Notify::new());
+        self.put(Place::Waiting(needed.clone()));
+        self.say(None);
+        tokio::select! {
+            biased;
+            () = needed.notified() => None,
+            turn = turns.clone().acquire_owned() => turn.ok(),
+        }
+    }
+
     /// Whether the disk has room, as far as can be seen.
     async fn has_room(&self) -> bool {
         let space = self.shared.space.clone();
@@ -465,7 +500,12 @@ impl GroupPart {
     }
 
     /// Why it ended. One that was put away is needed again; it goes on from how it was then.
-    async fn run_once(&self, before: Option<GroupStatus>, stop: &CancellationToken) -> Ended {
+    async fn run_once(
+        &self,
+        before: Option<GroupStatus>,
+        turn: Option<OwnedSemaphorePermit>,
+        stop: &CancellationToken,
+    ) -> Ended {
         let replica = match self.open(stop).await {
             Ok(Some(replica)) => replica,
             Ok(None) => return Ended::Stopped,
@@ -479,7 +519,7 @@ impl GroupPart {
             replica.stand().await;
         }
         let led_by = before.and_then(|before| before.leader);
-        let ended = self.attend(&replica, led_by, stop).await;
+        let ended = self.attend(&replica, led_by, turn, stop).await;
         match &ended {
             Ended::Stopped => {
                 self.stops();
@@ -519,8 +559,10 @@ impl GroupPart {
         &self,
         replica: &Replica,
         mut led_by: Option<NodeId>,
+        mut turn: Option<OwnedSemaphorePermit>,
         stop: &CancellationToken,
     ) -> Ended {
+        let turn_ends = Instant::now() + OPENED_TURN;
         let mut leadership = replica.leadership();
         let failed = replica.failed();
         tokio::pin!(failed);
@@ -536,6 +578,7 @@ impl GroupPart {
                 biased;
                 () = stop.cancelled() => return Ended::Stopped,
                 error = &mut failed => return Ended::Failed(error),
+                () = sleep_until(turn_ends), if turn.is_some() => turn = None,
                 () = leadership.changed() => {}
                 () = replica.unneeded() => {
                     let status = replica.status();

@@ -210,6 +210,7 @@ struct GroupForm {
     leader: Option<NodeId>,
     last_log_index: u64,
     applied_index: u64,
+    revision: Revision,
     voters: Vec<NodeId>,
     learners: Vec<NodeId>,
     replicas: Vec<ReplicaForm>,
@@ -242,6 +243,7 @@ impl GroupForm {
             leader: status.leader,
             last_log_index: status.last_log_index,
             applied_index: status.applied_index,
+            revision: status.revision,
             voters: status.voters.into_iter().collect(),
             learners: status.learners.into_iter().collect(),
             replicas: stored

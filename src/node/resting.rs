@@ -6,13 +6,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use super::cluster::Cluster;
 use crate::actors::{RunService, until_stopped};
-use crate::limits::{ASLEEP_OPEN_MAX, PUT_AWAY_AFTER, REST_AFTER, REST_LOOK};
+use crate::limits::{ASLEEP_OPEN_MAX, PUT_AWAY_AFTER, REST_AFTER, REST_LOOK, REST_UNUSED_AFTER};
 use crate::raft::{Quiet, Replica};
 use crate::roster::records::Stage;
 use crate::types::{EndpointId, GroupId, NodeId};
@@ -29,6 +30,17 @@ pub(super) fn resting(cluster: Cluster) -> RunService {
 struct Seen {
     touches: u64,
     since: Instant,
+}
+
+/// How long a group that this replica leads has nothing to do before it sleeps.
+fn rest_after(replica: &Replica) -> Duration {
+    if replica.is_used() { REST_AFTER } else { REST_UNUSED_AFTER }
+}
+
+/// How long a replica sleeps before it is put away: what nobody has used since it was opened is
+/// hardly needed soon.
+fn put_away_after(replica: &Replica) -> Duration {
+    if replica.is_used() { PUT_AWAY_AFTER } else { REST_UNUSED_AFTER }
 }
 
 async fn put_to_sleep(cluster: &Cluster) {
@@ -48,7 +60,7 @@ async fn put_to_sleep(cluster: &Cluster) {
             let last = seen.entry(group).or_insert(Seen { touches, since: now });
             if last.touches != touches {
                 *last = Seen { touches, since: now };
-            } else if now.duration_since(last.since) >= REST_AFTER
+            } else if now.duration_since(last.since) >= rest_after(&replica)
                 && cluster.is_at_rest(group)
                 && let Some(quiet) = replica.quiet()
             {
@@ -96,8 +108,7 @@ async fn put_away(cluster: &Cluster) {
             running.filter_map(|(_, replica)| Some((replica.asleep_since()?, replica))).collect();
         asleep.sort_unstable_by_key(|(since, _)| Reverse(*since));
         for (since, replica) in asleep.into_iter().skip(ASLEEP_OPEN_MAX) {
-            let after = if replica.leads() { PUT_AWAY_AFTER } else { PUT_AWAY_AFTER * 2 };
-            if since.elapsed() >= after {
+            if since.elapsed() >= put_away_after(&replica) {
                 replica.offer_to_put_away();
             }
         }

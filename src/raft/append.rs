@@ -89,13 +89,20 @@ where
         Some(answer)
     }
 
-    /// Sends until there is an answer; `None` when all requests are answered and no more come.
+    /// Nothing is on its way, or waits to be: a lane that ends now is made anew for what comes next,
+    /// and a follower that sleeps is not woken by it.
+    fn is_idle(&self) -> bool {
+        self.sending.is_none() && self.held.is_none() && self.unanswered == 0
+    }
+
+    /// Sends until there is an answer; `None` when all requests are answered and no more come, or
+    /// none is there when the lane ends.
     async fn step(&mut self) -> Result<Option<Appended>, String> {
         loop {
             if self.sending.is_none() && self.requests.is_none() {
                 match self.held.take() {
                     Some((_, request)) => self.begin(&request)?,
-                    None if self.unanswered == 0 => return Ok(None),
+                    None if self.is_idle() => return Ok(None),
                     None => {}
                 }
             }
@@ -106,10 +113,11 @@ where
                     sent?;
                     self.sending = None;
                 }
-                answer = self.lane.recv() => {
-                    let answer = answer.map_err(|ended| ended.to_string())?;
-                    return self.answered(&answer).map(Some);
-                }
+                answer = self.lane.recv() => match answer {
+                    Ok(answer) => return self.answered(&answer).map(Some),
+                    Err(_) if self.is_idle() => return Ok(None),
+                    Err(ended) => return Err(ended.to_string()),
+                },
                 request = next_of(&mut self.requests),
                     if self.requests.is_some() && self.sending.is_none() => match request {
                     Some(request) => self.take(request)?,

@@ -24,7 +24,7 @@ pub(super) struct Hub {
     recent: Mutex<Recent>,
     /// The last revision that watchers may see; closed when the group stops.
     published: watch::Sender<Revision>,
-    /// Told when a compaction has rows left to remove.
+    /// Told when a compaction has rows left to remove, which this replica goes on with when it leads.
     pub(super) compacting: Notify,
 }
 

@@ -126,6 +126,10 @@ impl Inbound {
             return Err(denied("the vote is not the sender's"));
         }
         match &what {
+            // One that begins asks as well, and is no use of the group.
+            Question::ReadIndex if replica.members().voters.contains(&route.from) => {
+                replica.note_use();
+            }
             Question::Heartbeat(beat) => replica.claims().note(beat.vote, Instant::now()),
             Question::Transfer(_) => replica.claims().forget(),
             Question::Vote(ballot) | Question::PreVote(ballot)

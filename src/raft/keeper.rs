@@ -64,8 +64,6 @@ impl Keeper {
             if leads != leading {
                 leading = leads;
                 self.leases.set_leading(leading.is_some());
-                // A compaction that an earlier leader left unfinished is taken up.
-                self.hub.compacting.notify_one();
                 tracing::info!(group = %self.group, leading = leading.is_some(), "leadership changed");
             }
             let Some(leader) = leading else {

@@ -3,11 +3,13 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{Stream, stream};
 use openraft::alias::{EntryOf, LogIdOf, VoteOf};
 use openraft::storage::{IOFlushed, RaftLogStorage};
-use openraft::{LogState, OptionalSend, RaftLogReader};
+use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 
 use super::types::{TypeConfig, decode_entry, encode_entry, entry_id, log_id, vote_in, vote_out};
 use crate::error::Corrupt;
@@ -18,11 +20,13 @@ use crate::store::log::GroupLog;
 #[derive(Clone, Debug)]
 pub(super) struct LogStore {
     log: GroupLog,
+    /// Set when a command is logged.
+    is_used: Arc<AtomicBool>,
 }
 
 impl LogStore {
-    pub(super) fn new(log: GroupLog) -> Self {
-        LogStore { log }
+    pub(super) fn new(log: GroupLog, is_used: Arc<AtomicBool>) -> Self {
+        LogStore { log, is_used }
     }
 
     /// The entries of a range, as many as one read may return.
@@ -174,7 +178,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let entries = entries
             .into_iter()
-            .map(|entry| encode_entry(&entry).map_err(io::Error::other))
+            .map(|entry| {
+                if matches!(entry.payload, EntryPayload::Normal(_)) {
+                    self.is_used.store(true, Ordering::Relaxed);
+                }
+                encode_entry(&entry).map_err(io::Error::other)
+            })
             .collect::<io::Result<Vec<_>>>()?;
         self.log.append(entries, Box::new(move |result| callback.io_completed(result))).await
     }

@@ -233,7 +233,9 @@ impl Replica {
         let contacts = Contacts { group, node, transport, claims: claimed, counts: counted };
         let network = Network { contacts: contacts.clone(), silence: times.election_max, random };
         ticks_for(times.heartbeat);
-        let raft = Raft::new(node.0, settings, network, LogStore::new(log.clone()), machine)
+        let rest = Rest::default();
+        let log_store = LogStore::new(log.clone(), rest.used());
+        let raft = Raft::new(node.0, settings, network, log_store, machine)
             .await
             .map_err(|fatal| open_failure(group, &fatal))?;
         let gate = |policy| ReadGate::start(group, raft.clone(), policy, contacts.clone(), &vital);
@@ -256,7 +258,7 @@ impl Replica {
             times,
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
             counts,
-            rest: Rest::default(),
+            rest,
             work: Worked::default(),
             stopped: CancellationToken::new(),
             vital,
@@ -411,6 +413,7 @@ impl Replica {
 
     /// Reads at a freshness.
     pub async fn query(&self, query: &Query, consistency: Consistency) -> Result<Answer, Failed> {
+        self.note_use();
         if consistency == Consistency::Lease {
             self.inner.work.add(0);
         }
@@ -440,6 +443,7 @@ impl Replica {
     /// Waits until the state has all that was acknowledged before, and this replica is known to
     /// have led then.
     async fn freshen_leading(&self) -> Result<(), Failed> {
+        self.note_use();
         self.touch();
         let confirmed = self.inner.reads.pass(By::Itself).await?;
         self.await_applied(confirmed).await
@@ -547,6 +551,7 @@ impl Replica {
             leader: metrics.current_leader.map(NodeId),
             last_log_index: metrics.last_log_index.unwrap_or(0),
             applied_index: metrics.last_applied.map_or(0, |id| id.index),
+            revision: self.inner.hub.revision(),
             voters: members.voter_ids().filter(|_| known).map(NodeId).collect(),
             learners: members.learner_ids().filter(|_| known).map(NodeId).collect(),
             arriving: self.inner.arrivals.arriving(),

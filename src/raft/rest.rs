@@ -16,7 +16,7 @@
 //! reads or writes asks the others first.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -32,6 +32,8 @@ use crate::types::{GroupId, NodeId};
 pub(super) struct Rest {
     /// Counts what touches it.
     touches: AtomicU64,
+    /// Whether somebody read here or wrote since it was opened.
+    is_used: Arc<AtomicBool>,
     is_asleep: AtomicBool,
     clock: Mutex<Clock>,
     /// Told when the node would rather have it put away.
@@ -47,6 +49,11 @@ struct Clock {
 }
 
 impl Rest {
+    /// To be set by whatever else uses the replica.
+    pub(super) fn used(&self) -> Arc<AtomicBool> {
+        self.is_used.clone()
+    }
+
     fn clock(&self) -> MutexGuard<'_, Clock> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,6 +103,7 @@ impl Replica {
         }
         let was_asleep = rest.is_asleep.swap(false, Ordering::SeqCst);
         if was_asleep {
+            tracing::debug!(group = %self.group(), stands, "a group that slept wakes");
             held.stands_since = None;
             let clock = self.raft().runtime_config();
             clock.elect(stands && !self.behind().is_so());
@@ -125,6 +133,16 @@ impl Replica {
     /// Whether it sleeps for so short a time that what its leader sent before may still come in.
     pub(super) fn fell_asleep_just_now(&self) -> bool {
         self.asleep_since().is_some_and(|since| since.elapsed() < self.patience())
+    }
+
+    /// Notes that somebody reads here; what is written is noted where it is logged.
+    pub(super) fn note_use(&self) {
+        self.rest().is_used.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody used the group since the replica was opened, as far as can be seen here.
+    pub fn is_used(&self) -> bool {
+        self.rest().is_used.load(Ordering::Relaxed)
     }
 
     /// Asks whoever runs it to put it away, if it sleeps, nobody watches it, and there is room to

@@ -11,6 +11,7 @@ use std::future::Future;
 use std::io;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -94,6 +95,13 @@ where
     tokio::spawn(future)
 }
 
+/// Most closures of a process that block at a time, each on a thread of its own.
+const BLOCKING_MAX: usize = 16;
+
+/// The turns of those that block. Every thread that allocates keeps pages of its own, so that many
+/// replicas that are opened at once on threads of their own would cost more than they hold.
+static TURNS: Semaphore = Semaphore::const_new(BLOCKING_MAX);
+
 /// Runs a closure that blocks, off the async threads, and waits for it.
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
 pub async fn blocking<F, T>(run: F) -> T
@@ -104,6 +112,12 @@ where
     if RUNS_IN_PLACE.get() {
         return run();
     }
+    let turn = TURNS.acquire().await;
+    let run = move || {
+        // It has its turn until it is done, also if nobody waits for it any more.
+        let _turn = turn;
+        run()
+    };
     match tokio::task::spawn_blocking(run).await {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(match error.try_into_panic() {

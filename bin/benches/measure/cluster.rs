@@ -34,8 +34,8 @@ const GROUPS_WRITERS: [u64; 2] = [64, 1_024];
 /// Until the leads are where they are to be.
 const LEADS_SPREAD: Duration = Duration::from_secs(6);
 const LEAD_MAX: Duration = Duration::from_secs(10);
-/// Until those that sleep are put away: a follower's after two minutes.
-const IDLE_SETTLE: Duration = Duration::from_secs(200);
+/// Until those that sleep are put away, and the allocator has given back what it will.
+const IDLE_SETTLE: Duration = Duration::from_secs(60);
 const IDLE_MEASURED: Duration = Duration::from_secs(30);
 
 /// Three nodes, the first in this process.

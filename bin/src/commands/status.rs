@@ -1,6 +1,5 @@
 //! `status`: who a node is, what it holds, and how well it is.
 
-use aspen::types::{Consistency, Revision};
 use hyper::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -34,6 +33,7 @@ struct Group {
     leader: Option<u64>,
     last_log_index: u64,
     applied_index: u64,
+    revision: u64,
     voters: Vec<u64>,
     learners: Vec<u64>,
     damage: Option<Value>,
@@ -54,31 +54,18 @@ struct Part {
     reason: Option<String>,
 }
 
-/// The store's revision, by a read of no key.
-pub(crate) async fn revision(node: &Node, consistency: Consistency) -> Result<Revision, Failure> {
-    let request = Request::read(Method::GET, "/v1/kv")
-        .parameter("start", b"\0")
-        .parameter("end", b"\0")
-        .parameter("consistency", consistency.to_string());
-    let answer = node.ask(request).await?;
-    answer
-        .number("aspen-revision")
-        .ok_or_else(|| Failure::refused("the node's answer has no revision; is it an aspen node?"))
-}
-
 /// Prints a node's status. A node that is not well is shown, not refused.
 pub(crate) async fn run(node: Node, json: bool) -> Result<(), Failure> {
     let cluster: Value = node.ask(Request::read(Method::GET, "/v1/cluster")).await?.json()?;
     // An unhealthy node answers with its health under another status.
     let health: Value = node.send(Request::read(Method::GET, "/health")).await?.json()?;
-    let revision = revision(&node, Consistency::Stale).await.ok();
     if json {
-        let status = json!({ "cluster": cluster, "health": health, "revision": revision });
+        let status = json!({ "cluster": cluster, "health": health });
         return output::json_line(&status);
     }
     let cluster = Cluster::deserialize(cluster).map_err(client::not_understood)?;
     let health = Health::deserialize(health).map_err(client::not_understood)?;
-    let facts = output::table(&facts(&cluster, &health, revision));
+    let facts = output::table(&facts(&cluster, &health));
     output::line(&[facts, parts(&health.parts), groups(&cluster.groups)].join("\n\n"))
 }
 
@@ -86,7 +73,7 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
 }
 
-fn facts(cluster: &Cluster, health: &Health, revision: Option<Revision>) -> Vec<Vec<String>> {
+fn facts(cluster: &Cluster, health: &Health) -> Vec<Vec<String>> {
     let Identity { id, endpoint_id, listen, version } = &cluster.node;
     let ready = if health.ready { "ready" } else { "not ready" };
     vec![
@@ -95,7 +82,6 @@ fn facts(cluster: &Cluster, health: &Health, revision: Option<Revision>) -> Vec<
         row(["endpoint", endpoint_id]),
         row(["listens", &listen.join(", ")]),
         row(["health", &format!("{}, {ready}", health.state)]),
-        row(["revision", &revision.map_or_else(|| "unknown".to_owned(), |r| r.to_string())]),
     ]
 }
 
@@ -109,10 +95,12 @@ fn parts(parts: &[Part]) -> String {
 }
 
 fn groups(groups: &[Group]) -> String {
-    let heading = row(["GROUP", "ROLE", "TERM", "LEADER", "VOTERS", "LEARNERS", "LOG", "APPLIED"]);
+    let heading =
+        ["GROUP", "ROLE", "TERM", "LEADER", "VOTERS", "LEARNERS", "LOG", "APPLIED", "REVISION"];
     let rows = groups.iter().map(|group| {
         let leader = group.leader.map_or_else(|| "none".to_owned(), |id| id.to_string());
         let (log, applied) = (group.last_log_index.to_string(), group.applied_index.to_string());
+        let revision = group.revision.to_string();
         let (voters, learners) = (numbers(&group.voters), numbers(&group.learners));
         let (id, term) = (group.id.to_string(), group.term.to_string());
         let role = match (&group.damage, &group.repair) {
@@ -120,9 +108,9 @@ fn groups(groups: &[Group]) -> String {
             (Some(_), None) => "damaged",
             (None, None) => &group.role,
         };
-        row([&id, role, &term, &leader, &voters, &learners, &log, &applied])
+        row([&id, role, &term, &leader, &voters, &learners, &log, &applied, &revision])
     });
-    output::table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+    output::table(&std::iter::once(row(heading)).chain(rows).collect::<Vec<_>>())
 }
 
 fn numbers(nodes: &[u64]) -> String {

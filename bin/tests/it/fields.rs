@@ -372,8 +372,8 @@ impl Done {
         }
         let form = said.ok_or_else(|| format!("nobody holds group {id}"))?;
         let mut rest = form.clone();
-        let [term, last, voters, learners, leader] =
-            take(&mut rest, ["term", "last_log_index", "voters", "learners", "leader"]);
+        let [term, last, revision, voters, learners, leader] =
+            take(&mut rest, ["term", "last_log_index", "revision", "voters", "learners", "leader"]);
         same(
             "a group",
             &rest,
@@ -383,6 +383,7 @@ impl Done {
         let mut all = [voters.clone(), learners].concat();
         all.sort_unstable();
         let is_sound = term.as_u64() > Some(0)
+            && revision.is_u64()
             && all.iter().eq(nodes)
             && voters.len() == odd(nodes.len())
             && leader.as_u64().is_some_and(|leader| voters.contains(&leader));
