@@ -19,6 +19,7 @@ mod relay;
 mod repair;
 mod running;
 mod shards;
+mod storing;
 mod support;
 mod tickets;
 mod upgrade;
