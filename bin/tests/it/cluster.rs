@@ -275,7 +275,7 @@ fn a_join_that_is_killed_at_any_moment_is_finished_by_the_next() {
         dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let moment = Duration::from_millis((dice >> 33) % 800);
         let begun = Instant::now();
-        let mut joining = Node::joining(dirs[1].path(), ticket);
+        let mut joining = Node::joining(dirs[1].path(), ticket, &[]);
         until(|| begun.elapsed() >= moment || joining.ended().is_some());
         assert_eq!(joining.ended(), None, "seed {seed}: it ended by itself: {}", joining.log());
         joining.kill();
@@ -288,4 +288,24 @@ fn a_join_that_is_killed_at_any_moment_is_finished_by_the_next() {
     joined.kill();
     let again = Node::start(dirs[1].path(), &[]);
     assert_eq!((again.id(), again.printed(&["get", "k"])), (2, "v".to_owned()));
+}
+
+#[test]
+fn of_two_that_ask_for_one_number_at_once_one_is_told_no_and_joins_by_another() {
+    let dirs = [0, 1, 2].map(|_| tempfile::tempdir().expect("a directory"));
+    let first = Node::start(dirs[0].path(), &[]);
+    let ticket = first.ticket();
+    let ask = |dir: &TempDir| Node::joining(dir.path(), &ticket, &["--node-id", "7"]);
+    let mut two: Vec<Node> = dirs[1..].iter().map(ask).collect();
+    assert!(until(|| two.iter_mut().any(Node::has_ended)), "both are let in");
+    let told_no = two.iter_mut().position(Node::has_ended).expect("one of them");
+    let mut refused = two.remove(told_no);
+    assert_eq!(refused.ended(), Some(1));
+    let why = "the number 7 is or was another node's; ask for another, or for none";
+    assert!(refused.log().contains(why), "{}", refused.log());
+    let seventh = two.remove(0).until_ready();
+    let eighth = Node::join(dirs[1 + told_no].path(), &ticket, &["--node-id", "8"]);
+    for node in [&first, &seventh, &eighth] {
+        assert!(until(|| members(node) == [1, 7, 8]), "{:?}", members(node));
+    }
 }

@@ -120,7 +120,7 @@ fn a_survivor_makes_a_new_cluster_of_what_it_has_and_others_join_it() {
 
     // Nor does a ticket of the old cluster lead to the new one.
     let stranger = tempfile::tempdir().expect("a directory");
-    let mut joining = Node::joining(stranger.path(), &old_ticket);
+    let mut joining = Node::joining(stranger.path(), &old_ticket, &[]);
     assert!(until(|| joining.ended().is_some()), "it joins:\n{}", joining.log());
     assert_eq!(members(&first), [3]);
 

@@ -445,6 +445,37 @@ fn groups(node: &Node) -> BTreeMap<u64, Value> {
 }
 
 #[test]
+fn a_killed_node_that_comes_back_in_time_catches_up_and_nothing_is_moved() {
+    let mut nodes = Nodes::start(3, &["--shards", "12"]);
+    wait_for_spread(nodes.any(), &[1, 2, 3], 3);
+    let held =
+        |nodes: &Nodes| -> Vec<_> { shards(nodes.any(), "default").iter().map(nodes_of).collect() };
+    let before = held(&nodes);
+    let keys = || (0..36).map(|number| format!("key/{number}"));
+    keys().for_each(|key| drop(nodes.node(3).printed(&["put", &key, "v"])));
+    let (dir, node) = nodes.take(3);
+    node.kill();
+    let is_noticed = |node: &Node| {
+        let leads = |group: &Value| group["leader"].as_u64().is_some_and(|leader| leader != 3);
+        health(node, 3) == "suspect" && groups(node).values().all(leads)
+    };
+    assert!(until(|| nodes.all().all(is_noticed)), "it is not noticed");
+    keys().for_each(|key| drop(nodes.node(1).printed(&["put", &key, "w"])));
+
+    let node = Node::start(dir.path(), &[]);
+    nodes.0.insert(3, (dir, node));
+    let has_all = |nodes: &Nodes| {
+        let applied = |node: &Node| -> Vec<Value> {
+            groups(node).into_values().map(|mut group| group["applied_index"].take()).collect()
+        };
+        health(nodes.node(1), 3) == "healthy" && applied(nodes.node(3)) == applied(nodes.node(1))
+    };
+    assert!(until(|| has_all(&nodes)), "it does not catch up");
+    keys().for_each(|key| assert_eq!(nodes.node(3).printed(&["get", &key]), "w"));
+    assert_eq!(held(&nodes), before, "something was moved");
+}
+
+#[test]
 fn groups_in_which_nothing_happens_sleep_until_they_are_touched_or_their_leader_is_gone() {
     let mut nodes = Nodes::start(3, &["--shards", "8"]);
     wait_for_spread(nodes.any(), &[1, 2, 3], 3);

@@ -1,13 +1,14 @@
 //! What operators do with values, through every node of a cluster and so through those that lead
 //! nothing: over HTTP, whatever the key, its value, and how many do it at once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use hyper::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use serde_json::Value;
 use tokio::runtime::Runtime;
+use tokio::time::Instant;
 
 use crate::http::{Answer, Http};
 use crate::shards::Nodes;

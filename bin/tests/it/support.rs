@@ -272,9 +272,9 @@ impl Node {
     }
 
     /// A join that nobody waits for.
-    pub(crate) fn joining(dir: &Path, ticket: &str) -> Self {
+    pub(crate) fn joining(dir: &Path, ticket: &str, flags: &[&str]) -> Self {
         Node::spawn(dir, &["join", ticket], |command| {
-            command.args(["--json", "--http", "127.0.0.1:0", "--log", "info"]);
+            command.args(["--json", "--http", "127.0.0.1:0", "--log", "info"]).args(flags);
         })
     }
 
