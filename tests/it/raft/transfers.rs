@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use aspen::raft::{ChangeFailed, Dropped};
-use aspen::types::{Consistency, NodeId};
+use aspen::limits::COMPACT_STEP_ENTRIES_MAX;
+use aspen::machine::ops::{Action, AnswerBody, Command, Op, Put, Query, Txn};
+use aspen::raft::{ChangeFailed, Dropped, Replica};
+use aspen::types::{Consistency, Key, NodeId, Value};
 use tokio::time::Instant;
 
 use super::rig::{Cluster, TIMES, get, has, put, until};
@@ -126,5 +128,45 @@ async fn a_group_of_one_becomes_one_of_three_and_shrinks_again() {
     assert_eq!(second.members().learners, nodes([]));
     put(&second, "third", "3").await.unwrap();
     assert_eq!(has(&second, "first").await.as_deref(), Some("1"));
+    cluster.end().await;
+}
+
+/// Whether a replica's own state has rows that a compaction is still to remove.
+async fn is_compacting(replica: &Replica) -> bool {
+    match replica.query(&Query::Status, Consistency::Stale).await.unwrap().body {
+        AnswerBody::Status(status) => status.compacting,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compaction_is_finished_whoever_leads_meanwhile() {
+    const KEYS: usize = 1_000;
+    let mut cluster = Cluster::founded(3).await;
+    let first = cluster.leader().await;
+    let propose = async |at: usize, action: Action| {
+        let command = Command { session: None, action };
+        cluster.replica(at).propose(command).await.unwrap().body
+    };
+    // More than twenty steps.
+    for _ in 0..20 * COMPACT_STEP_ENTRIES_MAX / KEYS {
+        let put = |n: usize| Op::Put(Put::new(Key::new(format!("{n}")).unwrap(), Value::default()));
+        let then = (0..KEYS).map(put).collect();
+        propose(first, Action::Txn(Txn { then, ..Txn::default() })).await;
+    }
+    let revision = (20 * COMPACT_STEP_ENTRIES_MAX / KEYS) as u64;
+    let begun = propose(first, Action::Compact { revision }).await;
+    assert!(matches!(begun, AnswerBody::Compacted { pending: true, .. }), "{begun:?}");
+    // The lead goes on by plan, and then without one.
+    let second = (first + 1) % 3;
+    cluster.replica(first).transfer_to(NodeId(second as u64 + 1)).await.unwrap();
+    assert!(is_compacting(&cluster.replica(second)).await, "it was over before the lead moved");
+    cluster.kill(second).await;
+    let third = cluster.leader().await;
+    cluster.restart(second).await;
+    for at in 0..3 {
+        until("the compaction is over", async || !is_compacting(&cluster.replica(at)).await).await;
+    }
+    println!("led by {first}, {second} and {third}");
     cluster.end().await;
 }
