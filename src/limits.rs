@@ -273,10 +273,11 @@ pub const LINKS_WAITING_MAX: usize = 64;
 /// deadline may be shorter.
 pub const DIAL_MAX: Duration = Duration::from_secs(3);
 /// A link over which nothing is heard for this long is lost. Raft notices a dead peer sooner by
-/// its heartbeats; this is for everyone else.
-pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(4);
+/// its heartbeats; this is for everyone else, who are to know of a dead member within two seconds:
+/// QUIC counts from the first sign of life that this side gives after the last of the other.
+pub const LINK_SILENCE_MAX: Duration = Duration::from_millis(1_400);
 /// How often a quiet link says that it is alive.
-pub const LINK_KEEP_ALIVE: Duration = Duration::from_secs(1);
+pub const LINK_KEEP_ALIVE: Duration = Duration::from_millis(350);
 /// The wait after the first failed dial of a peer; it doubles up to [`DIAL_BACKOFF_MAX`]. Calls
 /// meanwhile fail at once with the reason of the last failure.
 pub const DIAL_BACKOFF_MIN: Duration = Duration::from_millis(20);
@@ -294,7 +295,7 @@ pub const LINK_STABLE: Duration = Duration::from_secs(1);
 pub const SUSPECT_AGE_MIN: Duration = Duration::from_millis(250);
 /// How long a link that does not answer is left open where the peer has another way: for the
 /// transport to notice that the one it goes is dead.
-pub const LINK_LEFT_MAX: Duration = Duration::from_secs(6);
+pub const LINK_LEFT_MAX: Duration = Duration::from_secs(3);
 /// Of two links to one peer, how long the one that is given up is kept at least: calls that the
 /// peer began on it before it knew can end.
 pub const LINK_RETIRE_MIN: Duration = Duration::from_millis(500);
@@ -766,6 +767,7 @@ const _: () = {
     assert!(4 * HEARD_DELIVERER_BURST_MAX <= HEARD_ALL_BURST_MAX);
     assert!(LINK_LEFT_MAX.as_millis() > LINK_SILENCE_MAX.as_millis());
     assert!(LINK_KEEP_ALIVE.as_millis() * 3 < LINK_SILENCE_MAX.as_millis());
+    assert!((LINK_KEEP_ALIVE.as_millis() + LINK_SILENCE_MAX.as_millis()) < 2_000);
     assert!(LINKS_PEER_MAX < LINKS_MAX);
     // ADDRESSES_BYTES_MAX counts no fewer than these.
     assert!(PEER_ADDRESSES_MAX <= aspen_tickets::PEER_ADDRESSES_MAX);

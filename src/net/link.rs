@@ -94,8 +94,8 @@ pub(super) fn lost(error: ConnectionError) -> LinkLost {
             },
         },
         ConnectionError::TimedOut => LinkLost::silently(format!(
-            "nothing was heard from the peer for {} s",
-            LINK_SILENCE_MAX.as_secs()
+            "nothing was heard from the peer for {:.1} s",
+            LINK_SILENCE_MAX.as_secs_f64()
         )),
         ConnectionError::LocallyClosed => LinkLost::silently("the link was closed here"),
         ConnectionError::Reset => LinkLost::silently("the peer no longer knows the link"),

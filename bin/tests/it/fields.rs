@@ -7,21 +7,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use aspen::seams::{SystemClock, WallClock};
 use futures_util::future::join_all;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-use tokio::time::timeout;
 
 use crate::http::Http;
 use crate::shards::{Nodes, nodes_of};
-use crate::support::{Node, aspen, run, until};
+use crate::support::{Asking, Node, aspen, run, send, until};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// What should be so and is not; asked again it may be.
 type Checked = Result<(), String>;
@@ -56,36 +53,6 @@ fn now_s() -> u64 {
 /// As many of so many replicas vote.
 fn odd(replicas: usize) -> usize {
     replicas - usize::from(replicas.is_multiple_of(2))
-}
-
-/// Sends a request, which must be answered in time.
-async fn send(
-    http: &mut Http,
-    method: Method,
-    path: &str,
-    body: &'static str,
-) -> (StatusCode, Value) {
-    let sending = timeout(ANSWER_MAX, http.send(method, path, None, body));
-    let answer = sending.await.unwrap_or_else(|_| panic!("no answer to {path}"));
-    let answer = answer.unwrap_or_else(|broken| panic!("{path}: {broken}"));
-    (answer.status, serde_json::from_slice(&answer.body).unwrap_or_default())
-}
-
-/// Asks one node after the other and waits for each answer.
-struct Asking(Runtime);
-
-impl Asking {
-    fn new() -> Self {
-        Asking(Runtime::new().expect("a runtime"))
-    }
-
-    #[track_caller]
-    fn get(&self, node: &Node, path: &str) -> Value {
-        let mut http = Http::to(node.url());
-        let (status, answer) = self.0.block_on(send(&mut http, Method::GET, path, ""));
-        assert_eq!(status, StatusCode::OK, "{path}: {answer}");
-        answer
-    }
 }
 
 /// A member, as it was started and treated.

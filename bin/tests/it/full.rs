@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::cluster::cluster;
 use crate::netns::ready::is_ready;
-use crate::shards::{Load, Nodes, nodes_of, shards, spread, wait_for_spread};
+use crate::shards::{Load, Nodes, nodes_of, shards, spread};
 use crate::support::{Node, run, until};
 
 const DISK_MIB: u32 = 192;
@@ -105,7 +105,7 @@ fn a_node_with_a_full_disk_leads_nothing_is_given_nothing_and_returns_when_there
     let data = third.path(&dir.path().join("data"));
     assert_eq!(third.id(), 3);
     nodes.0.insert(3, (dir, third));
-    wait_for_spread(nodes.node(1), &[1, 2, 3], 3);
+    nodes.wait_for_spread(&[1, 2, 3], 3);
     let leads = |node| led_by(3, nodes.node(node)).len();
     assert!(until(|| leads(1) == 2), "{:?}", cluster(nodes.node(1)));
     let load = Load::begin(nodes.node(1));
@@ -152,7 +152,7 @@ fn a_node_with_a_full_disk_leads_nothing_is_given_nothing_and_returns_when_there
     assert!(until(is_well), "{}", health(nodes.node(3)));
     assert!(until(|| is_on(&[1, 2, 3])), "{:?}", more());
     nodes.node(3).printed(&["keyspace", "delete", "more"]);
-    wait_for_spread(nodes.node(1), &[1, 2, 3], 3);
+    nodes.wait_for_spread(&[1, 2, 3], 3);
     assert!(until(|| leads(1) == 2), "{:?}", cluster(nodes.node(1)));
     serves_through_all(&nodes, "room again");
     for number in 0..12 {

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::cluster::cluster;
-use crate::shards::{Nodes, shards, spread, wait_for_spread};
+use crate::shards::{Nodes, shards, spread};
 use crate::support::{Node, until};
 
 /// Who write to the busier shard, and to the other.
@@ -145,7 +145,7 @@ fn nothing_moves(nodes: &Nodes, when: &str) {
 #[test]
 fn the_lead_of_a_hot_shard_ends_where_least_is_done_besides_and_nothing_flaps_afterwards() {
     let nodes = patient_nodes();
-    wait_for_spread(nodes.any(), &[1, 2, 3], 3);
+    nodes.wait_for_spread(&[1, 2, 3], 3);
     let wanted = || -> BTreeMap<u64, u64> {
         let shards = shards(nodes.any(), "default");
         let lead =

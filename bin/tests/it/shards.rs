@@ -4,15 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use aspen::{Client, KvClient};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::cluster::{cluster, members};
-use crate::support::{Node, until};
+use crate::support::{Asking, Node, until};
 
 /// Nodes with their directories, by their numbers.
 pub(crate) struct Nodes(pub(crate) BTreeMap<u64, (TempDir, Node)>);
@@ -57,6 +59,46 @@ impl Nodes {
     pub(crate) fn take(&mut self, number: u64) -> (TempDir, Node) {
         self.0.remove(&number).expect("a node")
     }
+
+    /// Waits until all shards of the default keyspace are settled on so many of these nodes each,
+    /// evenly, and are led by them as evenly: by what each says that it leads, and not only by what
+    /// is to be.
+    #[track_caller]
+    pub(crate) fn wait_for_spread(&self, on: &[u64], replicas: usize) {
+        let witness = self.node(on[0]);
+        let is_there = || {
+            let shards = shards(witness, "default");
+            let settled = |shard: &Value| {
+                let holders = nodes_of(shard);
+                shard["stage"] == "settled"
+                    && holders.len() == replicas
+                    && holders.iter().all(|node| on.contains(node))
+            };
+            let leads: BTreeMap<u64, usize> =
+                on.iter().map(|node| (*node, led_by(self.node(*node), &shards))).collect();
+            shards.iter().all(settled)
+                && is_even(&spread(&shards, on.iter().copied()))
+                && leads.values().sum::<usize>() == shards.len()
+                && is_within_one(leads.values().copied())
+        };
+        if !until(is_there) {
+            let shards = shards(witness, "default");
+            let spread = spread(&shards, on.iter().copied());
+            let leads: Vec<_> =
+                on.iter().map(|node| (node, led_by(self.node(*node), &shards))).collect();
+            panic!("not even on {on:?}: {spread:?}, led by {leads:?}; {shards:?}");
+        }
+    }
+}
+
+/// How many of these shards a node leads, as it says itself.
+fn led_by(node: &Node, shards: &[Value]) -> usize {
+    let groups = groups(node);
+    let is_led = |shard: &&Value| {
+        let group = shard["group"].as_u64().and_then(|id| groups.get(&id));
+        group.is_some_and(|group| group["role"] == "leader")
+    };
+    shards.iter().filter(is_led).count()
 }
 
 /// The shards of a keyspace, as a node knows them.
@@ -85,29 +127,12 @@ pub(crate) fn spread(
 }
 
 fn is_even(spread: &BTreeMap<u64, (usize, usize)>) -> bool {
-    let within_one =
-        |counts: Vec<usize>| counts.iter().max() <= counts.iter().min().map(|n| n + 1).as_ref();
-    within_one(spread.values().map(|(holds, _)| *holds).collect())
-        && within_one(spread.values().map(|(_, leads)| *leads).collect())
+    is_within_one(spread.values().map(|(holds, _)| *holds))
+        && is_within_one(spread.values().map(|(_, leads)| *leads))
 }
 
-/// Waits until all shards of the default keyspace are settled on so many of these nodes each, and
-/// evenly.
-#[track_caller]
-pub(crate) fn wait_for_spread(node: &Node, nodes: &[u64], replicas: usize) {
-    let is_there = |shards: &[Value]| {
-        let settled = |shard: &Value| {
-            let on = nodes_of(shard);
-            shard["stage"] == "settled"
-                && on.len() == replicas
-                && on.iter().all(|n| nodes.contains(n))
-        };
-        shards.iter().all(settled) && is_even(&spread(shards, nodes.iter().copied()))
-    };
-    let in_time = until(|| is_there(&shards(node, "default")));
-    let shards = shards(node, "default");
-    let spread = spread(&shards, nodes.iter().copied());
-    assert!(in_time, "not even on {nodes:?}: {spread:?}; {shards:?}");
+fn is_within_one(counts: impl Iterator<Item = usize> + Clone) -> bool {
+    counts.clone().max() <= counts.min().map(|least| least + 1)
 }
 
 /// Programs that each count keys of their own up and read them back, by a ticket, while the cluster
@@ -249,7 +274,7 @@ fn health(node: &Node, of: u64) -> String {
 fn shards_follow_members_that_die_for_good_and_come_under_load_without_a_failed_operation() {
     let mut nodes = Nodes::start(5, &["--shards", "32"]);
     let first = nodes.any().id();
-    wait_for_spread(nodes.node(first), &[1, 2, 3, 4, 5], 3);
+    nodes.wait_for_spread(&[1, 2, 3, 4, 5], 3);
     let was_set = nodes.any().printed(&["settings", "set", "lost-after", "3s"]);
     assert!(was_set.starts_with("set; known to 5 of 5 nodes as of epoch "), "{was_set}");
     for node in nodes.all() {
@@ -263,13 +288,13 @@ fn shards_follow_members_that_die_for_good_and_come_under_load_without_a_failed_
     for node in nodes.all() {
         assert!(until(|| health(node, 4) != "healthy"), "nobody suspects it");
     }
-    wait_for_spread(nodes.node(first), &[1, 2, 3, 5], 3);
+    nodes.wait_for_spread(&[1, 2, 3, 5], 3);
     assert_eq!(health(nodes.node(first), 4), "dead");
     load.goes_on();
 
     nodes.join();
     nodes.join();
-    wait_for_spread(nodes.node(first), &[1, 2, 3, 5, 6, 7], 3);
+    nodes.wait_for_spread(&[1, 2, 3, 5, 6, 7], 3);
     load.goes_on();
     load.end(nodes.all());
 }
@@ -277,11 +302,11 @@ fn shards_follow_members_that_die_for_good_and_come_under_load_without_a_failed_
 #[test]
 fn a_node_is_drained_and_taken_back_and_leaves_under_load() {
     let mut nodes = Nodes::start(4, &["--shards", "8"]);
-    wait_for_spread(nodes.any(), &[1, 2, 3, 4], 3);
+    nodes.wait_for_spread(&[1, 2, 3, 4], 3);
     let load = Load::begin(nodes.any());
     let drained = nodes.any().printed(&["drain", "2"]);
     assert!(drained.starts_with("node 2 is drained: "), "{drained}");
-    wait_for_spread(nodes.any(), &[1, 3, 4], 3);
+    nodes.wait_for_spread(&[1, 3, 4], 3);
     // What it no longer holds it keeps nothing of; the meta group is everybody's.
     let groups = nodes.0[&2].0.path().join("data/groups");
     let kept = || groups.read_dir().expect("its groups").count();
@@ -289,7 +314,7 @@ fn a_node_is_drained_and_taken_back_and_leaves_under_load() {
     load.goes_on();
     nodes.node(2).printed(&["get", "counter/0"]);
     nodes.any().printed(&["drain", "2", "--off"]);
-    wait_for_spread(nodes.any(), &[1, 2, 3, 4], 3);
+    nodes.wait_for_spread(&[1, 2, 3, 4], 3);
     load.goes_on();
 
     let left = nodes.node(3).run(&["leave"]);
@@ -301,7 +326,7 @@ fn a_node_is_drained_and_taken_back_and_leaves_under_load() {
     assert!(counts.is_sorted_by(|a, b| a > b), "{left:?}");
     assert!(until(|| members(nodes.node(1)) == [1, 2, 4]));
     nodes.take(3);
-    wait_for_spread(nodes.any(), &[1, 2, 4], 3);
+    nodes.wait_for_spread(&[1, 2, 4], 3);
     load.goes_on();
     load.end(nodes.all());
 }
@@ -384,7 +409,7 @@ fn what_is_about_several_shards_says_so() {
 #[test]
 fn all_are_killed_at_once_and_everything_acknowledged_is_there() {
     let nodes = Nodes::start(3, &["--shards", "8"]);
-    wait_for_spread(nodes.any(), &[1, 2, 3], 3);
+    nodes.wait_for_spread(&[1, 2, 3], 3);
     for number in 0..30 {
         let key = format!("key/{number}");
         nodes.node(number % 3 + 1).printed(&["put", &key, &number.to_string()]);
@@ -409,7 +434,7 @@ fn all_are_killed_at_once_and_everything_acknowledged_is_there() {
 #[test]
 fn as_many_are_under_maintenance_as_leave_every_group_its_majority() {
     let mut nodes = Nodes::start(3, &["--shards", "4"]);
-    wait_for_spread(nodes.any(), &[1, 2, 3], 3);
+    nodes.wait_for_spread(&[1, 2, 3], 3);
     nodes.any().printed(&["settings", "set", "lost-after", "1s"]);
     let refused = nodes.any().run(&["maintenance", "on", "2", "3"]);
     refused.refused_as("would have no majority left");
@@ -417,11 +442,8 @@ fn as_many_are_under_maintenance_as_leave_every_group_its_majority() {
     assert_eq!(on, "under maintenance: 3\n");
     let refused = nodes.node(2).run(&["maintenance", "on", "2"]);
     refused.refused_as("would have no majority left");
-    let leads = |node: &Node| {
-        let shards = shards(node, "default");
-        spread(&shards, [3])[&3].1
-    };
-    assert!(until(|| leads(nodes.any()) == 0), "it leads still");
+    let leads = |node: &Node| led_by(node, &shards(node, "default"));
+    assert!(until(|| leads(nodes.node(3)) == 0), "it leads still");
 
     // It may be away as long as it likes.
     let (dir, node) = nodes.take(3);
@@ -433,7 +455,7 @@ fn as_many_are_under_maintenance_as_leave_every_group_its_majority() {
     let back = Node::start(dir.path(), &[]);
     back.printed(&["maintenance", "off", "3"]);
     nodes.0.insert(3, (dir, back));
-    wait_for_spread(nodes.any(), &[1, 2, 3], 3);
+    nodes.wait_for_spread(&[1, 2, 3], 3);
 }
 
 /// The groups of shards as a node sees them, by their numbers.
@@ -444,10 +466,50 @@ fn groups(node: &Node) -> BTreeMap<u64, Value> {
     groups.filter(|(id, _)| *id != 0).collect()
 }
 
+/// How long it takes until every other node suspects one that was killed and knows other leaders of
+/// all that it led; the groups that a node knows of are those that it holds.
+fn noticed_in(nodes: &Nodes, asking: &Asking, dead: u64, killed: Instant) -> Duration {
+    let is_noticed = |node: &Node| {
+        let cluster = asking.get(node, "/v1/cluster");
+        let list = |name: &str| cluster[name].as_array().cloned().unwrap_or_default();
+        let is_suspect = |member: &Value| member["node"] == dead && member["health"] == "suspect";
+        let is_led = |group: &Value| group["leader"].as_u64().is_some_and(|leader| leader != dead);
+        list("members").iter().any(is_suspect) && list("groups").iter().all(is_led)
+    };
+    assert!(until(|| nodes.all().all(is_noticed)), "not all notice that node {dead} is gone");
+    killed.elapsed()
+}
+
+#[test]
+fn a_killed_node_is_suspect_and_what_it_led_is_led_by_others_within_two_seconds() {
+    const WITHIN: Duration = Duration::from_secs(2);
+    let asking = Asking::new();
+    let mut nodes = Nodes::start(5, &["--shards", "10"]);
+    let all = [1, 2, 3, 4, 5];
+    nodes.wait_for_spread(&all, 3);
+    let load = Load::begin(nodes.any());
+    load.goes_on();
+    let mut took = Vec::new();
+    for number in all {
+        let (dir, node) = nodes.take(number);
+        let killed = Instant::now();
+        node.kill();
+        took.push(noticed_in(&nodes, &asking, number, killed));
+        load.goes_on();
+        let back = Node::start(dir.path(), &[]);
+        nodes.0.insert(number, (dir, back));
+        nodes.wait_for_spread(&all, 3);
+    }
+    load.end(nodes.all());
+    // The machine may have been busy with others at one of them.
+    took.sort_unstable();
+    assert!(took[took.len() / 2] <= WITHIN, "{took:?}");
+}
+
 #[test]
 fn a_killed_node_that_comes_back_in_time_catches_up_and_nothing_is_moved() {
     let mut nodes = Nodes::start(3, &["--shards", "12"]);
-    wait_for_spread(nodes.any(), &[1, 2, 3], 3);
+    nodes.wait_for_spread(&[1, 2, 3], 3);
     let held =
         |nodes: &Nodes| -> Vec<_> { shards(nodes.any(), "default").iter().map(nodes_of).collect() };
     let before = held(&nodes);
@@ -478,7 +540,7 @@ fn a_killed_node_that_comes_back_in_time_catches_up_and_nothing_is_moved() {
 #[test]
 fn groups_in_which_nothing_happens_sleep_until_they_are_touched_or_their_leader_is_gone() {
     let mut nodes = Nodes::start(3, &["--shards", "8"]);
-    wait_for_spread(nodes.any(), &[1, 2, 3], 3);
+    nodes.wait_for_spread(&[1, 2, 3], 3);
     let sleeps = |node: &Node| {
         let groups = groups(node);
         groups.len() == 8 && groups.values().all(|group| group["asleep"] == true)

@@ -9,8 +9,12 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use hyper::{Method, StatusCode};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::runtime::Runtime;
+use tokio::time::{Instant, timeout};
+
+use crate::http::Http;
 
 /// How long anything here may take on a machine with other work to do.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -448,5 +452,35 @@ impl Node {
 
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+/// Sends a request, which must be answered in time.
+pub(crate) async fn send(
+    http: &mut Http,
+    method: Method,
+    path: &str,
+    body: &'static str,
+) -> (StatusCode, Value) {
+    let sending = timeout(DEADLINE, http.send(method, path, None, body));
+    let answer = sending.await.unwrap_or_else(|_| panic!("no answer to {path}"));
+    let answer = answer.unwrap_or_else(|broken| panic!("{path}: {broken}"));
+    (answer.status, serde_json::from_slice(&answer.body).unwrap_or_default())
+}
+
+/// Asks one node after the other and waits for each answer.
+pub(crate) struct Asking(Runtime);
+
+impl Asking {
+    pub(crate) fn new() -> Self {
+        Asking(Runtime::new().expect("a runtime"))
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, node: &Node, path: &str) -> Value {
+        let mut http = Http::to(node.url());
+        let (status, answer) = self.0.block_on(send(&mut http, Method::GET, path, ""));
+        assert_eq!(status, StatusCode::OK, "{path}: {answer}");
+        answer
     }
 }
