@@ -91,6 +91,18 @@ enum Place {
     Down(Error),
 }
 
+impl Place {
+    /// Tells it that somebody needs the replica.
+    fn needed(&self) -> &Self {
+        match self {
+            Place::Waiting(needed) => needed.notify_one(),
+            Place::PutAway(put_away) => put_away.needed.notify_one(),
+            Place::Starting | Place::Running(_) | Place::Down(_) => {}
+        }
+        self
+    }
+}
+
 /// A replica that is closed while nobody needs it.
 #[derive(Debug)]
 struct PutAway {
@@ -126,20 +138,14 @@ impl Groups {
             if self.stopped.is_cancelled() {
                 return Err(unavailable(STOPPING));
             }
-            let waiting_for = match &*place.borrow_and_update() {
+            let waiting_for = match place.borrow_and_update().needed() {
                 Place::Running(replica) => return Ok(replica.clone()),
-                Place::PutAway(put_away) => {
-                    put_away.needed.notify_one();
-                    unavailable("it is still starting")
-                }
-                Place::Waiting(needed) => {
-                    needed.notify_one();
-                    unavailable("it is still starting")
-                }
                 // Damage does not heal by waiting; anything else may.
                 Place::Down(error @ Error::Corrupt(_)) => return Err(error.clone()),
                 Place::Down(error) => error.clone(),
-                Place::Starting => unavailable("it is still starting"),
+                Place::Waiting(_) | Place::Starting | Place::PutAway(_) => {
+                    unavailable("it is still starting")
+                }
             };
             let moved = self.stopped.run_until_cancelled(place.changed());
             match timeout_at(deadline, moved).await {
@@ -170,6 +176,12 @@ impl Groups {
         let wait =
             async move { groups.replica(group, Instant::now() + REPLICA_OPEN_WAIT).await.ok() };
         Box::pin(wait)
+    }
+
+    /// Whether a replica waits for its turn to be opened.
+    pub fn are_awaited(&self) -> bool {
+        let waits = |slot: &watch::Sender<Place>| matches!(*slot.borrow(), Place::Waiting(_));
+        self.read(|slots| slots.values().any(waits))
     }
 
     /// The groups whose replicas are put away, as they were then.

@@ -7,8 +7,9 @@ use std::time::Duration;
 pub const REST_AFTER: Duration = Duration::from_secs(5);
 /// The same of one that nobody has used since it was opened, and how long its replicas sleep before
 /// they are put away: where many groups are made, or many opened by a start, most are not needed.
-pub const REST_UNUSED_AFTER: Duration = Duration::from_secs(1);
-/// How often a node looks which of its groups those are.
+pub const REST_UNUSED_AFTER: Duration = Duration::from_millis(100);
+/// How often a node looks which of its groups those are, unless some are unused, or others wait for
+/// their turn to be opened.
 pub const REST_LOOK: Duration = Duration::from_secs(1);
 /// Most replicas of groups that sleep that a node keeps open, those that fell asleep last: the others
 /// are put away, which saves some 200 KiB each, and costs whoever touches one next an opening and an
@@ -17,8 +18,9 @@ pub const ASLEEP_OPEN_MAX: usize = 16;
 /// How long a replica sleeps before it is put away.
 pub const PUT_AWAY_AFTER: Duration = Duration::from_secs(60);
 /// Most replicas of a node that are opened at a time without being needed: each keeps its turn until
-/// it is put away again, or for as long as most take for that.
-pub const OPENED_UNNEEDED_MAX: usize = 128;
+/// it is put away again, or for as long as most take for that. What is open at once is what the
+/// allocator keeps afterwards.
+pub const OPENED_UNNEEDED_MAX: usize = 16;
 /// How long a replica keeps its turn.
 pub const OPENED_TURN: Duration = Duration::from_secs(3);
 /// How long the message of another replica waits for one that is being opened.

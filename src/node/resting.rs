@@ -43,10 +43,17 @@ fn put_away_after(replica: &Replica) -> Duration {
     if replica.is_used() { PUT_AWAY_AFTER } else { REST_UNUSED_AFTER }
 }
 
+/// How long to wait before these are looked at again.
+fn next_look<'a>(cluster: &Cluster, mut all: impl Iterator<Item = &'a Replica>) -> Duration {
+    let is_urgent = cluster.inner.groups.are_awaited() || !all.all(Replica::is_used);
+    if is_urgent { REST_UNUSED_AFTER } else { REST_LOOK }
+}
+
 async fn put_to_sleep(cluster: &Cluster) {
     let mut seen: BTreeMap<GroupId, Seen> = BTreeMap::new();
+    let mut look = REST_LOOK;
     loop {
-        sleep(REST_LOOK).await;
+        sleep(look).await;
         let now = Instant::now();
         let awake = cluster.inner.groups.running().into_iter();
         // The meta group is heard of by all, whatever else they hold.
@@ -54,6 +61,7 @@ async fn put_to_sleep(cluster: &Cluster) {
             .filter(|(group, replica)| *group != GroupId::META && !replica.is_asleep())
             .collect();
         seen.retain(|group, _| awake.contains_key(group));
+        look = next_look(cluster, awake.values());
         let mut idle = Vec::new();
         for (group, replica) in awake {
             let touches = replica.touches();
@@ -101,13 +109,16 @@ async fn rest(cluster: &Cluster, idle: Vec<(Replica, u64, Quiet)>) {
 
 /// Has replicas put away that sleep for long, beyond those that fell asleep last.
 async fn put_away(cluster: &Cluster) {
+    let mut look = REST_LOOK;
     loop {
-        sleep(REST_LOOK).await;
+        sleep(look).await;
         let running = cluster.inner.groups.running().into_iter();
         let mut asleep: Vec<(Instant, Replica)> =
             running.filter_map(|(_, replica)| Some((replica.asleep_since()?, replica))).collect();
         asleep.sort_unstable_by_key(|(since, _)| Reverse(*since));
-        for (since, replica) in asleep.into_iter().skip(ASLEEP_OPEN_MAX) {
+        asleep.drain(..ASLEEP_OPEN_MAX.min(asleep.len()));
+        look = next_look(cluster, asleep.iter().map(|(_, replica)| replica));
+        for (since, replica) in asleep {
             if since.elapsed() >= put_away_after(&replica) {
                 replica.offer_to_put_away();
             }

@@ -161,10 +161,11 @@ impl Three {
     async fn keyspace(&self, name: &str, shards: u32) -> Result<KvClient> {
         let began = Instant::now();
         let cluster = self.here.cluster();
-        cluster.create_keyspace(name, shards, 3).await?;
+        let keyspace = cluster.create_keyspace(name, shards, 3).await?;
         let is_settled = || {
             let roster = cluster.roster();
-            roster.shards().all(|(_, shard, _)| shard.stage == Stage::Settled)
+            let stage = |group| roster.shard(group).map(|(shard, _)| shard.stage);
+            keyspace.groups().all(|group| stage(group) == Some(Stage::Settled))
         };
         while !is_settled() {
             sleep(Duration::from_millis(20)).await;
