@@ -34,11 +34,28 @@ pub enum Role {
     Candidate,
     /// Follows without a vote.
     Learner,
+    /// Being opened, or waiting for its turn to be.
+    Starting,
     /// Not running; health says why.
     Stopped,
 }
 
 impl Role {
+    /// Each of them.
+    pub const ALL: [Role; 6] = [
+        Role::Leader,
+        Role::Follower,
+        Role::Candidate,
+        Role::Learner,
+        Role::Starting,
+        Role::Stopped,
+    ];
+
+    /// Whether the replica is not there to be anything to its group.
+    pub fn is_none(self) -> bool {
+        matches!(self, Role::Starting | Role::Stopped)
+    }
+
     /// The word for it, as doors and logs show it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -46,6 +63,7 @@ impl Role {
             Role::Follower => "follower",
             Role::Candidate => "candidate",
             Role::Learner => "learner",
+            Role::Starting => "starting",
             Role::Stopped => "stopped",
         }
     }
@@ -86,11 +104,11 @@ pub struct Arriving {
 }
 
 impl GroupStatus {
-    /// Of a replica that does not run.
-    pub fn stopped(group: GroupId) -> Self {
+    /// Of a replica that is not there, but in this role.
+    pub fn without_replica(group: GroupId, role: Role) -> Self {
         GroupStatus {
             group,
-            role: Role::Stopped,
+            role,
             term: 0,
             leader: None,
             last_log_index: 0,

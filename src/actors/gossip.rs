@@ -294,7 +294,7 @@ impl Telling {
 fn part(status: &GroupStatus, me: NodeId) -> Option<Part> {
     let role = match status.role {
         Role::Leader => PartRole::Leader,
-        Role::Stopped => return None,
+        Role::Starting | Role::Stopped => return None,
         _ if status.voters.contains(&me) => PartRole::Voter,
         _ => PartRole::Learner,
     };

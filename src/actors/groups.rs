@@ -31,7 +31,8 @@ use super::supervisor::{ChildSpec, Family};
 use crate::error::{Corrupt, Error, Result};
 use crate::health::Part;
 use crate::limits::{
-    GROUP_ERASE_RETRY, OPENED_TURN, OPENED_UNNEEDED_MAX, REPLICA_OPEN_WAIT, SPACE_WAIT,
+    GROUP_ERASE_RETRY, OPENED_FREELY_MAX, OPENED_TURN, OPENED_UNNEEDED_MAX, REPLICA_OPEN_WAIT,
+    SPACE_WAIT,
 };
 use crate::raft::Replica;
 use crate::roster::records::RepairStage;
@@ -216,12 +217,15 @@ impl Groups {
         })
     }
 
-    /// What they do; those that don't run are stopped.
+    /// What they do.
     pub fn statuses(&self) -> Vec<GroupStatus> {
         let status = |(group, slot): (&GroupId, &watch::Sender<Place>)| match &*slot.borrow() {
             Place::Running(replica) => replica.status(),
             Place::PutAway(put_away) => put_away.status.clone(),
-            Place::Waiting(_) | Place::Starting | Place::Down(_) => GroupStatus::stopped(*group),
+            Place::Waiting(_) | Place::Starting => {
+                GroupStatus::without_replica(*group, Role::Starting)
+            }
+            Place::Down(_) => GroupStatus::without_replica(*group, Role::Stopped),
         };
         self.read(|slots| slots.iter().map(status).collect())
     }
@@ -487,7 +491,8 @@ impl GroupPart {
     /// turn. A node with many groups would otherwise have them all open at once, and none of them
     /// would come to anything for the elections of the others.
     async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        if self.group == GroupId::META {
+        let held = self.shared.groups.read(|slots| slots.len());
+        if self.group == GroupId::META || held <= OPENED_FREELY_MAX {
             return None;
         }
         let turns = &self.shared.turns;

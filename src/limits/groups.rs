@@ -17,9 +17,11 @@ pub const REST_LOOK: Duration = Duration::from_secs(1);
 pub const ASLEEP_OPEN_MAX: usize = 16;
 /// How long a replica sleeps before it is put away.
 pub const PUT_AWAY_AFTER: Duration = Duration::from_secs(60);
-/// Most replicas of a node that are opened at a time without being needed: each keeps its turn until
-/// it is put away again, or for as long as most take for that. What is open at once is what the
-/// allocator keeps afterwards.
+/// A node that holds no more groups than these opens them all at once.
+pub const OPENED_FREELY_MAX: usize = 128;
+/// Of a node that holds more, most replicas that are opened at a time without being needed: each keeps
+/// its turn until it is put away again, or for as long as most take for that. What is open at once is
+/// what the allocator keeps afterwards.
 pub const OPENED_UNNEEDED_MAX: usize = 16;
 /// How long a replica keeps its turn.
 pub const OPENED_TURN: Duration = Duration::from_secs(3);

@@ -143,13 +143,15 @@ impl Cluster {
         let (groups, roster) = (&self.inner.groups, self.roster());
         let repairs: BTreeMap<GroupId, RepairStage> =
             roster.repairs_of(self.inner.me).map(|(group, stage, _)| (group, stage)).collect();
-        let of_repairs = repairs.keys().map(|group| (*group, GroupStatus::stopped(*group)));
+        let of_repairs = repairs
+            .keys()
+            .map(|group| (*group, GroupStatus::without_replica(*group, Role::Stopped)));
         let statuses = groups.statuses().into_iter().map(|status| (status.group, status));
         let all: BTreeMap<GroupId, GroupStatus> = of_repairs.chain(statuses).collect();
         let facts = |(group, status): (GroupId, GroupStatus)| {
             let replica = groups.get(group);
             let repair = repairs.get(&group).copied();
-            let is_put_away = replica.is_none() && status.role != Role::Stopped;
+            let is_put_away = replica.is_none() && !status.role.is_none();
             let mut stored = match &replica {
                 Some(replica) => replica.progress(),
                 // A leader is put away only when all have what it has.

@@ -29,8 +29,8 @@ const FILL_BATCH: u64 = 500;
 /// So many shards side by side with one; and so many that nobody uses, in two keyspaces.
 const GROUPS: u32 = 100;
 const IDLE_GROUPS: u32 = 1_000;
-/// As many as fill one group, and as many as fill a hundred.
-const GROUPS_WRITERS: [u64; 2] = [64, 1_024];
+/// As many as fill one group, as give each of a hundred ten, and as fill a hundred.
+const GROUPS_WRITERS: [u64; 3] = [64, 1_024, 4_096];
 /// Until the leads are where they are to be.
 const LEADS_SPREAD: Duration = Duration::from_secs(6);
 const LEAD_MAX: Duration = Duration::from_secs(10);

@@ -299,6 +299,49 @@ fn shards_follow_members_that_die_for_good_and_come_under_load_without_a_failed_
     load.end(nodes.all());
 }
 
+/// Which node holds a replica of which group.
+fn placed(node: &Node) -> BTreeSet<(u64, u64)> {
+    let shards = shards(node, "default");
+    let of = |shard: &Value| {
+        let group = shard["group"].as_u64().expect("a number");
+        nodes_of(shard).into_iter().map(move |node| (group, node))
+    };
+    shards.iter().flat_map(of).collect()
+}
+
+#[test]
+fn whoever_joins_is_known_to_all_takes_its_share_and_nothing_else_is_moved_under_load() {
+    const KNOWN_WITHIN: Duration = Duration::from_secs(5);
+    let asking = Asking::new();
+    let mut nodes = Nodes::start(1, &["--shards", "12"]);
+    nodes.wait_for_spread(&[1], 1);
+    nodes.join();
+    nodes.join();
+    nodes.wait_for_spread(&[1, 2, 3], 3);
+    let load = Load::begin(nodes.any());
+    load.goes_on();
+    for joined in [4, 5] {
+        let before = placed(nodes.any());
+        nodes.join();
+        let is_there = Instant::now();
+        let knows = |node: &Node| {
+            let cluster = asking.get(node, "/v1/cluster");
+            let members = cluster["members"].as_array().cloned().unwrap_or_default();
+            members.iter().any(|member| member["node"] == joined && member["health"] == "healthy")
+        };
+        assert!(until(|| nodes.all().all(knows)), "not all know node {joined}");
+        assert!(is_there.elapsed() <= KNOWN_WITHIN, "{:?}", is_there.elapsed());
+        let all: Vec<u64> = (1..=joined).collect();
+        nodes.wait_for_spread(&all, 3);
+        let moved: BTreeSet<_> = placed(nodes.any()).difference(&before).copied().collect();
+        // Even is within one, so that it may hold one less than its share rounded up.
+        assert!(moved.len() as u64 <= (3 * 12_u64).div_ceil(joined), "{moved:?}");
+        assert!(moved.iter().all(|(_, node)| *node == joined), "{moved:?}");
+        load.goes_on();
+    }
+    load.end(nodes.all());
+}
+
 #[test]
 fn a_node_is_drained_and_taken_back_and_leaves_under_load() {
     let mut nodes = Nodes::start(4, &["--shards", "8"]);

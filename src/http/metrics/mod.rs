@@ -105,7 +105,7 @@ fn groups(page: &mut Page, node: &AtNode) {
     page.one(WATCHES, gauges.iter().map(|group| group.watches).sum::<u64>());
     let mut by_role = page.family(GROUPS);
     let held = node.door.groups.borrow().clone();
-    for role in [Role::Leader, Role::Follower, Role::Candidate, Role::Learner, Role::Stopped] {
+    for role in Role::ALL {
         by_role.put(&[role.as_str()], held.iter().filter(|group| group.role == role).count());
     }
     let asleep = gauges.iter().filter(|group| group.is_asleep).count();
