@@ -16,8 +16,8 @@
 //! What is kept on the way: a shard that is on its way is left alone, unless one that it is to be on
 //! is lost or falls silent, and might be waited for in vain: then it is to be where it still is, or
 //! elsewhere. Who is silent is given nothing, and has what it has. Only so many are on their way at
-//! once; a replica that is lost counts as long as nobody can take its place, because without it a group
-//! would be smaller and bear less.
+//! once; a replica that is lost, or on a member that is drained, counts as long as nobody can take its
+//! place, because without it a group would be smaller and bear less.
 
 mod leads;
 
@@ -177,6 +177,12 @@ impl<'a> Plan<'a> {
         Plan { roster, facts, nodes, shards, moves_left }
     }
 
+    /// Whether a replica of a member counts in its group until another takes its place.
+    fn is_counted(&self, node: NodeId) -> bool {
+        let member = self.roster.member(node);
+        member.is_some_and(|member| member.state == State::Active && member.role == Role::Voter)
+    }
+
     /// Those that hold a shard and are to hold it no longer.
     fn leaving(&self, group: GroupId) -> impl Iterator<Item = &'a NodeId> {
         self.roster.shard(group).into_iter().flat_map(|(shard, _)| &shard.leaving)
@@ -227,10 +233,12 @@ impl<'a> Plan<'a> {
             let still = self.leaving(group).filter(takes).copied();
             place.extend(still.take(wanted.saturating_sub(sound.len())));
             place.extend(self.takers(&place, wanted.saturating_sub(place.len())));
-            // The lost count until others can take their places.
-            let lost = replicas.iter().filter(|node| stays(node) && !sound.contains(node));
+            // Who is drained or lost counts until others can take its place.
+            let given_up = |node: &NodeId| !place.contains(node) && self.is_counted(*node);
+            let mut given_up: Vec<NodeId> = replicas.iter().copied().filter(given_up).collect();
+            given_up.sort_by_key(|node| self.facts.lost.contains(node));
             let missing = wanted.saturating_sub(place.len());
-            place.extend(lost.take(missing));
+            place.extend(given_up.into_iter().take(missing));
             while place.len() > wanted {
                 let most = place.iter().copied().max_by_key(|node| self.fullness(*node, 0));
                 most.map(|node| place.remove(&node));
