@@ -107,9 +107,9 @@ impl Discovery {
         }
     }
 
-    /// Looks for the members that are not reached, one after the other.
+    /// Looks for the members that are not reached, one after the other, and dials them: one that only
+    /// paused would seem lost until somebody has something to say to it.
     async fn seek_lost(&self, lookup: Option<Lookup>) {
-        let Some(lookup) = lookup else { return };
         let mut sought = BTreeMap::new();
         let mut look = interval(SEEK_MIN);
         loop {
@@ -121,22 +121,21 @@ impl Discovery {
                     continue;
                 }
                 sought.insert(member, (now + pause, (2 * pause).min(SEEK_MAX)));
-                self.seek(&lookup, member).await;
+                self.seek(lookup.as_ref(), member).await;
             }
             let unreached: BTreeSet<_> = self.unreached().into_iter().collect();
             sought.retain(|member, _| unreached.contains(member));
         }
     }
 
-    async fn seek(&self, lookup: &Lookup, member: EndpointId) {
-        let found = lookup.find(member).await;
-        for (source, addresses) in &found {
-            self.peers.note(member, addresses, *source);
+    async fn seek(&self, lookup: Option<&Lookup>, member: EndpointId) {
+        if let Some(lookup) = lookup {
+            for (source, addresses) in &lookup.find(member).await {
+                self.peers.note(member, addresses, *source);
+            }
         }
-        if !found.is_empty() {
-            // Who is not reached now is sought again.
-            let _ = self.peers.link(member, Instant::now() + DIAL_MAX).await;
-        }
+        // Who is not reached now is sought again.
+        let _ = self.peers.link(member, Instant::now() + DIAL_MAX).await;
     }
 
     /// The other members to whom there is no link.

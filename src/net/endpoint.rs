@@ -16,7 +16,9 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use iroh::address_lookup::{AddressLookup, EndpointData, EndpointInfo, Error as LookupError, Item};
 use iroh::endpoint::presets::Minimal;
-use iroh::endpoint::{BindError, BindOpts, ConnectError, ConnectingError, PortmapperConfig};
+use iroh::endpoint::{
+    BindError, BindOpts, ConnectError, ConnectOptions, ConnectingError, PortmapperConfig,
+};
 use iroh::{EndpointAddr, PublicKey, RelayMode, Watcher};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -140,7 +142,7 @@ impl Endpoint {
             .relay_mode(beyond.map_or(RelayMode::Disabled, |internet| relay_mode(&internet.relays)))
             .portmapper_config(mapping(beyond, listen))
             .ca_tls_config(pins.trust())
-            .transport_config(quic::transport())
+            .transport_config(quic::accepting())
             .alpns(PROTOCOLS.map(|protocol| alpn(protocol).to_vec()).to_vec())
             .hooks(door::GateHook(gate))
             .secret_key(key.secret().clone())
@@ -228,7 +230,12 @@ impl Endpoint {
         };
         self.pins.note(addresses);
         let dialled = EndpointAddr::from_parts(key, addresses.iter().map(transport));
-        match timeout(DIAL_MAX, endpoint.connect(dialled, alpn(protocol))).await {
+        let options = ConnectOptions::new().with_transport_config(quic::dialling());
+        let dial = async {
+            let begun = endpoint.connect_with_opts(dialled, alpn(protocol), options).await?;
+            Ok::<_, ConnectError>(begun.await?)
+        };
+        match timeout(DIAL_MAX, dial).await {
             Ok(Ok(connection)) => Ok(shared(QuicLink::new(connection, protocol, None))),
             Ok(Err(error)) => Err(not_connected(error)),
             Err(_) => {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use iroh::endpoint::{IdleTimeout, QuicTransportConfig, VarInt};
 
 use crate::limits::{
-    LINK_KEEP_ALIVE, LINK_SEND_BYTES_MAX, LINK_SILENCE_MAX, LINK_STREAMS_MAX, LINK_WINDOW_BYTES,
-    STREAM_WINDOW_BYTES,
+    DIAL_MAX, LINK_KEEP_ALIVE, LINK_SEND_BYTES_MAX, LINK_SILENCE_MAX, LINK_STREAMS_MAX,
+    LINK_WINDOW_BYTES, STREAM_WINDOW_BYTES,
 };
 
 /// The round trip that is assumed before one was measured: it times the second try of a first
@@ -14,8 +14,19 @@ use crate::limits::{
 /// a matter of seconds.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
-pub(super) fn transport() -> QuicTransportConfig {
-    let idle = IdleTimeout::try_from(LINK_SILENCE_MAX).expect("some seconds are in range");
+/// Of links that others dial; what is shorter of both sides' silences holds for a link.
+pub(super) fn accepting() -> QuicTransportConfig {
+    transport(LINK_SILENCE_MAX)
+}
+
+/// Of links that this side dials: before the other has answered nothing is heard for as long as it
+/// takes to find a way, to a relay that is not connected yet for example.
+pub(super) fn dialling() -> QuicTransportConfig {
+    transport(DIAL_MAX + LINK_SILENCE_MAX)
+}
+
+fn transport(silence: Duration) -> QuicTransportConfig {
+    let idle = IdleTimeout::try_from(silence).expect("some seconds are in range");
     QuicTransportConfig::builder()
         // iroh's own 15 and 30 s are far above any election: a peer that is gone without a word
         // would hold its link, and each new dial with it, for that long. Kept alive four times in

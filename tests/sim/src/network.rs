@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use aspen::limits::{DIAL_MAX, LINK_SILENCE_MAX};
 use aspen::seams::Random;
 use aspen::seams::network::{CloseCode, Gate, LinkLost, Protocol};
 use aspen::types::{Address, EndpointId};
@@ -36,11 +37,11 @@ use crate::trace::Trace;
 pub(crate) use self::link::Host;
 
 /// After how much silence a side gives up its link.
-pub(crate) const SILENCE_MS_MAX: u64 = 4_000;
+pub(crate) const SILENCE_MS_MAX: u64 = LINK_SILENCE_MAX.as_millis() as u64;
 /// How often silence is looked for.
 const LOOK_MS: u64 = 50;
 /// How long a dial waits for an answer.
-const DIAL_MS_MAX: u64 = 3_000;
+const DIAL_MS_MAX: u64 = DIAL_MAX.as_millis() as u64;
 /// Most bytes of one direction of a stream that were sent and not read.
 const WINDOW_BYTES: usize = 256 * 1024;
 /// Most bytes of one packet.
