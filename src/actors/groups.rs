@@ -111,6 +111,24 @@ struct PutAway {
     status: GroupStatus,
     /// Told when somebody needs it.
     needed: Notify,
+    /// Told when it is to be opened in its turn.
+    woken: Notify,
+}
+
+/// The right to be open without being needed, for a while.
+struct Turn {
+    _permit: OwnedSemaphorePermit,
+    ends: Instant,
+}
+
+impl Turn {
+    /// Resolves when it is over; never for who has none.
+    async fn over(turn: Option<&Turn>) {
+        match turn {
+            Some(turn) => sleep_until(turn.ends).await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Groups {
@@ -196,13 +214,13 @@ impl Groups {
         })
     }
 
-    /// Has a group's replica opened again, if it is put away.
+    /// Has a group's replica opened again in its turn, if it is put away.
     pub fn wake(&self, group: GroupId) {
         self.read(|slots| {
             if let Some(Place::PutAway(put_away)) =
                 slots.get(&group).map(|slot| slot.borrow().clone())
             {
-                put_away.needed.notify_one();
+                put_away.woken.notify_one();
             }
         });
     }
@@ -461,8 +479,8 @@ impl GroupPart {
             self.put(Place::Starting);
             let error = match self.run_once(before.take(), turn.take(), &stop).await {
                 Ended::Stopped => return Ok(()),
-                Ended::PutAway(status) => {
-                    before = Some(status);
+                Ended::PutAway(status, next) => {
+                    (before, turn) = (Some(status), next);
                     continue;
                 }
                 Ended::Failed(Error::Corrupt(corrupt)) => {
@@ -490,23 +508,26 @@ impl GroupPart {
     /// Waits until it is the replica's turn to be opened, or somebody needs it, who waits for nobody's
     /// turn. A node with many groups would otherwise have them all open at once, and none of them
     /// would come to anything for the elections of the others.
-    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+    async fn turn(&self) -> Option<Turn> {
         let held = self.shared.groups.read(|slots| slots.len());
         if self.group == GroupId::META || held <= OPENED_FREELY_MAX {
             return None;
         }
         let turns = &self.shared.turns;
-        if let Ok(turn) = turns.clone().try_acquire_owned() {
-            return Some(turn);
-        }
-        let needed = Arc::new(Notify::new());
-        self.put(Place::Waiting(needed.clone()));
-        self.say(None);
-        tokio::select! {
-            biased;
-            () = needed.notified() => None,
-            turn = turns.clone().acquire_owned() => turn.ok(),
-        }
+        let permit = match turns.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let needed = Arc::new(Notify::new());
+                self.put(Place::Waiting(needed.clone()));
+                self.say(None);
+                tokio::select! {
+                    biased;
+                    () = needed.notified() => return None,
+                    permit = turns.clone().acquire_owned() => permit.ok()?,
+                }
+            }
+        };
+        Some(Turn { _permit: permit, ends: Instant::now() + OPENED_TURN })
     }
 
     /// Whether the disk has room, as far as can be seen.
@@ -520,10 +541,21 @@ impl GroupPart {
     async fn run_once(
         &self,
         before: Option<GroupStatus>,
-        turn: Option<OwnedSemaphorePermit>,
+        mut turn: Option<Turn>,
         stop: &CancellationToken,
     ) -> Ended {
-        let replica = match self.open(stop).await {
+        let opened = {
+            let opening = self.open(stop);
+            tokio::pin!(opening);
+            loop {
+                tokio::select! {
+                    biased;
+                    opened = &mut opening => break opened,
+                    () = Turn::over(turn.as_ref()) => turn = None,
+                }
+            }
+        };
+        let replica = match opened {
             Ok(Some(replica)) => replica,
             Ok(None) => return Ended::Stopped,
             Err(error) => {
@@ -537,23 +569,23 @@ impl GroupPart {
         }
         let led_by = before.and_then(|before| before.leader);
         let ended = self.attend(&replica, led_by, turn, stop).await;
-        match &ended {
+        match ended {
             Ended::Stopped => {
                 self.stops();
                 replica.stop().await;
+                Ended::Stopped
             }
             Ended::Failed(error) => {
                 self.say(Some(&error.to_string()));
                 self.put(Place::Down(error.clone()));
                 replica.abandon().await;
+                Ended::Failed(error)
             }
-            Ended::PutAway(status) => {
-                if self.put_away(replica, status.clone(), stop).await.is_none() {
-                    return Ended::Stopped;
-                }
-            }
+            Ended::PutAway(status, _) => match self.put_away(replica, status.clone(), stop).await {
+                Some(turn) => Ended::PutAway(status, turn),
+                None => Ended::Stopped,
+            },
         }
-        ended
     }
 
     fn stops(&self) {
@@ -576,10 +608,9 @@ impl GroupPart {
         &self,
         replica: &Replica,
         mut led_by: Option<NodeId>,
-        mut turn: Option<OwnedSemaphorePermit>,
+        mut turn: Option<Turn>,
         stop: &CancellationToken,
     ) -> Ended {
-        let turn_ends = Instant::now() + OPENED_TURN;
         let mut leadership = replica.leadership();
         let failed = replica.failed();
         tokio::pin!(failed);
@@ -595,26 +626,29 @@ impl GroupPart {
                 biased;
                 () = stop.cancelled() => return Ended::Stopped,
                 error = &mut failed => return Ended::Failed(error),
-                () = sleep_until(turn_ends), if turn.is_some() => turn = None,
+                () = Turn::over(turn.as_ref()) => turn = None,
+                // What sleeps is put away, or costs nothing.
+                () = replica.slept(), if turn.is_some() => turn = None,
                 () = leadership.changed() => {}
                 () = replica.unneeded() => {
                     let status = replica.status();
                     if replica.take_clock() {
-                        return Ended::PutAway(status);
+                        return Ended::PutAway(status, None);
                     }
                 }
             }
         }
     }
 
-    /// Closes a replica, and waits until somebody needs it; `None` if it is to stop.
+    /// Closes a replica, and waits until somebody needs it, or until it is woken and has its turn;
+    /// `None` if it is to stop.
     async fn put_away(
         &self,
         replica: Replica,
         status: GroupStatus,
         stop: &CancellationToken,
-    ) -> Option<()> {
-        let put_away = Arc::new(PutAway { status, needed: Notify::new() });
+    ) -> Option<Option<Turn>> {
+        let put_away = Arc::new(PutAway { status, needed: Notify::new(), woken: Notify::new() });
         self.put(Place::PutAway(put_away.clone()));
         {
             // Never closed.
@@ -623,11 +657,18 @@ impl GroupPart {
             // With it goes the file, which writes once more.
             seams::blocking(move || drop(replica)).await;
         }
-        let needed = stop.run_until_cancelled(put_away.needed.notified()).await;
-        if needed.is_none() {
+        let reopened = stop.run_until_cancelled(async {
+            tokio::select! {
+                biased;
+                () = put_away.needed.notified() => None,
+                () = put_away.woken.notified() => self.turn().await,
+            }
+        });
+        let reopened = reopened.await;
+        if reopened.is_none() {
             self.stops();
         }
-        needed
+        reopened
     }
 }
 
@@ -635,6 +676,6 @@ impl GroupPart {
 enum Ended {
     Stopped,
     Failed(Error),
-    /// As it was.
-    PutAway(GroupStatus),
+    /// As it was, and with the turn that it has to be opened again.
+    PutAway(GroupStatus, Option<Turn>),
 }

@@ -20,15 +20,14 @@ pub const PUT_AWAY_AFTER: Duration = Duration::from_secs(60);
 /// A node that holds no more groups than these opens them all at once.
 pub const OPENED_FREELY_MAX: usize = 128;
 /// Of a node that holds more, most replicas that are opened at a time without being needed: each keeps
-/// its turn until it is put away again, or for as long as most take for that. What is open at once is
-/// what the allocator keeps afterwards.
+/// its turn until it sleeps, or for as long as most take for that.
 pub const OPENED_UNNEEDED_MAX: usize = 16;
 /// How long a replica keeps its turn.
 pub const OPENED_TURN: Duration = Duration::from_secs(3);
 /// How long the message of another replica waits for one that is being opened.
 pub const REPLICA_OPEN_WAIT: Duration = Duration::from_secs(1);
 /// How long a member has to say which groups sleep on it.
-pub const REST_ASK_MAX: Duration = Duration::from_secs(1);
+pub const REST_ASK_MAX: Duration = Duration::from_millis(500);
 /// How long a group's own heartbeat may be late while its leader's node is heard, before another may
 /// stand for election.
 pub const CLAIM_MAX: Duration = Duration::from_secs(3);

@@ -13,9 +13,12 @@ use tokio::time::{Instant, sleep};
 
 use super::cluster::Cluster;
 use crate::actors::{RunService, until_stopped};
-use crate::limits::{ASLEEP_OPEN_MAX, PUT_AWAY_AFTER, REST_AFTER, REST_LOOK, REST_UNUSED_AFTER};
+use crate::limits::{
+    ASLEEP_OPEN_MAX, PUT_AWAY_AFTER, REST_AFTER, REST_ASK_MAX, REST_LOOK, REST_UNUSED_AFTER,
+};
 use crate::raft::{Quiet, Replica};
 use crate::roster::records::Stage;
+use crate::status::Role;
 use crate::types::{EndpointId, GroupId, NodeId};
 
 /// The part that puts groups to sleep and wakes them.
@@ -38,15 +41,27 @@ fn rest_after(replica: &Replica) -> Duration {
 }
 
 /// How long a replica sleeps before it is put away: what nobody has used since it was opened is
-/// hardly needed soon.
+/// hardly needed soon. A follower waits until its leader sleeps, whose heartbeat would open it again.
 fn put_away_after(replica: &Replica) -> Duration {
-    if replica.is_used() { PUT_AWAY_AFTER } else { REST_UNUSED_AFTER }
+    match (replica.is_used(), replica.status().role) {
+        (true, _) => PUT_AWAY_AFTER,
+        (false, Role::Leader) => REST_UNUSED_AFTER,
+        (false, _) => REST_UNUSED_AFTER + REST_ASK_MAX,
+    }
 }
 
-/// How long to wait before these are looked at again.
-fn next_look<'a>(cluster: &Cluster, mut all: impl Iterator<Item = &'a Replica>) -> Duration {
-    let is_urgent = cluster.inner.groups.are_awaited() || !all.all(Replica::is_used);
-    if is_urgent { REST_UNUSED_AFTER } else { REST_LOOK }
+/// How long to wait before these, which are as they are since then, are looked at again.
+fn next_look<'a>(
+    cluster: &Cluster,
+    mut all: impl Iterator<Item = (&'a Replica, Instant)>,
+) -> Duration {
+    let is_fresh =
+        |(replica, since): (&Replica, Instant)| !replica.is_used() && since.elapsed() < REST_LOOK;
+    if cluster.inner.groups.are_awaited() || all.any(is_fresh) {
+        REST_UNUSED_AFTER
+    } else {
+        REST_LOOK
+    }
 }
 
 async fn put_to_sleep(cluster: &Cluster) {
@@ -61,20 +76,23 @@ async fn put_to_sleep(cluster: &Cluster) {
             .filter(|(group, replica)| *group != GroupId::META && !replica.is_asleep())
             .collect();
         seen.retain(|group, _| awake.contains_key(group));
-        look = next_look(cluster, awake.values());
         let mut idle = Vec::new();
+        let mut awake_since = Vec::new();
         for (group, replica) in awake {
             let touches = replica.touches();
             let last = seen.entry(group).or_insert(Seen { touches, since: now });
             if last.touches != touches {
                 *last = Seen { touches, since: now };
-            } else if now.duration_since(last.since) >= rest_after(&replica)
+            }
+            awake_since.push((replica.clone(), last.since));
+            if now.duration_since(last.since) >= rest_after(&replica)
                 && cluster.is_at_rest(group)
                 && let Some(quiet) = replica.quiet()
             {
                 idle.push((replica, touches, quiet));
             }
         }
+        look = next_look(cluster, awake_since.iter().map(|(replica, since)| (replica, *since)));
         if !idle.is_empty() {
             rest(cluster, idle).await;
         }
@@ -117,7 +135,7 @@ async fn put_away(cluster: &Cluster) {
             running.filter_map(|(_, replica)| Some((replica.asleep_since()?, replica))).collect();
         asleep.sort_unstable_by_key(|(since, _)| Reverse(*since));
         asleep.drain(..ASLEEP_OPEN_MAX.min(asleep.len()));
-        look = next_look(cluster, asleep.iter().map(|(_, replica)| replica));
+        look = next_look(cluster, asleep.iter().map(|(since, replica)| (replica, *since)));
         for (since, replica) in asleep {
             if since.elapsed() >= put_away_after(&replica) {
                 replica.offer_to_put_away();

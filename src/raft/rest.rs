@@ -36,6 +36,8 @@ pub(super) struct Rest {
     is_used: Arc<AtomicBool>,
     is_asleep: AtomicBool,
     clock: Mutex<Clock>,
+    /// Told when it falls asleep.
+    slept: Notify,
     /// Told when the node would rather have it put away.
     unneeded: Notify,
 }
@@ -153,6 +155,11 @@ impl Replica {
         }
     }
 
+    /// Resolves when it has fallen asleep since this was asked last.
+    pub async fn slept(&self) {
+        self.rest().slept.notified().await;
+    }
+
     /// Resolves when it is to be put away.
     pub async fn unneeded(&self) {
         self.rest().unneeded.notified().await;
@@ -218,6 +225,7 @@ impl Replica {
         }
         held.stands_since = Some(Instant::now());
         self.raft().runtime_config().tick(false);
+        rest.slept.notify_one();
         true
     }
 }
