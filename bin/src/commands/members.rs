@@ -197,11 +197,13 @@ pub(crate) async fn drain(node: Node, member: u64, on: bool, json: bool) -> Resu
     if !on {
         return output::line(&format!("node {member} takes its share again"));
     }
-    let left = answer["replicas"].as_u64().unwrap_or_default();
-    let shards = output::counted(left, "shard");
-    output::line(&format!(
-        "node {member} is drained: {shards} to go; `aspen members` shows how far it is"
-    ))
+    output::line(&match answer["replicas"].as_u64().unwrap_or_default() {
+        0 => format!("node {member} is drained: it holds no shard"),
+        left => format!(
+            "node {member} is being drained: {} to go; `aspen members` shows how far it is",
+            output::counted(left, "shard")
+        ),
+    })
 }
 
 /// Puts members under maintenance, or ends that.

@@ -348,7 +348,7 @@ fn a_node_is_drained_and_taken_back_and_leaves_under_load() {
     nodes.wait_for_spread(&[1, 2, 3, 4], 3);
     let load = Load::begin(nodes.any());
     let drained = nodes.any().printed(&["drain", "2"]);
-    assert!(drained.starts_with("node 2 is drained: "), "{drained}");
+    assert!(drained.starts_with("node 2 is being drained: "), "{drained}");
     nodes.wait_for_spread(&[1, 3, 4], 3);
     // What it no longer holds it keeps nothing of; the meta group is everybody's.
     let groups = nodes.0[&2].0.path().join("data/groups");
