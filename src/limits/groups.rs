@@ -21,7 +21,7 @@ pub const PUT_AWAY_AFTER: Duration = Duration::from_secs(60);
 pub const OPENED_FREELY_MAX: usize = 128;
 /// Of a node that holds more, most replicas that are opened at a time without being needed: each keeps
 /// its turn until it sleeps, or for as long as most take for that.
-pub const OPENED_UNNEEDED_MAX: usize = 16;
+pub const OPENED_UNNEEDED_MAX: usize = 8;
 /// How long a replica keeps its turn.
 pub const OPENED_TURN: Duration = Duration::from_secs(3);
 /// How long the message of another replica waits for one that is being opened.

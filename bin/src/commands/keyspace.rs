@@ -51,7 +51,8 @@ pub(crate) async fn run(node: Node, command: KeyspaceCmd, json: bool) -> Result<
                 return output::json_line(&answer.json::<Value>()?);
             }
             let shards = output::counted(shards.into(), "shard");
-            output::line(&format!("made keyspace {name} of {shards}, {replicas} replicas each"))
+            let replicas = output::counted(replicas.into(), "replica");
+            output::line(&format!("made keyspace {name} of {shards}, {replicas} each"))
         }
         KeyspaceCmd::List => list(&node, json).await,
         KeyspaceCmd::Show { name } => show(&node, &name, json).await,
