@@ -767,7 +767,7 @@ const _: () = {
     assert!(4 * HEARD_DELIVERER_BURST_MAX <= HEARD_ALL_BURST_MAX);
     assert!(LINK_LEFT_MAX.as_millis() > LINK_SILENCE_MAX.as_millis());
     assert!(LINK_KEEP_ALIVE.as_millis() * 3 < LINK_SILENCE_MAX.as_millis());
-    assert!((LINK_KEEP_ALIVE.as_millis() + LINK_SILENCE_MAX.as_millis()) < 2_000);
+    assert!(LINK_KEEP_ALIVE.as_millis() + LINK_SILENCE_MAX.as_millis() < 2_000);
     assert!(LINKS_PEER_MAX < LINKS_MAX);
     // ADDRESSES_BYTES_MAX counts no fewer than these.
     assert!(PEER_ADDRESSES_MAX <= aspen_tickets::PEER_ADDRESSES_MAX);

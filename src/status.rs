@@ -52,7 +52,7 @@ impl Role {
     ];
 
     /// Whether the replica is not there to be anything to its group.
-    pub fn is_none(self) -> bool {
+    pub fn is_absent(self) -> bool {
         matches!(self, Role::Starting | Role::Stopped)
     }
 

@@ -110,7 +110,7 @@ impl Progress {
 
 /// Before its first entry a replica knows of no leader, and there is nothing to say.
 fn is_there(group: &GroupStatus) -> bool {
-    !group.role.is_none() && group.leader.is_some()
+    !group.role.is_absent() && group.leader.is_some()
 }
 
 fn votes(group: &GroupStatus) -> bool {

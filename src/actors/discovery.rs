@@ -3,7 +3,8 @@
 //! And what follows when a node moves: its links may hang on a path that leads nowhere any more,
 //! which QUIC alone notices late or never. A node that has lost an address therefore gives its links
 //! up and dials every member at once, so that those that don't know where it is now learn it; and
-//! a link to a neighbour that no longer listens where the link leads is given up, too.
+//! a link to a neighbour that no longer listens where the link leads is given up, too. A member to whom
+//! there is no link is looked for, and dialled.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;

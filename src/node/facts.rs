@@ -151,7 +151,7 @@ impl Cluster {
         let facts = |(group, status): (GroupId, GroupStatus)| {
             let replica = groups.get(group);
             let repair = repairs.get(&group).copied();
-            let is_put_away = replica.is_none() && !status.role.is_none();
+            let is_put_away = replica.is_none() && !status.role.is_absent();
             let mut stored = match &replica {
                 Some(replica) => replica.progress(),
                 // A leader is put away only when all have what it has.

@@ -50,18 +50,15 @@ fn put_away_after(replica: &Replica) -> Duration {
     }
 }
 
-/// How long to wait before these, which are as they are since then, are looked at again.
-fn next_look<'a>(
-    cluster: &Cluster,
-    mut all: impl Iterator<Item = (&'a Replica, Instant)>,
-) -> Duration {
-    let is_fresh =
-        |(replica, since): (&Replica, Instant)| !replica.is_used() && since.elapsed() < REST_LOOK;
-    if cluster.inner.groups.are_awaited() || all.any(is_fresh) {
-        REST_UNUSED_AFTER
-    } else {
-        REST_LOOK
-    }
+/// Whether nobody has used a replica yet, which is as it is since this moment only.
+fn is_fresh(replica: &Replica, since: Instant) -> bool {
+    !replica.is_used() && since.elapsed() < REST_LOOK
+}
+
+/// How long to wait before the replicas are looked at again.
+fn next_look(cluster: &Cluster, some_are_fresh: bool) -> Duration {
+    let is_urgent = some_are_fresh || cluster.inner.groups.are_awaited();
+    if is_urgent { REST_UNUSED_AFTER } else { REST_LOOK }
 }
 
 async fn put_to_sleep(cluster: &Cluster) {
@@ -77,14 +74,14 @@ async fn put_to_sleep(cluster: &Cluster) {
             .collect();
         seen.retain(|group, _| awake.contains_key(group));
         let mut idle = Vec::new();
-        let mut awake_since = Vec::new();
+        let mut some_are_fresh = false;
         for (group, replica) in awake {
             let touches = replica.touches();
             let last = seen.entry(group).or_insert(Seen { touches, since: now });
             if last.touches != touches {
                 *last = Seen { touches, since: now };
             }
-            awake_since.push((replica.clone(), last.since));
+            some_are_fresh |= is_fresh(&replica, last.since);
             if now.duration_since(last.since) >= rest_after(&replica)
                 && cluster.is_at_rest(group)
                 && let Some(quiet) = replica.quiet()
@@ -92,7 +89,7 @@ async fn put_to_sleep(cluster: &Cluster) {
                 idle.push((replica, touches, quiet));
             }
         }
-        look = next_look(cluster, awake_since.iter().map(|(replica, since)| (replica, *since)));
+        look = next_look(cluster, some_are_fresh);
         if !idle.is_empty() {
             rest(cluster, idle).await;
         }
@@ -135,7 +132,7 @@ async fn put_away(cluster: &Cluster) {
             running.filter_map(|(_, replica)| Some((replica.asleep_since()?, replica))).collect();
         asleep.sort_unstable_by_key(|(since, _)| Reverse(*since));
         asleep.drain(..ASLEEP_OPEN_MAX.min(asleep.len()));
-        look = next_look(cluster, asleep.iter().map(|(since, replica)| (replica, *since)));
+        look = next_look(cluster, asleep.iter().any(|(since, replica)| is_fresh(replica, *since)));
         for (since, replica) in asleep {
             if since.elapsed() >= put_away_after(&replica) {
                 replica.offer_to_put_away();

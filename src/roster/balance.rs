@@ -17,17 +17,16 @@
 //! is lost or falls silent, and might be waited for in vain: then it is to be where it still is, or
 //! elsewhere. Who is silent is given nothing, and has what it has. Only so many are on their way at
 //! once; a replica that is lost, or on a member that is drained, counts as long as nobody can take its
-//! place, because without it a group would be smaller and bear less.
+//! place and its group would bear less without it.
 
 mod leads;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aspen_tickets::Role;
-
 use super::Roster;
 use super::keyspaces::Aim;
-use super::records::{Shard, Stage, State};
+use super::placement::odd;
+use super::records::{Member, Shard, Stage};
 use crate::types::{GroupId, NodeId};
 
 /// What is known of the members besides the roster.
@@ -137,8 +136,7 @@ impl<'a> Plan<'a> {
     fn new(roster: &'a Roster, facts: &'a Facts) -> Self {
         let may_hold = roster
             .members()
-            .filter(|member| member.state == State::Active && member.role == Role::Voter)
-            .filter(|member| !roster.duty(member.node).draining);
+            .filter(|member| member.may_vote() && !roster.duty(member.node).draining);
         let mut nodes: BTreeMap<NodeId, Node> = may_hold
             .map(|member| {
                 let duty = roster.duty(member.node);
@@ -175,12 +173,6 @@ impl<'a> Plan<'a> {
         }
         let moves_left = facts.moves_max.saturating_sub(moving);
         Plan { roster, facts, nodes, shards, moves_left }
-    }
-
-    /// Whether a replica of a member counts in its group until another takes its place.
-    fn is_counted(&self, node: NodeId) -> bool {
-        let member = self.roster.member(node);
-        member.is_some_and(|member| member.state == State::Active && member.role == Role::Voter)
     }
 
     /// Those that hold a shard and are to hold it no longer.
@@ -233,12 +225,20 @@ impl<'a> Plan<'a> {
             let still = self.leaving(group).filter(takes).copied();
             place.extend(still.take(wanted.saturating_sub(sound.len())));
             place.extend(self.takers(&place, wanted.saturating_sub(place.len())));
-            // Who is drained or lost counts until others can take its place.
-            let given_up = |node: &NodeId| !place.contains(node) && self.is_counted(*node);
-            let mut given_up: Vec<NodeId> = replicas.iter().copied().filter(given_up).collect();
-            given_up.sort_by_key(|node| self.facts.lost.contains(node));
+            // Until others can take their places the lost count, and the drained as far as the group
+            // bears less without them.
+            let may_stay = |node: &NodeId| {
+                !place.contains(node) && self.roster.member(*node).is_some_and(Member::may_vote)
+            };
+            let (lost, drained): (Vec<NodeId>, Vec<NodeId>) = replicas
+                .iter()
+                .filter(|node| may_stay(node))
+                .partition(|node| stays(node) || self.facts.lost.contains(node));
+            let size = wanted.min(place.len() + lost.len() + drained.len());
+            let needed = odd(size).saturating_sub(place.len());
+            place.extend(drained.into_iter().take(needed));
             let missing = wanted.saturating_sub(place.len());
-            place.extend(given_up.into_iter().take(missing));
+            place.extend(lost.into_iter().take(missing));
             while place.len() > wanted {
                 let most = place.iter().copied().max_by_key(|node| self.fullness(*node, 0));
                 most.map(|node| place.remove(&node));

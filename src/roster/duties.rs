@@ -6,12 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use aspen_tickets::Role;
-
 use super::Roster;
 use super::change::Change;
 use super::placement::odd;
-use super::records::{Duty, Record, State};
+use super::records::{Duty, Record};
 use super::refused::Refused;
 use crate::limits::{MEMBER_WEIGHT_MAX, VOTERS_MAX};
 use crate::types::{GroupId, NodeId};
@@ -74,10 +72,8 @@ pub fn maintain(roster: &Roster, nodes: &BTreeSet<NodeId>, on: bool) -> Result<C
             return Err(Refused::MajorityAway { group });
         }
     }
-    let votes = |member: &&super::records::Member| {
-        member.state == State::Active && member.role == Role::Voter
-    };
-    let voters: Vec<NodeId> = roster.members().filter(votes).map(|member| member.node).collect();
+    let voters = roster.members().filter(|member| member.may_vote());
+    let voters: Vec<NodeId> = voters.map(|member| member.node).collect();
     let is_out = |node: &&NodeId| is_away(node) || is_repaired(GroupId::META, node);
     let away = voters.iter().filter(is_out).count();
     // Which of them vote the roster does not say: all that are away may.

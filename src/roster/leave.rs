@@ -4,8 +4,6 @@
 //! while [`super::placement`] takes it out of every group, then `Removed`. Removing takes one: it
 //! is for nodes that will not come back, and the groups follow. Both end in a tombstone.
 
-use aspen_tickets::Role;
-
 use super::admit::Description;
 use super::builds::check_change;
 use super::change::Change;
@@ -67,9 +65,7 @@ pub fn remove(roster: &Roster, node: NodeId) -> Result<Change, Refused> {
 
 /// Whether another active voter is there when this member is not.
 pub(super) fn check_voter_remains(roster: &Roster, without: NodeId) -> Result<(), Refused> {
-    let mut others = roster.members().filter(|member| {
-        member.node != without && member.state == State::Active && member.role == Role::Voter
-    });
+    let mut others = roster.members().filter(|member| member.node != without && member.may_vote());
     if others.next().is_some() { Ok(()) } else { Err(Refused::LastVoter { node: without }) }
 }
 

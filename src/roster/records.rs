@@ -291,6 +291,11 @@ impl Member {
         self.state != State::Removed
     }
 
+    /// It may vote in groups, and is not about to leave them.
+    pub fn may_vote(&self) -> bool {
+        self.state == State::Active && self.role == Role::Voter
+    }
+
     fn check(&self) -> Result<(), &'static str> {
         if self.node.0 == 0 {
             return Err("a node's number is 0");

@@ -334,7 +334,6 @@ fn whoever_joins_is_known_to_all_takes_its_share_and_nothing_else_is_moved_under
         let all: Vec<u64> = (1..=joined).collect();
         nodes.wait_for_spread(&all, 3);
         let moved: BTreeSet<_> = placed(nodes.any()).difference(&before).copied().collect();
-        // Even is within one, so that it may hold one less than its share rounded up.
         assert!(moved.len() as u64 <= (3 * 12_u64).div_ceil(joined), "{moved:?}");
         assert!(moved.iter().all(|(_, node)| *node == joined), "{moved:?}");
         load.goes_on();

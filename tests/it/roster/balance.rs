@@ -239,21 +239,27 @@ impl Cluster {
         assert!(aim.leader.is_none_or(|leader| aim.replicas.contains(&leader)));
         let new: Vec<&NodeId> = aim.replicas.difference(&before.replicas).collect();
         assert!(new.iter().all(|node| takers.contains(node)), "group {group}: {aim:?}");
-        // Who is sound counts; a place is never worse than the one before.
-        let active = self.active();
-        let sound = |place: &BTreeSet<NodeId>| {
-            let is_sound =
-                |node: &&NodeId| active.contains(node) && !self.facts.lost.contains(node);
-            place.iter().filter(is_sound).count()
+        let count = |place: &BTreeSet<NodeId>, counts: &dyn Fn(NodeId) -> bool| {
+            place.iter().filter(|node| counts(**node)).count()
         };
-        assert!(
-            sound(&aim.replicas) >= sound(&before.replicas).min(wanted.into()),
-            "group {group}: {before:?} to {aim:?}"
-        );
-        // What is lost is given up only for what can take its place.
-        let lost =
-            |place: &BTreeSet<NodeId>| place.iter().filter(|node| active.contains(node)).count();
-        assert!(lost(&aim.replicas) >= lost(&before.replicas).min(wanted.into()));
+        let is_never_less =
+            |what: &str, weigh: fn(usize) -> usize, counts: &dyn Fn(NodeId) -> bool| {
+                let (now, then) = (count(&aim.replicas, counts), count(&before.replicas, counts));
+                let is_so = weigh(now) >= weigh(then.min(wanted.into()));
+                assert!(is_so, "{what} of group {group}: {before:?} to {aim:?}");
+            };
+        let active = self.active();
+        let is_active = |node| active.contains(&node);
+        let is_lost = |node| self.facts.lost.contains(&node);
+        let is_drained = |node| self.roster.duty(node).draining;
+        // What is lost is given up only for what can take its place, and what is drained too, unless as
+        // many vote without it: of an even number one does not.
+        let voters = |all: usize| all.saturating_sub(usize::from(all.is_multiple_of(2)));
+        is_never_less("replicas", |all| all, &|node| is_active(node) && !is_drained(node));
+        is_never_less("sound", |all| all, &|node| {
+            is_active(node) && !is_drained(node) && !is_lost(node)
+        });
+        is_never_less("voters", voters, &is_active);
     }
 
     pub(super) fn counts(&self, of: impl Fn(&Shard) -> Vec<NodeId>) -> BTreeMap<NodeId, usize> {
