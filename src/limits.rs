@@ -600,6 +600,8 @@ pub const HTTP_HEARTBEAT: Duration = Duration::from_secs(15);
 pub const HTTP_LEAVE_MAX: Duration = Duration::from_secs(5);
 /// How often it is looked meanwhile whether there is less to hand over, which is then the answer.
 pub const HTTP_LEAVE_LOOK: Duration = Duration::from_millis(100);
+/// How long a node that has left waits for whoever was last told that it is leaving to ask again.
+pub const HTTP_LEAVE_AGAIN: Duration = Duration::from_millis(750);
 /// Most leases in one answer to a listing, which says where it continues. A caller's larger limit
 /// is lowered to this.
 pub const HTTP_LEASES_PAGE_MAX: u64 = 1_000;
@@ -790,7 +792,7 @@ const _: () = {
     assert!(LANE_FRAGMENT_BYTES_MAX <= LANES_WRITE_BYTES);
     assert!(LANE_MESSAGE_BYTES_MAX + LANE_WINDOW_BYTES <= u32::MAX as usize);
     assert!(CALLS_PEER_BYTES_MAX <= u32::MAX as usize);
-    assert!(HTTP_DRAIN_MAX.as_secs() < PART_STOP_MAX.as_secs());
+    assert!(HTTP_DRAIN_MAX.as_millis() + HTTP_LEAVE_AGAIN.as_millis() < PART_STOP_MAX.as_millis());
     assert!(LAG_LOOK.as_millis() < LAG_MAX.as_millis());
     assert!(LAG_MAX.as_millis() < TRANSFER_MAX.as_millis());
     assert!(TRANSFER_STOP_MAX.as_secs() < PART_STOP_MAX.as_secs());

@@ -27,6 +27,7 @@ use std::process::ExitCode;
 
 use args::{Cli, ClientSettings, Cmd, JoinArgs, LeaseArgs, StoreSettings, TicketCmd};
 use client::Node;
+use commands::drain::Drain;
 use config::{Loaded, Origin, Setting};
 use exit::Failure;
 use mimalloc::MiMalloc;
@@ -123,8 +124,13 @@ fn run() -> Result<(), Failure> {
         Cmd::Remove { member } => {
             at_node(&client, async |node| commands::members::remove(node, member, json).await)
         }
-        Cmd::Drain { member, off } => {
-            at_node(&client, async |node| commands::members::drain(node, member, !off, json).await)
+        Cmd::Drain { member, wait, off } => {
+            let drain = match (wait, off) {
+                (true, _) => Drain::Whole,
+                (false, true) => Drain::End,
+                (false, false) => Drain::Begin,
+            };
+            at_node(&client, async |node| commands::drain::run(node, member, drain, json).await)
         }
         Cmd::Maintenance { switch, members } => at_node(&client, async |node| {
             commands::members::maintenance(node, &members, switch == "on", json).await

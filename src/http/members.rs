@@ -51,12 +51,12 @@ pub(super) async fn leave(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     Params::parse(request.uri().query(), &[])?;
+    node.app.awaited.send_replace(false);
     let cluster = &node.door.cluster;
     let (me, before) = (cluster.me(), held_by(&cluster.roster(), cluster.me()));
     let progress = async {
         loop {
             sleep(HTTP_LEAVE_LOOK).await;
-            // Whoever has handed over everything leaves now, and this is to be its last word.
             if (1..before).contains(&held_by(&cluster.roster(), me)) {
                 return;
             }
@@ -71,6 +71,7 @@ pub(super) async fn leave(
     }
     let replicas = Some(held_by(&cluster.roster(), me));
     let form = DepartureForm { node: me, state: "leaving", replicas };
+    node.app.awaited.send_replace(true);
     Ok(json::answer(StatusCode::ACCEPTED, &form))
 }
 

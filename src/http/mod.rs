@@ -41,7 +41,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::FromRef;
 use axum::routing::{delete, get, post, put};
-use tokio::sync::Semaphore;
+use tokio::sync::{self, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::KvClient;
@@ -70,6 +70,8 @@ struct Shared {
     tasks: Tasks,
     /// Cancelled when the door is told to stop: watches end then, all else finishes.
     closing: CancellationToken,
+    /// Whether somebody was told that the node is leaving, and has not asked again yet.
+    awaited: sync::watch::Sender<bool>,
 }
 
 type App = Arc<Shared>;
@@ -83,6 +85,7 @@ impl Shared {
             bodies: Arc::new(Semaphore::new(HTTP_BODIES_BYTES_MAX)),
             tasks: Tasks::new(),
             closing: CancellationToken::new(),
+            awaited: sync::watch::Sender::new(false),
         })
     }
 }

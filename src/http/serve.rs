@@ -24,7 +24,9 @@ use tokio_util::sync::CancellationToken;
 use super::counts::HttpCounts;
 use super::{App, Shared, body, node_router, store_router};
 use crate::client::KvClient;
-use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_MAX};
+use crate::limits::{
+    HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_MAX, HTTP_LEAVE_AGAIN,
+};
 use crate::node::DoorContext;
 
 /// The wait before accepting again after an error that is not one connection's own: most often
@@ -32,8 +34,8 @@ use crate::node::DoorContext;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the door on a listening socket until `shutdown` resolves, then lets the requests that
-/// are under way finish for a bounded time ([`HTTP_DRAIN_MAX`]) and returns. Dropping the future
-/// ends all of it at once.
+/// are under way, and one that asks whether the node has left, finish for a bounded time
+/// ([`HTTP_DRAIN_MAX`]) and returns. Dropping the future ends all of it at once.
 pub(super) async fn serve(
     listener: TcpListener,
     door: DoorContext,
@@ -46,7 +48,15 @@ pub(super) async fn serve(
     let cut_on_drop = cut.clone().drop_guard();
     let router = node_router(app.clone(), door);
     let connections = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
-    let mut shutdown = pin!(shutdown);
+    let mut awaited = app.awaited.subscribe();
+    let mut shutdown = pin!(async {
+        shutdown.await;
+        // Whoever asks how far the leaving is between two answers is to hear that it is done.
+        let asks_again = awaited.wait_for(|awaited| !awaited);
+        if timeout(HTTP_LEAVE_AGAIN, asks_again).await.is_err() {
+            tracing::debug!("nobody asks again whether the node has left");
+        }
+    });
     loop {
         let accepted = tokio::select! {
             biased;

@@ -166,12 +166,24 @@ impl Cluster {
     /// no member any more; asked again, it goes on.
     pub async fn leave(&self) -> Result<(), ClusterError> {
         let me = self.inner.me;
-        self.decide(|roster, _| Ok(((), leave::leave(roster, me)?))).await?;
-        // Once no group holds the node it sees nothing of the roster, and hears it from the others.
         let mut gone = self.inner.gone.clone();
-        match gone.wait_for(Option::is_some).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Error::Fatal("the node has stopped".into()).into()),
+        let leaving = async {
+            match self.decide(|roster, _| Ok(((), leave::leave(roster, me)?))).await {
+                // Once no group holds the node it sees nothing of the roster, and hears from the
+                // others that it has left; whoever it asks meanwhile may not answer any more.
+                Ok(()) => std::future::pending().await,
+                // It has left since it was asked to.
+                Err(ClusterError::Refused(Refused::Removed { .. })) => Ok(()),
+                Err(error) => Err(error),
+            }
+        };
+        tokio::select! {
+            biased;
+            gone = gone.wait_for(Option::is_some) => match gone {
+                Ok(_) => Ok(()),
+                Err(_) => Err(Error::Fatal("the node has stopped".into()).into()),
+            },
+            left = leaving => left,
         }
     }
 

@@ -138,10 +138,15 @@ pub(crate) enum Cmd {
         member: u64,
     },
     /// Take everything off a node that stays a member: its replicas and leads go to others.
-    #[command(after_help = "Examples:\n  aspen drain 3\n  aspen drain 3 --off")]
+    #[command(
+        after_help = "Examples:\n  aspen drain 3\n  aspen drain 3 --wait\n  aspen drain 3 --off"
+    )]
     Drain {
         /// The node's number.
         member: u64,
+        /// Tell how far it is, until it holds nothing.
+        #[arg(long, conflicts_with = "off")]
+        wait: bool,
         /// Let it take its share again.
         #[arg(long)]
         off: bool,

@@ -1,11 +1,13 @@
-//! `members`, `leave`, `remove`, `drain`, `maintenance`, `rebalance` and `transfer`: who is in the
+//! `members`, `leave`, `remove`, `maintenance`, `rebalance` and `transfer`: who is in the
 //! cluster, and who holds and leads what.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::client::{self, Node, Request};
 use crate::exit::{Exit, Failure};
@@ -141,12 +143,31 @@ fn ago(time: Duration) -> String {
     format!("{} ago", duration_text(Duration::from_secs(time.as_secs().max(1))))
 }
 
-/// Takes the node out of its cluster and waits until it has left.
+/// After how long it is told that a node is leaving: by then it would have refused to.
+const LEAVES_AFTER: Duration = Duration::from_millis(250);
+
+/// Takes the node out of its cluster and waits until it has left; tells how much it has still to
+/// hand over, at first and each time that it is less.
 pub(crate) async fn leave(node: Node, json: bool) -> Result<(), Failure> {
-    let mut is_leaving = false;
-    let mut held = u64::MAX;
+    let cluster: Value = node.ask(Request::read(Method::GET, "/v1/cluster")).await?.json()?;
+    let me = &cluster["node"]["id"];
+    let mut members = cluster["members"].as_array().into_iter().flatten();
+    let itself = members.find(|member| member["node"] == *me);
+    let holds = itself.and_then(|itself| itself["replicas"].as_u64()).unwrap_or_default();
+    let (mut is_leaving, mut told) = (false, None);
     loop {
-        let answer = match node.ask(Request::write(Method::POST, "/v1/leave")).await {
+        let mut asking = pin!(node.ask(Request::write(Method::POST, "/v1/leave")));
+        let answered = match timeout(LEAVES_AFTER, &mut asking).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                if told.is_none() && holds > 0 && !json {
+                    output::note(&is_leaving_with(me, holds));
+                    told = Some(holds);
+                }
+                asking.await
+            }
+        };
+        let answer = match answered {
             Ok(answer) => answer,
             Err(failure) if is_leaving && failure.exit() == Exit::Unreachable => {
                 let sentence = "the node ended while it was leaving; whether it has left, another \
@@ -168,12 +189,15 @@ pub(crate) async fn leave(node: Node, json: bool) -> Result<(), Failure> {
         }
         is_leaving = true;
         let left = departure["replicas"].as_u64().unwrap_or_default();
-        if !json && left < held {
-            let shards = output::counted(left, "shard");
-            output::note(&format!("node {member} is leaving: {shards} to hand over"));
+        if !json && told.is_none_or(|told| left < told) {
+            output::note(&is_leaving_with(member, left));
         }
-        held = left;
+        told = Some(left);
     }
+}
+
+fn is_leaving_with(member: &Value, left: u64) -> String {
+    format!("node {member} is leaving: {} to hand over", output::counted(left, "shard"))
 }
 
 /// Removes a member.
@@ -184,26 +208,6 @@ pub(crate) async fn remove(node: Node, member: u64, json: bool) -> Result<(), Fa
         return output::json_line(&answer.json::<Value>()?);
     }
     output::line(&format!("node {member} is removed from the cluster"))
-}
-
-/// Takes everything off a member, or lets it take its share again.
-pub(crate) async fn drain(node: Node, member: u64, on: bool, json: bool) -> Result<(), Failure> {
-    let path = format!("/v1/members/{member}/drain");
-    let request = Request::write(Method::POST, &path).json(&json!({ "on": on }));
-    let answer: Value = node.ask(request).await?.json()?;
-    if json {
-        return output::json_line(&answer);
-    }
-    if !on {
-        return output::line(&format!("node {member} takes its share again"));
-    }
-    output::line(&match answer["replicas"].as_u64().unwrap_or_default() {
-        0 => format!("node {member} is drained: it holds no shard"),
-        left => format!(
-            "node {member} is being drained: {} to go; `aspen members` shows how far it is",
-            output::counted(left, "shard")
-        ),
-    })
 }
 
 /// Puts members under maintenance, or ends that.

@@ -6,6 +6,7 @@
 pub(crate) mod compact;
 pub(crate) mod config;
 pub(crate) mod doctor;
+pub(crate) mod drain;
 pub(crate) mod keyspace;
 pub(crate) mod kv;
 pub(crate) mod lease;

@@ -264,8 +264,9 @@ fn a_join_that_is_killed_at_any_moment_is_finished_by_the_next() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let rounds = number("ASPEN_KILL_ROUNDS").unwrap_or(6);
     let seed = number("ASPEN_KILL_SEED").unwrap_or(1);
-    let dirs = [dir(), dir()];
+    let dirs = [dir(), dir(), dir()];
     let first = Node::start(dirs[0].path(), &[]);
+    let second = Node::join(dirs[1].path(), &first.ticket(), &[]);
     first.printed(&["put", "k", "v"]);
     // One use: asking again must not count as another.
     let ticket = first.printed(&["ticket", "create"]);
@@ -275,19 +276,21 @@ fn a_join_that_is_killed_at_any_moment_is_finished_by_the_next() {
         dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let moment = Duration::from_millis((dice >> 33) % 800);
         let begun = Instant::now();
-        let mut joining = Node::joining(dirs[1].path(), ticket, &[]);
+        let mut joining = Node::joining(dirs[2].path(), ticket, &[]);
         until(|| begun.elapsed() >= moment || joining.ended().is_some());
         assert_eq!(joining.ended(), None, "seed {seed}: it ended by itself: {}", joining.log());
         joining.kill();
     }
-    let joined = Node::join(dirs[1].path(), ticket, &[]);
-    assert_eq!(joined.id(), 2, "seed {seed}");
+    let joined = Node::join(dirs[2].path(), ticket, &[]);
+    assert_eq!(joined.id(), 3, "seed {seed}");
     assert_eq!(joined.printed(&["get", "k"]), "v");
-    assert_eq!(members(&first), [1, 2], "seed {seed}: {}", cluster(&first));
+    assert_eq!(members(&first), [1, 2, 3], "seed {seed}: {}", cluster(&first));
+    let mut nodes = vec![first, second, joined];
+    wait_for_voters(&nodes, &[1, 2, 3]);
     // The ticket is not needed any more.
-    joined.kill();
-    let again = Node::start(dirs[1].path(), &[]);
-    assert_eq!((again.id(), again.printed(&["get", "k"])), (2, "v".to_owned()));
+    nodes.pop().expect("it joined").kill();
+    let again = Node::start(dirs[2].path(), &[]);
+    assert_eq!((again.id(), again.printed(&["get", "k"])), (3, "v".to_owned()));
 }
 
 #[test]

@@ -553,8 +553,8 @@ fn path_of(key: usize) -> String {
     format!("/v1/kv/key/{key}?keyspace=even")
 }
 
-/// Where each key lives, as a node says, without who leads there, which may change.
-async fn places(node: &Node) -> Vec<Value> {
+/// Where each key lives, as a node says, and who leads there.
+async fn places(node: &Node) -> Vec<(Value, Value)> {
     let mut http = Http::to(node.url());
     let mut places = Vec::new();
     for key in 0..KEYS {
@@ -562,8 +562,7 @@ async fn places(node: &Node) -> Vec<Value> {
         let (status, mut form) = send(&mut http, Method::GET, &path, "").await;
         assert_eq!(status, StatusCode::OK, "{form}");
         let [leader] = take(&mut form, ["leader"]);
-        assert!(leader.as_u64().is_some_and(|node| (1..=3).contains(&node)), "led by {leader}");
-        places.push(form);
+        places.push((form, leader));
     }
     places
 }
@@ -582,7 +581,8 @@ fn a_thousand_keys_are_spread_evenly_and_each_is_always_in_the_same_shard() {
     let nodes = Nodes::start(3, &[]);
     let runtime = Runtime::new().expect("a runtime");
     nodes.any().printed(&["keyspace", "create", "even", "--shards", "4"]);
-    let before = runtime.block_on(places(nodes.any()));
+    let before: Vec<Value> =
+        runtime.block_on(places(nodes.any())).into_iter().map(|(place, _)| place).collect();
     let mut counts: BTreeMap<u64, u64> = (0..4).map(|shard| (shard, 0)).collect();
     for place in &before {
         let shard = place["shard"].as_u64().expect("a number");
@@ -603,11 +603,44 @@ fn a_thousand_keys_are_spread_evenly_and_each_is_always_in_the_same_shard() {
         })
     };
     let should: Vec<Value> = before.iter().map(after).collect();
-    let told = runtime.block_on(join_all(nodes.all().map(places)));
+    let (leaders, told) =
+        while_leads_stay(&nodes, "even", || runtime.block_on(join_all(nodes.all().map(places))));
     for (node, places) in nodes.all().zip(told) {
-        let wrong = places.iter().zip(&should).find(|(place, should)| place != should);
-        assert_eq!(wrong, None, "through node {}", node.id());
+        let should = should.iter().map(|place| (place, &leaders[&place["group"].to_string()]));
+        let mut told = places.iter().map(|(place, leader)| (place, leader)).zip(should);
+        assert_eq!(told.find(|(told, should)| told != should), None, "through node {}", node.id());
     }
+}
+
+/// Does something while the shards of a keyspace are led by whom they are to be led, as the leaders
+/// say themselves; again if another leads one afterwards. Gives who leads each group.
+#[track_caller]
+fn while_leads_stay<T>(
+    nodes: &Nodes,
+    keyspace: &str,
+    mut act: impl FnMut() -> T,
+) -> (BTreeMap<String, Value>, T) {
+    let asking = Asking::new();
+    let leaders = || {
+        let led = led(nodes, &asking, keyspace).into_iter();
+        let shards = led.map(|(mut shard, _)| {
+            let (group, wanted) = (shard["group"].take(), shard["wanted_leader"].take());
+            let node = wanted.as_u64().filter(|node| nodes.0.contains_key(node))?;
+            let cluster = asking.get(nodes.node(node), "/v1/cluster");
+            let itself = list(&cluster["groups"]).find(|form| form["id"] == group)?;
+            (itself["role"] == "leader").then(|| (group.to_string(), wanted))
+        });
+        shards.collect::<Option<BTreeMap<String, Value>>>()
+    };
+    let mut done = None;
+    let stayed = until(|| {
+        let Some(before) = leaders() else { return false };
+        let acted = act();
+        done = Some((before, acted)).filter(|(before, _)| leaders().as_ref() == Some(before));
+        done.is_some()
+    });
+    assert!(stayed, "leads do not stay: {:?}", leaders());
+    done.expect("they stayed")
 }
 
 /// The groups of the keyspace's shards with who is to lead each, and what its holders say of it.

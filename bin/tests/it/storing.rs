@@ -99,7 +99,9 @@ fn what_one_node_stores_overwrites_and_deletes_is_so_through_every_node() {
         cluster.is_everywhere(&path, b"another", overwritten);
         assert_eq!(cluster.delete(first + 2, &path), 1);
         cluster.is_nowhere(&path);
-        assert_eq!(cluster.delete(first, &path), 0);
+        for through in 0..NODES {
+            assert_eq!(cluster.delete(through, &path), 0, "through {through}");
+        }
     }
 }
 
@@ -143,10 +145,14 @@ fn values_up_to_the_limit_are_the_same_through_every_node_and_a_longer_one_chang
         cluster.is_everywhere(&path, &bytes(1 << 20), stored);
         let stored = cluster.put(through, &path, &bytes(limit), StatusCode::OK);
         cluster.is_everywhere(&path, &bytes(limit), stored);
-        let refused = cluster.ask(through, Method::PUT, &path, &bytes(limit + 1));
-        assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE, "{refused}");
-        assert!(json_of(&refused)["detail"].is_string(), "{refused}");
+        let new = self::path(format!("new/{through}").as_bytes());
+        for longer in [&path, &new] {
+            let refused = cluster.ask(through, Method::PUT, longer, &bytes(limit + 1));
+            assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE, "{refused}");
+            assert!(json_of(&refused)["detail"].is_string(), "{refused}");
+        }
         cluster.is_everywhere(&path, &bytes(limit), stored);
+        cluster.is_nowhere(&new);
     }
 }
 

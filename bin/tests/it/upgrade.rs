@@ -136,6 +136,21 @@ fn nodes_are_upgraded_one_by_one_and_what_only_the_new_know_waits_for_the_last()
 }
 
 #[test]
+fn nodes_are_restarted_one_by_one_under_load() {
+    let mut nodes = Nodes::start(3, &["--shards", "6"]);
+    nodes.wait_for_spread(&[1, 2, 3], 3);
+    let load = Load::begin(nodes.node(1));
+    for number in [1, 2, 3] {
+        restart(&mut nodes, number, None);
+        load.goes_on();
+        // The next is one that others can do without.
+        nodes.wait_for_spread(&[1, 2, 3], 3);
+    }
+    load.goes_on();
+    load.end(nodes.all());
+}
+
+#[test]
 fn a_member_that_skips_a_version_stops_and_says_so() {
     let mut nodes = Nodes::start(3, &[]);
     let (dir, mut node) = nodes.take(3);
