@@ -1,11 +1,12 @@
 //! Busy shards: their leads end where least is done besides, and stay there when the work is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aspen::Client;
+use aspen::limits::LOAD_REST;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -15,33 +16,36 @@ use crate::cluster::cluster;
 use crate::shards::{Nodes, shards, spread};
 use crate::support::{Node, until};
 
-/// Who write to the busier shard, and to the other.
-const WRITERS: [usize; 2] = [48, 24];
+/// Who write to the busiest shard, to another of the same leader, and to one of another leader.
+const WRITERS: [usize; 3] = [48, 24, 6];
 /// Large enough to weigh more than what a slow machine does of small ones.
 const VALUE_BYTES: usize = 8 * 1024;
-/// How long nothing may move: several times what it takes until a lead is moved for its load, and
-/// longer than a member that was not heard of before takes to announce itself.
+/// How long nothing may move under load: several times what it takes until a lead is moved for it,
+/// and longer than a member that was not heard of before takes to announce itself.
 const CALM: Duration = Duration::from_secs(15);
+/// How long nothing may move when the load has ended: until what was moved for it may be moved again,
+/// and as long as above from then on.
+const CALM_AFTER: Duration = LOAD_REST.saturating_add(CALM);
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Programs that write to two shards as fast as they are answered.
+/// Programs that write to three shards as fast as they are answered.
 struct Work {
     runtime: Runtime,
     client: Client,
     stop: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
-    done: [Arc<AtomicU64>; 2],
+    done: [Arc<AtomicU64>; 3],
 }
 
 impl Work {
     #[track_caller]
-    fn begin(node: &Node, keys: [&str; 2]) -> Self {
+    fn begin(node: &Node, keys: [&str; 3]) -> Self {
         let ticket = node.printed(&["ticket", "create", "--client"]);
         let ticket = ticket.trim().parse().expect("a ticket");
         let runtime = Runtime::new().expect("a runtime");
         let client = runtime.block_on(Client::connect(&ticket)).expect("a client");
         let stop = Arc::new(AtomicBool::new(false));
-        let done = [Arc::default(), Arc::default()];
+        let done = [Arc::default(), Arc::default(), Arc::default()];
         let mut tasks = Vec::new();
         for ((key, writers), done) in keys.into_iter().zip(WRITERS).zip(&done) {
             for _ in 0..writers {
@@ -60,12 +64,12 @@ impl Work {
         Work { runtime, client, stop, tasks, done }
     }
 
-    fn counts(&self) -> [u64; 2] {
-        [0, 1].map(|at: usize| self.done[at].load(Ordering::Relaxed))
+    fn counts(&self) -> [u64; 3] {
+        self.done.each_ref().map(|done| done.load(Ordering::Relaxed))
     }
 
     /// Ends it, and says how much was done.
-    fn end(self) -> [u64; 2] {
+    fn end(self) -> [u64; 3] {
         let counts = self.counts();
         self.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
@@ -105,8 +109,8 @@ fn leads(node: &Node) -> BTreeMap<u64, (Value, Value)> {
     groups.filter_map(lead).collect()
 }
 
-/// A key of each of two groups.
-fn keys_of(node: &Node, groups: [u64; 2]) -> [String; 2] {
+/// A key of each of these groups.
+fn keys_of(node: &Node, groups: [u64; 3]) -> [String; 3] {
     groups.map(|group| {
         let mut keys = (0..1_000).map(|number| format!("key/{number}"));
         let is_there = |key: &String| {
@@ -129,9 +133,9 @@ fn moves(node: &Node) -> Vec<Value> {
 /// Looks for a good while whether anything moves or is to be moved; every look asks each node what
 /// placement would do next.
 #[track_caller]
-fn nothing_moves(nodes: &Nodes, when: &str) {
+fn nothing_moves(nodes: &Nodes, calm: Duration, when: &str) {
     let before = leads(nodes.any());
-    let until = Instant::now() + CALM;
+    let until = Instant::now() + calm;
     while Instant::now() < until {
         for node in nodes.all() {
             assert_eq!(moves(node), Vec::<Value>::new(), "{when}");
@@ -161,8 +165,11 @@ fn the_lead_of_a_hot_shard_ends_where_least_is_done_besides_and_nothing_flaps_af
     let of_three: Vec<u64> =
         wanted().into_iter().filter(|(_, leader)| *leader == 3).map(|(group, _)| group).collect();
     let [hot, warm] = of_three[..] else { panic!("it leads {of_three:?}") };
-    let [hot_key, warm_key] = keys_of(nodes.any(), [hot, warm]);
-    let work = Work::begin(nodes.any(), [&hot_key, &warm_key]);
+    // And one of another leader, so that the third has the least to do.
+    let of_one = wanted().into_iter().find(|(_, leader)| *leader == 1);
+    let (mild, _) = of_one.expect("it leads two");
+    let [hot_key, warm_key, mild_key] = keys_of(nodes.any(), [hot, warm, mild]);
+    let work = Work::begin(nodes.any(), [&hot_key, &warm_key, &mild_key]);
 
     let mut told = Vec::new();
     let are_apart = || wanted()[&hot] != wanted()[&warm];
@@ -180,9 +187,12 @@ fn the_lead_of_a_hot_shard_ends_where_least_is_done_besides_and_nothing_flaps_af
     let spread = spread(&shards(nodes.any(), "default"), [1, 2, 3]);
     assert!(spread.values().all(|(_, leads)| *leads == 2), "still even by count: {spread:?}");
     assert!(until(is_as_wanted), "{:?}, {:?}", wanted(), leads(nodes.any()));
+    // The one that did nothing took one of the two, and not the one that was a little busy.
+    let apart = BTreeSet::from([wanted()[&hot], wanted()[&warm]]);
+    assert_eq!(apart, BTreeSet::from([2, 3]), "{:?}", wanted());
     // Busy as they are they stay there.
-    nothing_moves(&nodes, "under load");
+    nothing_moves(&nodes, CALM, "under load");
     let done = work.end();
-    assert!(done[0] > 0 && done[1] > 0, "{done:?}");
-    nothing_moves(&nodes, "when the load has ended");
+    assert!(done.iter().all(|done| *done > 0), "{done:?}");
+    nothing_moves(&nodes, CALM_AFTER, "when the load has ended");
 }
