@@ -64,6 +64,8 @@ struct Member {
     capacity: u32,
     draining: bool,
     maintenance: bool,
+    /// It was killed.
+    is_gone: bool,
 }
 
 impl Member {
@@ -74,7 +76,8 @@ impl Member {
         let itself = list(&ticket["peers"]).find(|peer| peer["endpoint_id"] == endpoint_id);
         let addresses = itself.expect("it names itself")["addresses"].clone();
         assert_ne!(addresses, json!([]));
-        Member { name, endpoint_id, addresses, capacity, draining: false, maintenance: false }
+        let (draining, maintenance, is_gone) = (false, false, false);
+        Member { name, endpoint_id, addresses, capacity, draining, maintenance, is_gone }
     }
 }
 
@@ -317,11 +320,20 @@ impl Done {
         }
         let shown = |(group, (nodes, wanted)): (u64, (BTreeSet<u64>, Option<&Value>))| {
             let said = self.group(group, &nodes, answers)?;
-            let is_led = wanted.is_none_or(|wanted| said["leader"] == *wanted);
+            // What a node was to lead that is away, others lead until it is back.
+            let is_there = |node: &Value| node.as_u64().is_some_and(|node| !self.is_gone(node));
+            let is_led = match wanted.filter(|wanted| is_there(wanted)) {
+                Some(wanted) => said["leader"] == *wanted,
+                None => is_there(&said["leader"]),
+            };
             holds(is_led, || format!("{wanted:?} is to lead group {group}: {said}"))?;
             Ok((group, said))
         };
         places.into_iter().map(shown).collect()
+    }
+
+    fn is_gone(&self, node: u64) -> bool {
+        self.members[&node].is_gone
     }
 
     fn group(&self, id: u64, nodes: &BTreeSet<u64>, answers: &[Answers]) -> Result<Value, String> {
@@ -334,8 +346,18 @@ impl Done {
             same("a group", &form, said.get_or_insert_with(|| form.clone()))?;
             same("a role", &role, &json!(role_in(&form, answers.node, "follower")))?;
             let others = nodes.iter().filter(|node| role == "leader" && **node != answers.node);
+            let (gone, there): (Vec<u64>, Vec<u64>) = others.partition(|node| self.is_gone(**node));
             let stored = |node| json!({"node": node, "stored_index": form["last_log_index"]});
-            same("replicas", &replicas, &others.map(stored).collect())?;
+            let (away, replicas): (Vec<&Value>, Vec<&Value>) = list(&replicas)
+                .partition(|replica| gone.iter().any(|node| replica["node"] == *node));
+            same("replicas", &json!(replicas), &there.into_iter().map(stored).collect())?;
+            // What one that is away has stored was heard before, or not by this leader.
+            let is_before = |replica: &&Value| {
+                replica["stored_index"].as_u64() <= form["last_log_index"].as_u64()
+            };
+            holds(away.len() == gone.len() && away.iter().all(is_before), || {
+                format!("of {gone:?} group {id} says {away:?}")
+            })?;
         }
         let form = said.ok_or_else(|| format!("nobody holds group {id}"))?;
         let mut rest = form.clone();
@@ -394,18 +416,26 @@ impl Done {
         let [heard_ms, reached_at, path, known, told] =
             take(&mut form, ["heard_ms", "reached_at", "path", "known", "told"]);
         let shards = || list(&answers.shards["shards"]);
-        let Member { name, endpoint_id, addresses, capacity, draining, maintenance } =
+        let Member { name, endpoint_id, addresses, capacity, draining, maintenance, is_gone } =
             &self.members[&of];
+        let [unreached] = take(&mut form, ["unreached"]);
+        let health = if *is_gone { "suspect" } else { "healthy" };
         let should = json!({
             "node": of, "name": name, "endpoint_id": endpoint_id, "role": "voter",
-            "state": "active", "addresses": addresses, "version": VERSION, "level": 1, "connected": true,
-            "health": "healthy", "capacity": capacity, "draining": draining,
+            "state": "active", "addresses": addresses, "version": VERSION, "level": 1,
+            "connected": !is_gone, "health": health, "capacity": capacity, "draining": draining,
             "maintenance": maintenance,
             "replicas": shards().filter(|shard| nodes_of(shard).contains(&of)).count(),
             "leads": shards().filter(|shard| shard["wanted_leader"] == of).count(),
-            "unreached": null, "offences": 0,
+            "offences": 0,
         });
         same("a member", &form, &should)?;
+        if *is_gone {
+            holds(unreached.is_string(), || format!("node {of} is unreached: {unreached}"))?;
+            let link = json!([reached_at, path]);
+            return same("a link to one that is away", &link, &json!([null, null]));
+        }
+        same("why it is unreached", &unreached, &Value::Null)?;
         self.check_told(of, told, groups)?;
         if of == answers.node {
             let link = json!([heard_ms, reached_at, path, known]);
@@ -517,7 +547,7 @@ fn make(node: &Node, name: &str, shards: u64, replicas: usize, first_group: u64)
 
 #[test]
 fn every_field_of_the_cluster_is_what_was_done_through_every_node() {
-    let (nodes, mut done) = four();
+    let (mut nodes, mut done) = four();
     let asking = Asking::new();
     done.is_told_by_all(&nodes, &asking);
 
@@ -544,6 +574,15 @@ fn every_field_of_the_cluster_is_what_was_done_through_every_node() {
 
     // Numbers of groups are not used again.
     done.keyspaces.insert("more", make(nodes.node(4), "more", 2, 3, 11));
+    done.is_told_by_all(&nodes, &asking);
+
+    let (dir, node) = nodes.take(2);
+    node.kill();
+    done.members.get_mut(&2).expect("a member").is_gone = true;
+    done.is_told_by_all(&nodes, &asking);
+    let back = Node::start(dir.path(), &["--node-name", "two"]);
+    done.members.insert(2, Member::of(&back, "two", 100));
+    nodes.0.insert(2, (dir, back));
     done.is_told_by_all(&nodes, &asking);
 }
 
