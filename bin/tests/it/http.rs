@@ -8,9 +8,10 @@ use std::fmt;
 use aspen::seams::Tasks;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{HeaderMap, HeaderName};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
@@ -51,21 +52,42 @@ impl Http {
         header: Option<(HeaderName, &str)>,
         body: impl Into<Bytes>,
     ) -> Result<Answer, Broken> {
+        let (sender, response) = self.begin(method, path, header, body.into()).await?;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.map_err(unknown)?.to_bytes();
+        self.sender = Some(sender);
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
+    }
+
+    /// Sends a request whose answer goes on, over a connection that ends with it.
+    pub(crate) async fn stream(
+        mut self,
+        path: &str,
+        header: Option<(HeaderName, &str)>,
+    ) -> Result<Response<Incoming>, Broken> {
+        self.begin(Method::GET, path, header, Bytes::new()).await.map(|(_, response)| response)
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    async fn begin(
+        &mut self,
+        method: Method,
+        path: &str,
+        header: Option<(HeaderName, &str)>,
+        body: Bytes,
+    ) -> Result<(SendRequest<Full<Bytes>>, Response<Incoming>), Broken> {
         let mut request =
             Request::builder().method(method).uri(path).header("host", &self.authority);
         if let Some((name, value)) = header {
             request = request.header(name, value);
         }
-        let request = request.body(Full::new(body.into())).expect("the request is well-formed");
+        let request = request.body(Full::new(body)).expect("the request is well-formed");
         let mut sender = match self.ready().await {
             Some(sender) => sender,
             None => self.connect().await.map_err(|error| Broken::NotSent(error.to_string()))?,
         };
-        let unknown = |error: hyper::Error| Broken::Unknown(error.to_string());
-        let (parts, body) = sender.send_request(request).await.map_err(unknown)?.into_parts();
-        let body = body.collect().await.map_err(unknown)?.to_bytes();
-        self.sender = Some(sender);
-        Ok(Answer { status: parts.status, headers: parts.headers, body })
+        let response = sender.send_request(request).await.map_err(unknown)?;
+        Ok((sender, response))
     }
 
     /// The connection that is there, once it is through with the answer before.
@@ -83,6 +105,10 @@ impl Http {
         sender.ready().await?;
         Ok(sender)
     }
+}
+
+fn unknown(error: hyper::Error) -> Broken {
+    Broken::Unknown(error.to_string())
 }
 
 impl fmt::Display for Answer {

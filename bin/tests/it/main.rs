@@ -24,3 +24,4 @@ mod support;
 mod tickets;
 mod upgrade;
 mod usage;
+mod watches;
