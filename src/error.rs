@@ -233,6 +233,9 @@ pub enum Invalid {
     /// A put that keeps the present value or lease names a new one too.
     #[error("{0}")]
     Other(String),
+    /// What is continued was begun in another keyspace, perhaps an earlier one of the same name.
+    #[error("the position is of another keyspace; begin again without it")]
+    OtherKeyspace,
 }
 
 /// A request that the present state refuses. Part of the machine: the same on every replica.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::group::GroupClient;
 use super::keyspace::Shards;
 use super::{KvClient, unexpected};
-use crate::error::{Error, Invalid, Result};
+use crate::error::{Error, Result};
 use crate::limits::{
     CLIENT_SHARDS_AT_ONCE, DELETE_PREV_KEYS_MAX, RANGE_BYTES_MAX, RANGE_RECORDS_MAX,
 };
@@ -21,13 +21,18 @@ use crate::machine::ops::{
     Action, Answer, AnswerBody, Delete, KeyRecord, Order, OrderBy, Page, Query, Range, Select,
     Status,
 };
-use crate::types::{Consistency, Revision};
+use crate::types::{Consistency, GroupId, Revision};
 
-/// Where each shard of a keyspace is, in their order: what a scan or a watch that goes over several
-/// is continued with.
+/// Where each shard of a keyspace is: what a scan or a watch that goes over several is continued
+/// with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Position(pub Vec<Revision>);
+pub struct Position {
+    /// The keyspace's first group, which no other keyspace ever has, also none of the same name;
+    /// `None` if the position was kept without it.
+    pub keyspace: Option<GroupId>,
+    /// The revision of each shard, in their order.
+    pub revisions: Vec<Revision>,
+}
 
 /// What a scan found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,15 +57,10 @@ impl KvClient {
         query.validate()?;
         let deadline = self.until();
         let shards = self.shards(deadline).await?;
-        if let Some(Position(revisions)) = as_of
-            && revisions.len() != shards.count() as usize
-        {
-            let what = "the position is one of another keyspace".to_owned();
-            return Err(Invalid::Other(what).into());
-        }
+        as_of.map_or(Ok(()), |position| shards.check(position))?;
         if let Some(shard) = shards.of_query(self, &query)? {
             let at = shards.place_of(shard);
-            let revision = as_of.map(|Position(revisions)| revisions[at]).or(range.revision);
+            let revision = as_of.map(|position| position.revisions[at]).or(range.revision);
             let query = Query::Range(Range { revision, ..range });
             let answer = self.explained(shard.query(query, consistency, deadline).await)?;
             let AnswerBody::Range(page) = answer.body else { return Err(unexpected(&answer.body)) };
@@ -68,7 +68,7 @@ impl KvClient {
             let mut revisions = vec![0; shards.count() as usize];
             revisions[at] = revision.unwrap_or(answer.revision);
             let revision = Some(revisions[at]);
-            return Ok(Scanned { page, revision, position: Position(revisions) });
+            return Ok(Scanned { page, revision, position: shards.position(revisions) });
         }
         let scanned = scan(&shards, &range, as_of, consistency, deadline).await;
         let (page, position) = self.explained(scanned)?;
@@ -85,7 +85,7 @@ async fn scan(
     deadline: Instant,
 ) -> Result<(Page, Position)> {
     let ask = |(at, shard): (usize, GroupClient)| {
-        let revision = as_of.map(|Position(revisions)| revisions[at]);
+        let revision = as_of.map(|position| position.revisions[at]);
         let query = Query::Range(Range { revision, ..range.clone() });
         async move {
             let answer = shard.query(query, consistency, deadline).await?;
@@ -103,7 +103,7 @@ async fn scan(
         revisions[at] = revision;
         merged.add(page);
     }
-    Ok((merged.page, Position(revisions)))
+    Ok((merged.page, shards.position(revisions)))
 }
 
 /// Pages of several shards as one.

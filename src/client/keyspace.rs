@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::KvClient;
+use super::fan::Position;
 use super::group::GroupClient;
 use super::nodes::Nodes;
 use crate::error::{Error, Invalid, Result};
@@ -19,7 +20,7 @@ use crate::machine::ops::{Action, Compare, CompareKeys, KeyRange, Op, Query, Txn
 use crate::roster::records;
 use crate::roster::spread::{shard_of, shard_of_range};
 use crate::seams::Random;
-use crate::types::{Key, KeyspaceName};
+use crate::types::{Key, KeyspaceName, Revision};
 
 /// A keyspace by its name.
 #[derive(Debug)]
@@ -109,6 +110,20 @@ impl Shards {
     /// How many there are.
     pub(super) fn count(&self) -> u32 {
         self.keyspace.shards
+    }
+
+    /// A position of this keyspace.
+    pub(super) fn position(&self, revisions: Vec<Revision>) -> Position {
+        Position { keyspace: Some(self.keyspace.group(0)), revisions }
+    }
+
+    /// Refuses a position of another keyspace.
+    pub(super) fn check(&self, Position { keyspace, revisions }: &Position) -> Result<()> {
+        let is_named = keyspace.is_none_or(|first| first == self.keyspace.group(0));
+        if is_named && revisions.len() == self.count() as usize {
+            return Ok(());
+        }
+        Err(Invalid::OtherKeyspace.into())
     }
 
     /// All of them, in order.

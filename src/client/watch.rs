@@ -16,7 +16,7 @@ use super::fan::Position;
 use super::group::GroupClient;
 use super::nodes::Changes;
 use super::{IntoKeyRange, KvClient, WatchBatch, WatchRequest};
-use crate::error::{Error, Invalid, Result};
+use crate::error::{Error, Result};
 use crate::limits::{CLIENT_BACKOFF_MIN, CLIENT_SHARDS_AT_ONCE};
 use crate::machine::ops::KeyRange;
 use crate::types::{Key, Revision};
@@ -71,12 +71,7 @@ impl KvClient {
     async fn watch_on(&self, request: WatchRequest, after: Option<&Position>) -> Result<Watch> {
         let deadline = self.until();
         let shards = self.shards(deadline).await?;
-        if let Some(Position(revisions)) = after
-            && revisions.len() != shards.count() as usize
-        {
-            let what = "the position is one of another keyspace".to_owned();
-            return Err(Invalid::Other(what).into());
-        }
+        after.map_or(Ok(()), |position| shards.check(position))?;
         let of = shards.of_range(self, &request.range)?;
         if of.is_none() && request.from.is_some() {
             shards.only(self, "a revision")?;
@@ -86,7 +81,7 @@ impl KvClient {
             None => shards.all().cloned().enumerate().collect(),
         };
         let begin = |(at, group): (usize, GroupClient)| {
-            let seen = after.map(|Position(revisions)| revisions[at]);
+            let seen = after.map(|position| position.revisions[at]);
             let from = seen.map(|seen| seen + 1).or(request.from);
             let request = WatchRequest { from, ..request.clone() };
             let within = self.within;
@@ -94,11 +89,14 @@ impl KvClient {
         };
         let standing = stream::iter(of).map(begin).buffer_unordered(CLIENT_SHARDS_AT_ONCE);
         let standing: Vec<(usize, Standing)> = self.explained(standing.try_collect().await)?;
-        let mut revisions = after.map_or(vec![0; shards.count() as usize], |at| at.0.clone());
+        let mut revisions = match after {
+            Some(position) => position.revisions.clone(),
+            None => vec![0; shards.count() as usize],
+        };
         for (at, standing) in &standing {
             revisions[*at] = standing.attached.next_revision() - 1;
         }
-        Ok(Watch::new(standing, Position(revisions)))
+        Ok(Watch::new(standing, shards.position(revisions)))
     }
 }
 
@@ -161,7 +159,7 @@ impl Stream for Watch {
         Poll::Ready(next.map(|(at, batch)| {
             match &batch {
                 Ok(batch) => {
-                    self.position.0[at] = batch.revision;
+                    self.position.revisions[at] = batch.revision;
                     self.shard = at;
                 }
                 Err(_) => self.has_ended = true,

@@ -17,16 +17,16 @@ use crate::machine::ops::KeyRange;
 use crate::types::{Key, Revision};
 
 /// The first byte of a cursor; another one is of a version that this door does not know.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
-/// Longest cursor: the version, a varint a shard, two more and a key, in base64.
+/// Longest cursor: the version, the keyspace, a varint a shard, two more and a key, in base64.
 const CURSOR_CHARS_MAX: usize =
     (KEY_BYTES_MAX + 32 + 10 * KEYSPACE_SHARDS_MAX as usize) * 4 / 3 + 4;
 
 /// A place in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Cursor {
-    /// The revision of each shard that all pages of the listing are of.
+    /// The keyspace, and the revision of each shard that all pages of the listing are of.
     pub(super) position: Position,
     /// The listing goes from the greatest key to the least.
     pub(super) descending: bool,
@@ -68,7 +68,7 @@ impl Cursor {
         if self.descending != descending {
             return Err(refuse("its order is another one"));
         }
-        if revision.is_some_and(|revision| !self.position.0.contains(&revision)) {
+        if revision.is_some_and(|revision| !self.position.revisions.contains(&revision)) {
             return Err(refuse("its revision is another one"));
         }
         if !range.contains(self.last.as_bytes()) {
@@ -82,6 +82,11 @@ impl Cursor {
     }
 }
 
+/// The listing that it came from was one of another keyspace.
+pub(super) fn of_another_keyspace() -> Problem {
+    refuse("it is of another keyspace, or of an earlier one of this name")
+}
+
 fn refuse(why: &str) -> Problem {
     let detail =
         format!("the cursor does not continue this query: {why}; start again without a cursor");
@@ -91,25 +96,29 @@ fn refuse(why: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::GroupId;
     use proptest::prelude::*;
 
     fn cursor(last: &[u8]) -> Cursor {
-        let position = Position(vec![300]);
+        let position = Position { keyspace: Some(GroupId(5)), revisions: vec![300] };
         Cursor { position, descending: false, last: Key::try_from(last).unwrap() }
     }
 
     #[test]
     fn the_form_is_fixed() {
-        // 02 version, 01 one shard, ac 02 revision 300, 00 ascending, 02 "ab"
-        assert_eq!(cursor(b"ab").to_text(), "AgGsAgACYWI");
-        assert_eq!(Cursor::from_text(b"AgGsAgACYWI").unwrap(), cursor(b"ab"));
+        // 03 version, 01 05 keyspace, 01 one shard, ac 02 revision 300, 00 ascending, 02 "ab"
+        assert_eq!(cursor(b"ab").to_text(), "AwEFAawCAAJhYg");
+        assert_eq!(Cursor::from_text(b"AwEFAawCAAJhYg").unwrap(), cursor(b"ab"));
     }
 
     #[test]
     fn the_longest_key_fits() {
         let longest = cursor(&[0xff; KEY_BYTES_MAX]);
         let longest = Cursor {
-            position: Position(vec![Revision::MAX; KEYSPACE_SHARDS_MAX as usize]),
+            position: Position {
+                keyspace: Some(GroupId(u64::MAX)),
+                revisions: vec![Revision::MAX; KEYSPACE_SHARDS_MAX as usize],
+            },
             ..longest
         };
         assert_eq!(Cursor::from_text(longest.to_text().as_bytes()).unwrap(), longest);
@@ -117,9 +126,16 @@ mod tests {
 
     #[test]
     fn an_altered_cursor_is_refused() {
-        for bad in
-            ["", "A", "AgGsAgACYWI==", "AgGsAgACYWIA", "AgGsAgACYW", "AwGsAgACYWI", "AgGsAgAA", "%"]
-        {
+        for bad in [
+            "",
+            "A",
+            "AwEFAawCAAJhYg==",
+            "AwEFAawCAAJhYgA",
+            "AwEFAawCAAJhY",
+            "AgEFAawCAAJhYg",
+            "AwEFAawCAAA",
+            "%",
+        ] {
             let problem = Cursor::from_text(bad.as_bytes()).unwrap_err();
             assert_eq!(problem.name(), "bad-cursor", "{bad}");
         }

@@ -349,6 +349,7 @@ impl From<Invalid> for Problem {
             | Invalid::ClusterId
             | Invalid::EndpointId
             | Invalid::Consistency
+            | Invalid::OtherKeyspace
             | Invalid::Other(_) => problem(&INVALID),
         }
     }

@@ -29,6 +29,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         (Invalid::ClusterId, "invalid"),
         (Invalid::EndpointId, "invalid"),
         (Invalid::Consistency, "invalid"),
+        (Invalid::OtherKeyspace, "invalid"),
         (Invalid::Other("it makes no sense".into()), "invalid"),
     ];
     let refused = [

@@ -11,11 +11,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::App;
-use super::cursor::Cursor;
+use super::cursor::{self, Cursor};
 use super::decode::Params;
 use super::json::{self, KeyRecordForm};
 use super::problem::{self, Problem};
 use crate::client::Scanned;
+use crate::error::{Error, Invalid};
 use crate::machine::ops::{Action, AnswerBody, Delete, Order, OrderBy, Page, Range, Select};
 use crate::types::{Consistency, Revision};
 
@@ -59,7 +60,11 @@ pub(super) async fn list(
     // A cursor says of which revisions it is.
     let revision = revision.filter(|_| as_of.is_none());
     let range = Range { revision, limit, order, select, ..Range::of(range) };
-    let scanned = client.scan(range, as_of.as_ref(), consistency).await?;
+    let scanned =
+        client.scan(range, as_of.as_ref(), consistency).await.map_err(|error| match error {
+            Error::Invalid(Invalid::OtherKeyspace) => cursor::of_another_keyspace(),
+            error => error.into(),
+        })?;
     let Scanned { page, revision, position } = scanned;
     let last = page.records.last().filter(|_| page.more);
     let cursor = last.map(|found| Cursor { position, descending, last: found.key.clone() });

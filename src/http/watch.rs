@@ -64,7 +64,7 @@ fn last_seen(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
     };
     let seen = value.to_str().ok().and_then(|text| text.split('.').map(number).collect());
     match seen {
-        Some(revisions) => Ok(Some(Position(revisions))),
+        Some(revisions) => Ok(Some(Position { keyspace: None, revisions })),
         None => Err(Problem::new(
             &problem::BAD_HEADER,
             "Last-Event-ID is the id of an event of a watch: revisions, with dots between them",
@@ -110,10 +110,10 @@ fn events(
 fn batch_events(batch: &Batch) -> Vec<Event> {
     let Batch { changes, shard, before } = batch;
     let mut at = before.clone();
-    let of_several = (at.0.len() > 1).then_some(*shard);
+    let of_several = (at.revisions.len() > 1).then_some(*shard);
     let of_revision = |events: &[WatchEvent]| {
         let revision = events[0].revision;
-        if let Some(seen) = at.0.get_mut(*shard) {
+        if let Some(seen) = at.revisions.get_mut(*shard) {
             *seen = revision;
         }
         let events = events.iter().map(ChangeForm::of).collect();
@@ -128,7 +128,7 @@ fn begun(at: &Position) -> Event {
 }
 
 fn id(at: &Position) -> String {
-    let revisions: Vec<String> = at.0.iter().map(Revision::to_string).collect();
+    let revisions: Vec<String> = at.revisions.iter().map(Revision::to_string).collect();
     revisions.join(".")
 }
 
@@ -187,9 +187,13 @@ mod tests {
         WatchEvent { revision, key: Key::try_from(key).unwrap(), record, prev: None }
     }
 
+    fn at(revisions: &[Revision]) -> Position {
+        Position { keyspace: None, revisions: revisions.to_vec() }
+    }
+
     /// What a client reads, to the end of the stream.
     async fn read(batches: Vec<Result<WatchBatch, Error>>) -> String {
-        let batch = |changes| Batch { changes, shard: 0, before: Position(vec![0]) };
+        let batch = |changes| Batch { changes, shard: 0, before: at(&[0]) };
         let batches: Vec<_> = batches.into_iter().map(|changes| changes.map(batch)).collect();
         let response = respond(events(stream::iter(batches)));
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
@@ -221,7 +225,7 @@ mod tests {
         assert!(read_on.contains("\"compacted\":5") && !read_on.contains("change"));
 
         let batch = WatchBatch { revision: 7, events: vec![change(7, "a", None)] };
-        let batch = Batch { changes: batch, shard: 1, before: Position(vec![3, 6, 9]) };
+        let batch = Batch { changes: batch, shard: 1, before: at(&[3, 6, 9]) };
         let response = respond(events(stream::iter(vec![Ok(batch)])));
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
         assert!(body.starts_with(b"id: 3.7.9\nevent: change\ndata: {\"shard\":1,\"revision\":7,"));

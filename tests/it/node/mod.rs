@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 pub(crate) mod disk;
 mod gossip;
+mod keyspaces;
 mod locks;
 mod once;
 mod pressure;
