@@ -27,6 +27,7 @@ use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, duplex};
 use tokio::net::TcpStream;
 use tokio::time::{self, Instant};
@@ -36,6 +37,7 @@ use aspen_tickets::ClientTicket;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::input;
+use crate::output;
 
 /// Largest answer that is taken: a page of records of the largest size, in base64 and JSON, twice.
 const ANSWER_BYTES_MAX: usize = 4 * aspen::limits::RANGE_BYTES_MAX;
@@ -215,6 +217,31 @@ struct Problem {
     r#type: String,
     detail: String,
     title: String,
+    /// What of the request is in different shards.
+    keys: Vec<Value>,
+}
+
+/// What is shown of a key at most in a sentence, in characters: its beginning tells it from others.
+const KEY_CHARS_MAX: usize = 64;
+
+/// Says which keys don't go together: two of them, or where a range begins that alone is in several
+/// shards.
+fn apart(keys: &[Value]) -> Option<String> {
+    let shown = |key: &Value| {
+        let text = output::bytes_text(&output::bytes_from_json(key)?);
+        Some(match text.char_indices().nth(KEY_CHARS_MAX) {
+            Some((end, _)) => format!("\"{}…\"", &text[..end]),
+            None => format!("\"{text}\""),
+        })
+    };
+    match keys {
+        [one, other] => Some(format!("{} and {} are not", shown(one)?, shown(other)?)),
+        [one] if output::bytes_from_json(one)?.is_empty() => {
+            Some("a range of all keys is not".into())
+        }
+        [one] => Some(format!("what begins at {} is not", shown(one)?)),
+        _ => None,
+    }
 }
 
 /// What a status and a problem body mean for the caller.
@@ -234,6 +261,11 @@ fn refusal(status: StatusCode, body: &[u8], writes: bool) -> Failure {
         (_, title) if !title.is_empty() => title,
         _ => format!("the node answered {status}"),
     };
+    if name == "cross-shard"
+        && let Some(apart) = apart(&problem.keys)
+    {
+        let _ = write!(sentence, "; {apart}");
+    }
     if exit == Exit::Unknown && name != "outcome-unknown" {
         let _ = write!(sentence, "; {UNKNOWN_REMEDY}");
     }

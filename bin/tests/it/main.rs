@@ -1,5 +1,6 @@
 //! The real binary, from the outside: arguments in; output, sentences and exit codes out.
 
+mod across;
 mod answers;
 mod cluster;
 mod config;
