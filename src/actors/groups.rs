@@ -37,7 +37,8 @@ use crate::limits::{
 use crate::raft::Replica;
 use crate::roster::records::RepairStage;
 use crate::roster::{Roster, keyspaces};
-use crate::seams::{self, failpoint};
+use crate::seams;
+use crate::seams::failpoint::Failpoint;
 use crate::status::{GroupStatus, Role};
 use crate::store::space::{Room, SpaceGuard};
 use crate::types::{GroupId, NodeId, Revision};
@@ -403,9 +404,9 @@ impl Shared {
     /// Gives up what is left of a group; true if nothing is.
     async fn erase(&self, group: GroupId) -> bool {
         tracing::info!(%group, "this node holds the group no longer, and erases its replica");
-        failpoint::step("before a replica is erased");
+        Failpoint::BeforeErased.pass();
         let erased = self.holdings.erase(group).await;
-        failpoint::step("after a replica was erased");
+        Failpoint::AfterErased.pass();
         match erased {
             Ok(()) => true,
             Err(error) => {
@@ -461,12 +462,12 @@ impl GroupPart {
     /// `None` if it is to stop before it began.
     async fn open(&self, stop: &CancellationToken) -> Result<Option<Replica>> {
         let holdings = &self.shared.holdings;
-        failpoint::step("before a replica is opened");
+        Failpoint::BeforeOpened.pass();
         let prepare = holdings.prepare(self.group);
         let Some(ready) = stop.run_until_cancelled(prepare).await else { return Ok(None) };
         // Not cut short by a stop: a Raft that is half open would have no owner.
         let opened = holdings.open(self.group, ready?).await;
-        failpoint::step("after a replica was opened");
+        Failpoint::AfterOpened.pass();
         opened.map(Some)
     }
 

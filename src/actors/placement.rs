@@ -21,7 +21,7 @@ use crate::raft::{ChangeFailed, Dropped, Pace, Replica};
 use crate::roster::Roster;
 use crate::roster::placement::{GroupFacts, Step, has_let_go, is_reached, next_step};
 use crate::roster::records::{Shard, Stage};
-use crate::seams::failpoint;
+use crate::seams::failpoint::Failpoint;
 use crate::store::space::SpaceGuard;
 use crate::types::{GroupId, NodeId};
 
@@ -163,9 +163,9 @@ fn leads(replica: &Replica) -> bool {
 /// Takes a step of one group, and lets what it did come to light before the next is looked for.
 async fn take(group: GroupId, replica: Replica, step: Step) -> GroupId {
     tracing::info!(%group, ?step, "the group's membership changes");
-    failpoint::step("before a change of a group's members");
+    Failpoint::BeforeMembers.pass();
     let taken = timeout(PLACEMENT_STEP_MAX, carry_out(&replica, step)).await;
-    failpoint::step("after a change of a group's members");
+    Failpoint::AfterMembers.pass();
     match taken {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%group, %error, "a change of membership failed"),

@@ -39,8 +39,9 @@ use crate::roster::records::{Keyspace, Member};
 use crate::roster::refused::Refused;
 use crate::roster::tickets::{self, Access, NewTicket, invite};
 use crate::roster::{balance, duties, leave, settings};
+use crate::seams::failpoint::Failpoint;
 use crate::seams::network::Network;
-use crate::seams::{self, Seams, failpoint};
+use crate::seams::{self, Seams};
 use crate::status;
 use crate::types::{Address, Consistency, EndpointId, GroupId, Key, NodeId, Revision, Value};
 
@@ -369,9 +370,9 @@ impl Cluster {
 
     /// False if a record was not as the change's guards say; then nothing was written.
     async fn commit(&self, change: Change) -> Result<bool, Error> {
-        failpoint::step("before a change of the roster");
+        Failpoint::BeforeRoster.pass();
         let answer = self.inner.meta.execute(Action::Txn(transaction(change)?), deadline()).await?;
-        failpoint::step("after a change of the roster");
+        Failpoint::AfterRoster.pass();
         match answer.body {
             AnswerBody::Txn { succeeded, .. } => Ok(succeeded),
             _ => Err(Error::Fatal("the machine answered another question".into())),

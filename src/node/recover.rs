@@ -31,8 +31,9 @@ use crate::roster::Roster;
 use crate::roster::change::Change;
 use crate::roster::recovery::{Survivor, alone};
 use crate::roster::refused::Refused;
+use crate::seams::Seams;
 use crate::seams::disk::Disk;
-use crate::seams::{Seams, failpoint};
+use crate::seams::failpoint::Failpoint;
 use crate::store::log::{self, EntryId, Log, Vote};
 use crate::store::state::State;
 use crate::types::{ClusterId, GroupId, KeyspaceName, NodeId};
@@ -152,10 +153,10 @@ pub async fn recover(
     }
     let made = made?;
     let put = || {
-        failpoint::step("before the new cluster is there");
+        Failpoint::BeforeRecovered.pass();
         disk.rename(&dir.join(PART), &dir.join(WHOLE))?;
         disk.sync_dir(dir)?;
-        failpoint::step("after the new cluster is there");
+        Failpoint::AfterRecovered.pass();
         finish(&old.seams, dir)
     };
     put().map_err(|error| unusable(dir, error))?;
@@ -184,11 +185,11 @@ pub(super) fn finish(seams: &Seams, dir: &Path) -> io::Result<()> {
         let is_old = name == "peers" || disk.exists(&new)?;
         if is_old && disk.exists(&place)? && !disk.exists(&before.join(name))? {
             disk.rename(&place, &before.join(name))?;
-            failpoint::step("while the new cluster takes its place");
+            Failpoint::WhileRecovered.pass();
         }
         if disk.exists(&new)? {
             disk.rename(&new, &place)?;
-            failpoint::step("while the new cluster takes its place");
+            Failpoint::WhileRecovered.pass();
         }
         disk.sync_dir(&before)?;
         disk.sync_dir(&whole)?;

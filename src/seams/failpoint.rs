@@ -4,12 +4,53 @@
 //! be gone past. The step at which none are left writes its name into the file and ends the process
 //! on the spot. Only builds with debug assertions have failpoints: elsewhere a step is nothing.
 
-/// Goes past a step, or ends the process there.
-pub fn step(name: &str) {
-    #[cfg(debug_assertions)]
-    armed::step(name);
-    #[cfg(not(debug_assertions))]
-    let _ = name;
+macro_rules! failpoints {
+    ($($id:ident $name:literal;)*) => {
+        /// A step, by what a node does there.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Failpoint {
+            $(#[doc = $name] $id,)*
+        }
+
+        impl Failpoint {
+            /// Every step that there is; tests that kill nodes are held to come to each.
+            pub const ALL: &[Failpoint] = &[$(Failpoint::$id),*];
+
+            /// What is written into the file.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Failpoint::$id => $name,)*
+                }
+            }
+        }
+    };
+}
+
+failpoints! {
+    BeforeRoster "before a change of the roster";
+    AfterRoster "after a change of the roster";
+    BeforeMembers "before a change of a group's members";
+    AfterMembers "after a change of a group's members";
+    BeforeOpened "before a replica is opened";
+    AfterOpened "after a replica was opened";
+    BeforeErased "before a replica is erased";
+    AfterErased "after a replica was erased";
+    BeforeRecovered "before the new cluster is there";
+    AfterRecovered "after the new cluster is there";
+    WhileRecovered "while the new cluster takes its place";
+}
+
+impl Failpoint {
+    /// The step of this name.
+    pub fn named(name: &str) -> Option<Failpoint> {
+        Failpoint::ALL.iter().copied().find(|at| at.name() == name)
+    }
+
+    /// Goes past the step, or ends the process there.
+    pub fn pass(self) {
+        #[cfg(debug_assertions)]
+        armed::step(self.name());
+    }
 }
 
 #[cfg(debug_assertions)]

@@ -1,8 +1,10 @@
 //! A majority is lost for good: a survivor makes a new cluster of what it has, whole or not at all.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use aspen::seams::failpoint::Failpoint::{self, *};
 use serde_json::{Value, json};
 
 use crate::cluster::{cluster, members};
@@ -171,6 +173,9 @@ fn what_a_survivor_has_nothing_of_is_said_to_be_lost_and_begins_anew() {
     has_all(&node, "thin", "again");
 }
 
+/// The steps of a recovery.
+pub(crate) const COMES_TO: &[Failpoint] = &[BeforeRecovered, AfterRecovered, WhileRecovered];
+
 /// The command is killed at each step, one after the other.
 #[test]
 fn there_is_the_old_cluster_or_the_new_whenever_a_recovery_is_killed() {
@@ -209,12 +214,14 @@ fn there_is_the_old_cluster_or_the_new_whenever_a_recovery_is_killed() {
                 has_all(&node, "logs", "line");
             }
         }
-        steps.push(step);
         if is_over {
             break;
         }
+        steps.push(Failpoint::named(&step).expect("a step's name"));
     }
     println!("killed at {steps:?}");
+    let killed_at: BTreeSet<Failpoint> = steps.iter().copied().collect();
+    assert_eq!(killed_at, COMES_TO.iter().copied().collect());
     assert!(olds > 0 && news > 4, "{olds} old, {news} new, of {steps:?}");
 }
 
