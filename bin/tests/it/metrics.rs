@@ -15,8 +15,48 @@ use crate::http::Http;
 use crate::shards::Nodes;
 use crate::support::{Node, until};
 
+mod trouble;
+
 /// Longer than any answer takes.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// Counters that every node moves when a bit of everything is done.
+const MOVED_BY_EACH: &[&str] = &[
+    "aspen_mailbox_messages_total",
+    "aspen_operations_total",
+    "aspen_raft_leader_changes_total",
+    "aspen_raft_group_leader_changes_total",
+    "aspen_raft_checkpoints_total",
+    "aspen_log_written_bytes_total",
+    "aspen_peer_links_total",
+    "aspen_peer_sent_bytes_total",
+    "aspen_peer_received_bytes_total",
+    "aspen_peer_sent_packets_total",
+    "aspen_http_requests_total",
+];
+/// Those that whoever leads moves then.
+const MOVED_BY_LEADERS: &[&str] =
+    &["aspen_raft_proposals_total", "aspen_raft_group_proposals_total"];
+/// Those that move where a snapshot is needed.
+const MOVED_BY_SNAPSHOTS: &[&str] =
+    &["aspen_raft_snapshots_sent_total", "aspen_raft_snapshots_received_total"];
+/// Those that move where something goes wrong.
+const MOVED_BY_TROUBLE: &[&str] = &["aspen_part_restarts_total", "aspen_client_retries_total"];
+/// What moves when a cable is out for a while; `netns` has cables.
+pub(crate) const MOVED_BY_A_HICCUP: &str = "aspen_peer_lost_packets_total";
+/// Those that stay at 0 while nothing goes wrong, with why.
+const STILL: &[(&str, &str)] = &[
+    ("aspen_part_restarts_total", "no part fails"),
+    (
+        "aspen_raft_proposals_refused_total",
+        "nothing that is asked here fills a queue; the library's test of callers past the limit does, and \
+         knows how many are counted then",
+    ),
+    (
+        "aspen_mailbox_waits_total",
+        "a mailbox has room for more than so few parts say at once, and requests go through none",
+    ),
+];
 
 type Labels = BTreeMap<String, String>;
 
@@ -234,10 +274,32 @@ impl Scraping {
         Page::parse(std::str::from_utf8(&answer.body).expect("text"))
     }
 
+    /// Waits for three replicas of the one shard, and nothing on its way.
+    #[track_caller]
+    fn wait_until_settled(&self, nodes: &Nodes) {
+        let settled = |node: &Node| {
+            let shards = self.send(node, Method::GET, "/v1/shards", "").1;
+            let shard = &shards["shards"][0];
+            shard["stage"] == "settled" && shard["replicas"] == json!([1, 2, 3])
+        };
+        assert!(until(|| nodes.all().all(settled)));
+    }
+
     #[track_caller]
     fn pages(&self, nodes: &Nodes) -> Vec<Page> {
         nodes.all().map(|node| self.page(node)).collect()
     }
+}
+
+#[test]
+fn every_counter_is_one_that_is_known_to_move_or_to_stand_still() {
+    let still = STILL.iter().map(|(name, _)| *name);
+    let moved = [MOVED_BY_EACH, MOVED_BY_LEADERS, MOVED_BY_SNAPSHOTS, MOVED_BY_TROUBLE];
+    let moved = moved.into_iter().flatten().copied().chain([MOVED_BY_A_HICCUP]);
+    let known: BTreeSet<&str> = moved.chain(still).collect();
+    let counters = FAMILIES.iter().filter(|family| family.shape == Shape::Counter);
+    let all: BTreeSet<&str> = counters.map(|family| family.name).collect();
+    assert_eq!(known, all);
 }
 
 /// How much a counter has risen, over all nodes.
@@ -312,13 +374,7 @@ fn leader(nodes: &Nodes, group: u64) -> u64 {
 fn every_counter_that_should_move_does_and_none_goes_backwards() {
     let nodes = Nodes::start(3, &[]);
     let scraping = Scraping { runtime: Runtime::new().expect("a runtime") };
-    // Three replicas of the one shard, and nothing on its way.
-    let settled = |node: &Node| {
-        let shards = scraping.send(node, Method::GET, "/v1/shards", "").1;
-        let shard = &shards["shards"][0];
-        shard["stage"] == "settled" && shard["replicas"] == json!([1, 2, 3])
-    };
-    assert!(until(|| nodes.all().all(settled)));
+    scraping.wait_until_settled(&nodes);
     let first = scraping.pages(&nodes);
     for page in &first {
         let names: Vec<(&str, &str)> =
@@ -348,13 +404,18 @@ fn every_counter_that_should_move_does_and_none_goes_backwards() {
     let bytes = vec![b'x'; 4 << 20];
     std::io::Write::write_all(&mut large.as_file(), &bytes).expect("written");
     let path = large.path().to_str().expect("a path");
-    let mut large = 0.0;
+    let (mut large, mut unknown) = (0.0, 0.0);
     let checkpoints = |page: &Page| page.sum("aspen_raft_checkpoints_total", &[]);
     let deadline = Instant::now() + Duration::from_secs(60);
-    while scraping.pages(&nodes).iter().any(|page| checkpoints(page) < 1.0) {
+    let had: Vec<f64> = first.iter().map(checkpoints).collect();
+    let has_more = |(page, had): (&Page, &f64)| checkpoints(page) > *had;
+    while !scraping.pages(&nodes).iter().zip(&had).all(has_more) {
         assert!(Instant::now() < deadline, "no checkpoint after {large} large values");
-        nodes.any().printed(&["put", "large", "--file", path]);
-        large += 1.0;
+        // On a busy machine it may take longer than its deadline.
+        match nodes.any().run(&["put", "large", "--file", path]).code {
+            0 => large += 1.0,
+            _ => unknown += 1.0,
+        }
     }
     let second = scraping.pages(&nodes);
 
@@ -376,23 +437,29 @@ fn every_counter_that_should_move_does_and_none_goes_backwards() {
             assert!(rises("aspen_http_requests_total", labels), "{labels:?}");
         }
         for name in [
-            "aspen_raft_checkpoints_total",
-            "aspen_raft_leader_changes_total",
             "aspen_log_sync_seconds_count",
             "aspen_log_sync_seconds_sum",
             "aspen_log_batch_operations_count",
-            "aspen_log_written_bytes_total",
-            "aspen_peer_sent_bytes_total",
-            "aspen_peer_received_bytes_total",
-            "aspen_peer_sent_packets_total",
         ] {
             assert!(rises(name, &[]), "{name}");
+        }
+        for name in MOVED_BY_EACH {
+            // The links were made before anybody looked.
+            let is_moved = match *name {
+                "aspen_peer_links_total" => after.sum(name, &[]) >= 2.0,
+                _ => rises(name, &[]),
+            };
+            assert!(is_moved, "{name} of {:?}", after.series.keys());
+        }
+        // All hear of whom the lead was transferred to.
+        assert!(rises("aspen_raft_group_leader_changes_total", &[("group", "1")]));
+        for (name, why) in STILL {
+            assert_eq!(after.sum(name, &[]), 0.0, "{name}: {why}");
         }
         assert_eq!(after.sum("aspen_http_requests_in_flight", &[]), 1.0);
         assert!(after.sum("aspen_http_connections", &[]) >= 1.0);
         assert_eq!(after.sum("aspen_peer_connected", &[]), 2.0);
         assert_eq!(after.sum("aspen_peer_path", &[("kind", "direct")]), 2.0);
-        assert!(after.sum("aspen_peer_links_total", &[]) >= 2.0);
         assert!(after.sum("aspen_peer_round_trip_seconds", &[]) > 0.0);
         assert_eq!(after.sum("aspen_ready", &[]), 1.0);
         assert_eq!(after.sum("aspen_parts", &[("state", "unhealthy")]), 0.0);
@@ -407,16 +474,16 @@ fn every_counter_that_should_move_does_and_none_goes_backwards() {
     };
     // What was asked again after its answer was lost is answered twice.
     let retries = risen("aspen_client_retries_total", &[]);
-    let is_as_often = |kind, times: f64| {
+    let is_as_often = |kind, times: f64, at_most: f64| {
         let counted = ok(kind);
         assert!(
-            (times..=times + retries).contains(&counted),
-            "{kind}: {counted}, {times} {retries}"
+            (times..=at_most + retries).contains(&counted),
+            "{kind}: {counted}, {times} to {at_most}, {retries}"
         );
     };
-    is_as_often("put", puts + large);
+    is_as_often("put", puts + large, puts + large + unknown);
     for kind in ["txn", "delete", "lease-grant", "lease-revoke", "lease-keep-alive"] {
-        is_as_often(kind, 3.0);
+        is_as_often(kind, 3.0, 3.0);
     }
     assert!(ok("range") >= 3.0 && ok("watch") >= 1.0, "{} {}", ok("range"), ok("watch"));
     for consistency in ["linearizable", "lease", "stale"] {
@@ -432,7 +499,12 @@ fn every_counter_that_should_move_does_and_none_goes_backwards() {
     let abandoned = risen("aspen_operations_total", &[("kind", "put"), ("outcome", "abandoned")]);
     let timed = risen("aspen_operation_seconds_count", &[("kind", "put")]);
     assert_eq!(answered - abandoned, timed);
-    assert!(risen("aspen_raft_proposals_total", &[]) >= puts + large + 15.0);
+    for name in MOVED_BY_LEADERS {
+        assert!(risen(name, &[]) >= puts + large + 15.0, "{name}: {}", risen(name, &[]));
+    }
+    // The group sleeps on no node, so nothing of it is left out.
+    let proposed = risen("aspen_raft_group_proposals_total", &[("group", "1")]);
+    assert!(proposed >= puts + large + 15.0, "{proposed}");
     assert_eq!(risen("aspen_http_requests_total", &[("status", "412")]), 1.0);
     let in_use: f64 =
         second.iter().map(|page| page.sum("aspen_raft_group_leads", &[("group", "1")])).sum();
@@ -456,7 +528,8 @@ fn a_snapshot_is_counted_where_it_comes_from_and_where_it_arrives() {
     let other = tempfile::tempdir().expect("a directory");
     let second = Node::join(other.path(), &first.ticket(), &[]);
     let count = |node: &Node, name: &str| scraping.page(node).sum(name, &[]);
-    assert!(until(|| count(&second, "aspen_raft_snapshots_received_total") >= 1.0));
-    assert!(until(|| count(&first, "aspen_raft_snapshots_sent_total") >= 1.0));
-    assert_eq!(count(&first, "aspen_raft_snapshots_received_total"), 0.0);
+    let [sent, received] = MOVED_BY_SNAPSHOTS else { panic!("one for either end") };
+    assert!(until(|| count(&second, received) >= 1.0));
+    assert!(until(|| count(&first, sent) >= 1.0));
+    assert_eq!((count(&first, received), count(&second, sent)), (0.0, 0.0));
 }

@@ -70,6 +70,8 @@ async fn callers_past_the_limit_are_told_busy_and_the_others_are_answered() {
         callers.join_next().await.expect("a caller").expect("its task").expect("an answer");
     }
     replica.propose(open()).await.expect("all places are free again");
+    assert_eq!(replica.counts().refused.get(), extra as u64);
+    assert_eq!(replica.counts().proposals.get(), PROPOSALS_MAX as u64 + 2);
     replica.stop().await;
 }
 

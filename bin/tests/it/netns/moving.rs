@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::lan::Lan;
 use super::mesh::room;
 use super::node::{Node, logs};
+use crate::metrics::MOVED_BY_A_HICCUP;
 use crate::support::until;
 
 /// How long after a move everybody is served again: what is promised to the user.
@@ -142,4 +143,11 @@ fn a_hiccup_costs_no_leader() {
         serve_again(&mut nodes, Instant::now(), "a hiccup");
     }
     assert_eq!(terms(&nodes), before, "somebody was elected: {}", logs(&nodes));
+    // What was under way while a cable was out is counted as lost.
+    let is_counted = |node: &Node<'_>| {
+        let page = node.metrics();
+        let series = page.lines().filter(|line| line.starts_with(MOVED_BY_A_HICCUP));
+        series.filter_map(|line| line.rsplit(' ').next()).any(|count| count != "0")
+    };
+    assert!(until(|| nodes.iter().any(is_counted)), "{}", nodes[0].metrics());
 }

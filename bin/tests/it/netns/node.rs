@@ -131,6 +131,14 @@ impl<'a> Node<'a> {
         done.printed()
     }
 
+    /// The page of its metrics, as seen from its host.
+    #[track_caller]
+    pub(super) fn metrics(&self) -> String {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", &format!("{}/metrics", self.url())]);
+        run(&mut self.host.space().inside(&curl)).printed()
+    }
+
     /// Waits until a line of its log has all these texts.
     #[track_caller]
     pub(super) fn wait_for_log(&self, texts: &[&str]) {
