@@ -12,7 +12,7 @@ use aspen::seams::failpoint::Failpoint::{self, *};
 use serde_json::{Value, json};
 
 use crate::recover;
-use crate::shards::{Nodes, nodes_of};
+use crate::shards::{Nodes, nodes_of, numbers};
 use crate::support::{FAILPOINTS, Node, until, write_file};
 
 /// More than any change has.
@@ -37,10 +37,6 @@ struct View {
 struct Meta {
     voters: BTreeSet<u64>,
     learners: BTreeSet<u64>,
-}
-
-fn numbers(list: &Value) -> BTreeSet<u64> {
-    list.as_array().into_iter().flatten().filter_map(Value::as_u64).collect()
 }
 
 fn ask(node: &Node, arguments: &[&str]) -> Option<Value> {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use crate::http::Http;
 
 /// How long anything here may take on a machine with other work to do.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 /// The file, next to a node's data, that says at which step the node ends itself.
 pub(crate) const FAILPOINTS: &str = "failpoints";
 /// How long to wait between two looks at what is waited for.

@@ -60,8 +60,8 @@ impl Nodes {
     }
 
     /// Waits until all shards of the default keyspace are settled on so many of these nodes each,
-    /// evenly, and are led by them as evenly: by what each says that it leads, and not only by what
-    /// is to be.
+    /// evenly, and are led by them as evenly: by what each says that it leads and who votes with it,
+    /// and not only by what is to be.
     #[track_caller]
     pub(crate) fn wait_for_spread(&self, on: &[u64], replicas: usize) {
         let witness = self.node(on[0]);
@@ -90,12 +90,17 @@ impl Nodes {
     }
 }
 
-/// How many of these shards a node leads, as it says itself.
+/// How many of these shards a node leads with all votes that are to be, as it says itself: of an odd
+/// number of replicas all vote.
 fn led_by(node: &Node, shards: &[Value]) -> usize {
     let groups = groups(node);
     let is_led = |shard: &&Value| {
+        let replicas = nodes_of(shard);
         let group = shard["group"].as_u64().and_then(|id| groups.get(&id));
-        group.is_some_and(|group| group["role"] == "leader")
+        group.filter(|group| group["role"] == "leader").is_some_and(|group| {
+            let voters = numbers(&group["voters"]);
+            voters == replicas || replicas.len() % 2 == 0 && voters.is_subset(&replicas)
+        })
     };
     shards.iter().filter(is_led).count()
 }
@@ -109,7 +114,11 @@ pub(crate) fn shards(node: &Node, keyspace: &str) -> Vec<Value> {
 }
 
 pub(crate) fn nodes_of(shard: &Value) -> BTreeSet<u64> {
-    shard["replicas"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect()
+    numbers(&shard["replicas"])
+}
+
+pub(crate) fn numbers(list: &Value) -> BTreeSet<u64> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_u64).collect()
 }
 
 /// How many shards each node holds and is to lead.
