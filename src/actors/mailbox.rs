@@ -83,3 +83,62 @@ impl<M: Send + 'static> Mailbox<M> {
         self.actor.cast(Envelope { message, place }).map_err(|_| stopped())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use ractor::{Actor, ActorProcessingErr};
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    /// Handles a message when it is told to.
+    #[derive(Debug)]
+    struct Slow;
+
+    impl Actor for Slow {
+        type Msg = Envelope<()>;
+        type State = Arc<Notify>;
+        type Arguments = Arc<Notify>;
+
+        async fn pre_start(
+            &self,
+            _: ActorRef<Self::Msg>,
+            go_on: Arc<Notify>,
+        ) -> Result<Arc<Notify>, ActorProcessingErr> {
+            Ok(go_on)
+        }
+
+        async fn handle(
+            &self,
+            _: ActorRef<Self::Msg>,
+            message: Envelope<()>,
+            go_on: &mut Arc<Notify>,
+        ) -> Result<(), ActorProcessingErr> {
+            let ((), _place) = message.open();
+            go_on.notified().await;
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn who_finds_it_full_waits_for_a_place_and_is_counted() {
+        let (go_on, counts) = (Arc::new(Notify::new()), Arc::new(MailboxCounts::default()));
+        let (actor, task) = Actor::spawn(None, Slow, go_on.clone()).await.expect("it starts");
+        let mailbox = Mailbox::new(actor.clone(), counts.clone());
+        for _ in 0..MAILBOX_MAX {
+            mailbox.send(()).await.expect("it has a place");
+        }
+        assert_eq!((counts.sent.get(), counts.waits.get()), (MAILBOX_MAX as u64, 0));
+        let late = mailbox.send(());
+        tokio::pin!(late);
+        assert!(late.as_mut().now_or_never().is_none(), "there is no place");
+        assert_eq!((counts.sent.get(), counts.waits.get()), (MAILBOX_MAX as u64, 1));
+        go_on.notify_one();
+        late.await.expect("one was handled");
+        assert_eq!((counts.sent.get(), counts.handled.get()), (MAILBOX_MAX as u64 + 1, 1));
+        actor.stop(None);
+        go_on.notify_one();
+        task.await.expect("it stops");
+    }
+}
