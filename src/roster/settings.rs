@@ -57,7 +57,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: SNAPSHOT_RATE,
         default: "64MiB",
-        allowed: "a number of bytes of at least 4MiB such as 16MiB or 1GiB",
+        allowed: "a size of at least 4MiB such as 16MiB or 1GiB",
         help: "How many bytes of snapshots a node sends in one second, to all that it brings up",
         since: LEVEL_FIRST,
         is_allowed: |text| bytes(text).is_some_and(|bytes| bytes >= SNAPSHOT_RATE_MIN),

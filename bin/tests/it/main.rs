@@ -14,6 +14,7 @@ mod kill;
 mod metrics;
 mod netns;
 mod node;
+mod places;
 mod readme;
 mod recover;
 mod relay;

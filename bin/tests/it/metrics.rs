@@ -54,7 +54,8 @@ const STILL: &[(&str, &str)] = &[
     ),
     (
         "aspen_mailbox_waits_total",
-        "a mailbox has room for more than so few parts say at once, and requests go through none",
+        "a mailbox has room for more than its actor's own part ever says, and requests go through none; \
+         its own test fills one",
     ),
 ];
 
@@ -300,6 +301,13 @@ fn every_counter_is_one_that_is_known_to_move_or_to_stand_still() {
     let counters = FAMILIES.iter().filter(|family| family.shape == Shape::Counter);
     let all: BTreeSet<&str> = counters.map(|family| family.name).collect();
     assert_eq!(known, all);
+}
+
+/// What a node has counted of this.
+#[track_caller]
+pub(crate) fn counted(node: &Node, name: &str) -> f64 {
+    let scraping = Scraping { runtime: Runtime::new().expect("a runtime") };
+    scraping.page(node).sum(name, &[])
 }
 
 /// How much a counter has risen, over all nodes.
