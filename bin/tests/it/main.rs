@@ -21,6 +21,7 @@ mod relay;
 mod repair;
 mod running;
 mod shards;
+mod sharing;
 mod storing;
 mod support;
 mod tickets;

@@ -63,7 +63,7 @@ type Labels = BTreeMap<String, String>;
 
 /// The series of a page, by name and labels.
 #[derive(Debug, Default)]
-struct Page {
+pub(crate) struct Page {
     series: BTreeMap<(String, Labels), f64>,
     shapes: BTreeMap<String, String>,
 }
@@ -208,7 +208,7 @@ impl Page {
     }
 
     /// The sum of the series of a name that have these labels among theirs.
-    fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let has = |of: &Labels| {
             labels.iter().all(|(name, value)| of.get(*name).map(String::as_str) == Some(*value))
         };
@@ -241,13 +241,13 @@ impl Page {
 }
 
 /// Nodes that are asked, in order, and their pages.
-struct Scraping {
-    runtime: Runtime,
+pub(crate) struct Scraping {
+    pub(crate) runtime: Runtime,
 }
 
 impl Scraping {
     #[track_caller]
-    fn send(
+    pub(crate) fn send(
         &self,
         node: &Node,
         method: Method,
@@ -264,7 +264,7 @@ impl Scraping {
     }
 
     #[track_caller]
-    fn page(&self, node: &Node) -> Page {
+    pub(crate) fn page(&self, node: &Node) -> Page {
         let mut http = Http::to(node.url());
         let answer = self.runtime.block_on(async {
             let answer = timeout(ANSWER_MAX, http.send(Method::GET, "/metrics", None, "")).await;
@@ -287,7 +287,7 @@ impl Scraping {
     }
 
     #[track_caller]
-    fn pages(&self, nodes: &Nodes) -> Vec<Page> {
+    pub(crate) fn pages(&self, nodes: &Nodes) -> Vec<Page> {
         nodes.all().map(|node| self.page(node)).collect()
     }
 }
