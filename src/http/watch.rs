@@ -1,8 +1,9 @@
 //! `GET /v1/watch`: changes as server-sent events, one event a revision.
 //!
-//! An event's id is its revision, and with several shards what was shown of each, so that
-//! `Last-Event-ID`, which browsers and libraries send by themselves when they connect again, goes on
-//! there: nothing is missed and nothing is seen twice. A client that reads slowly holds up its own watch and no other.
+//! An event's id is which keyspace it is of, and its revision, or with several shards what was shown of
+//! each; so `Last-Event-ID`, which browsers and libraries send by themselves when they connect again,
+//! goes on there: nothing is missed and nothing is seen twice. A client that reads slowly holds up its
+//! own watch and no other.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -22,7 +23,7 @@ use crate::client::{Position, Watch, WatchBatch, WatchEvent, WatchRequest};
 use crate::error::Error;
 use crate::limits::HTTP_HEARTBEAT;
 use crate::machine::ops::KeyRange;
-use crate::types::{Key, Revision};
+use crate::types::{GroupId, Key, Revision};
 
 const PARAMETERS: &[&str] = &["key", "prefix", "start", "end", "from", "prev"];
 
@@ -56,20 +57,25 @@ fn respond(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'stati
     Sse::new(events).keep_alive(heartbeat).into_response()
 }
 
-/// An event's id is what was seen then of each shard, in their order.
 fn last_seen(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
     let Some(value) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
+    let seen = value.to_str().ok().and_then(position);
+    let bad = "Last-Event-ID is the id of an event of a watch, such as 1-9";
+    seen.map(Some).ok_or_else(|| Problem::new(&problem::BAD_HEADER, bad))
+}
+
+/// What [`id`] is the text of. Of no keyspace in particular are ids of before they said so, and
+/// revisions that somebody has by other ways.
+fn position(id: &str) -> Option<Position> {
     let number = |text: &str| {
-        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<Revision>().ok())?
+        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok())?
     };
-    let seen = value.to_str().ok().and_then(|text| text.split('.').map(number).collect());
-    match seen {
-        Some(revisions) => Ok(Some(Position { keyspace: None, revisions })),
-        None => Err(Problem::new(
-            &problem::BAD_HEADER,
-            "Last-Event-ID is the id of an event of a watch: revisions, with dots between them",
-        )),
-    }
+    let (keyspace, revisions) = match id.split_once('-') {
+        Some((keyspace, revisions)) => (Some(GroupId(number(keyspace)?)), revisions),
+        None => (None, id),
+    };
+    let revisions = revisions.split('.').map(number).collect::<Option<_>>()?;
+    Some(Position { keyspace, revisions })
 }
 
 /// Changes of one shard, and where the watch was before them.
@@ -127,9 +133,11 @@ fn begun(at: &Position) -> Event {
     Event::default().id(id(at)).event("progress").data("{}")
 }
 
-fn id(at: &Position) -> String {
-    let revisions: Vec<String> = at.revisions.iter().map(Revision::to_string).collect();
-    revisions.join(".")
+/// The keyspace, by its first group, and what was seen of each shard, in their order.
+fn id(Position { keyspace, revisions }: &Position) -> String {
+    let revisions: Vec<String> = revisions.iter().map(Revision::to_string).collect();
+    let revisions = revisions.join(".");
+    keyspace.map_or_else(|| revisions.clone(), |GroupId(first)| format!("{first}-{revisions}"))
 }
 
 fn event(name: &str, at: &Position, form: &impl Serialize) -> Event {
@@ -179,7 +187,7 @@ impl<'a> ChangeForm<'a> {
 mod tests {
     use super::*;
     use crate::error::Refusal;
-    use crate::types::{GroupId, Record, Value};
+    use crate::types::{Record, Value};
 
     fn change(revision: Revision, key: &str, value: Option<&str>) -> WatchEvent {
         let record =
@@ -188,7 +196,7 @@ mod tests {
     }
 
     fn at(revisions: &[Revision]) -> Position {
-        Position { keyspace: None, revisions: revisions.to_vec() }
+        Position { keyspace: Some(GroupId(5)), revisions: revisions.to_vec() }
     }
 
     /// What a client reads, to the end of the stream.
@@ -207,13 +215,29 @@ mod tests {
         let events = vec![change(7, "a", Some("x")), change(7, "b", None), change(8, "a\n", None)];
         let read = read(vec![Ok(WatchBatch { revision: 8, events })]).await;
         let first = format!(
-            "id: 7\nevent: change\ndata: {{\"revision\":7,\"events\":[\
+            "id: 5-7\nevent: change\ndata: {{\"revision\":7,\"events\":[\
              {{\"type\":\"put\",\"key\":\"a\",\"record\":{record}}},\
              {{\"type\":\"delete\",\"key\":\"b\"}}]}}\n\n"
         );
-        let second = "id: 8\nevent: change\n\
+        let second = "id: 5-8\nevent: change\n\
              data: {\"revision\":8,\"events\":[{\"type\":\"delete\",\"key\":\"a\\n\"}]}\n\n";
         assert_eq!(read, first + second);
+    }
+
+    #[test]
+    fn an_id_is_read_as_it_is_written_and_without_its_keyspace() {
+        for (text, keyspace, revisions) in [
+            ("5-7", Some(GroupId(5)), vec![7]),
+            ("5-3.7.9", Some(GroupId(5)), vec![3, 7, 9]),
+            ("7", None, vec![7]),
+            ("3.7.9", None, vec![3, 7, 9]),
+        ] {
+            let at = Position { keyspace, revisions };
+            assert_eq!((position(text), &*id(&at)), (Some(at.clone()), text));
+        }
+        for bad in ["", "-", "5-", "-7", "5-7-9", "5-7.", "5-+7", "x-7", "18446744073709551616"] {
+            assert_eq!(position(bad), None, "{bad}");
+        }
     }
 
     #[tokio::test]
@@ -228,7 +252,9 @@ mod tests {
         let batch = Batch { changes: batch, shard: 1, before: at(&[3, 6, 9]) };
         let response = respond(events(stream::iter(vec![Ok(batch)])));
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
-        assert!(body.starts_with(b"id: 3.7.9\nevent: change\ndata: {\"shard\":1,\"revision\":7,"));
+        assert!(
+            body.starts_with(b"id: 5-3.7.9\nevent: change\ndata: {\"shard\":1,\"revision\":7,")
+        );
 
         let down = Error::Unavailable { group: GroupId(1), reason: "it is stopped".into() };
         assert!(read(vec![Err(down)]).await.starts_with("event: error\ndata: {"));

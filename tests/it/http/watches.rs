@@ -60,7 +60,8 @@ fn parse(block: &str) -> Option<Event> {
     let field =
         |name: &str| block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     Some(Event {
-        id: field("id").map(|id| id.parse().unwrap()),
+        // The default keyspace is the first.
+        id: field("id").map(|id| id.strip_prefix("1-").unwrap().parse().unwrap()),
         name: field("event")?.to_owned(),
         data: serde_json::from_str(field("data")?).unwrap(),
     })
@@ -117,13 +118,15 @@ async fn a_watch_begins_in_the_past_and_goes_on_after_the_last_seen() {
     assert_eq!(event.data["events"][0]["prev"]["value"], "1");
     assert_eq!(from.next().await.unwrap().id, Some(third));
 
-    let again = node
-        .request(Method::GET, &format!("/v1/watch?key=k&from={first}"))
-        .header("last-event-id", second.to_string());
-    let mut again = Watching::open(again).await;
-    let event = again.next().await.unwrap();
-    assert_eq!(event.id, Some(third));
-    assert!(event.data["events"][0].get("prev").is_none());
+    for seen in [format!("1-{second}"), second.to_string()] {
+        let again = node
+            .request(Method::GET, &format!("/v1/watch?key=k&from={first}"))
+            .header("last-event-id", seen);
+        let mut again = Watching::open(again).await;
+        let event = again.next().await.unwrap();
+        assert_eq!(event.id, Some(third));
+        assert!(event.data["events"][0].get("prev").is_none());
+    }
     node.stop().await;
 }
 
@@ -145,9 +148,16 @@ async fn what_is_no_watch_is_refused() {
         node.get(&format!("/v1/watch{query}")).await.problem(400, "bad-query");
     }
     node.get("/v1/watch?key=").await.problem(400, "key-empty");
-    for bad in ["x", "-1", ""] {
-        let request = node.request(Method::GET, "/v1/watch").header("last-event-id", bad);
-        super::Reply::to(request).await.problem(400, "bad-header");
+    for (seen, problem) in [
+        ("x", "bad-header"),
+        ("-1", "bad-header"),
+        ("", "bad-header"),
+        // Of another keyspace, or of one with more shards.
+        ("2-1", "invalid"),
+        ("1-1.1", "invalid"),
+    ] {
+        let request = node.request(Method::GET, "/v1/watch").header("last-event-id", seen);
+        super::Reply::to(request).await.problem(400, problem);
     }
     node.stop().await;
 }
