@@ -59,17 +59,8 @@ impl Http {
         Ok(Answer { status: parts.status, headers: parts.headers, body })
     }
 
-    /// Sends a request whose answer goes on, over a connection that ends with it.
-    pub(crate) async fn stream(
-        mut self,
-        path: &str,
-        header: Option<(HeaderName, &str)>,
-    ) -> Result<Response<Incoming>, Broken> {
-        self.begin(Method::GET, path, header, Bytes::new()).await.map(|(_, response)| response)
-    }
-
-    /// Sends a request and waits for the head of the answer.
-    async fn begin(
+    /// Sends a request and waits for the head of the answer, which may go on.
+    pub(crate) async fn begin(
         &mut self,
         method: Method,
         path: &str,

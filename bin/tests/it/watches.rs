@@ -14,6 +14,7 @@ use std::time::Duration;
 use aspen::client::{Watch, WatchBatch, WatchRequest};
 use aspen::machine::ops::KeyRange;
 use aspen::{Client, KvClient};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::HeaderName;
@@ -228,11 +229,12 @@ async fn over_http(doors: Doors, mut seen: Seen) -> Seen {
     let mut at: Option<String> = None;
     for turn in 1_u64.. {
         let id = at.as_deref().map(|id| (HeaderName::from_static("last-event-id"), id));
-        let watch = doors.of(turn % 3 + 1).stream(&path, id);
+        let mut http = doors.of(turn % 3 + 1);
+        let watch = http.begin(Method::GET, &path, id, Bytes::new());
         let body = match timeout(DEADLINE, watch).await.expect("an answer in time") {
-            Ok(answer) if answer.status() == StatusCode::OK => answer.into_body(),
-            Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => continue,
-            Ok(answer) => panic!("a watch after {at:?} is answered {}", answer.status()),
+            Ok((_, answer)) if answer.status() == StatusCode::OK => answer.into_body(),
+            Ok((_, answer)) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => continue,
+            Ok((_, answer)) => panic!("a watch after {at:?} is answered {}", answer.status()),
             Err(_) => {
                 sleep(LOOK).await;
                 continue;

@@ -36,7 +36,7 @@ async fn keyspaces_are_made_listed_and_deleted() {
     let service = start(dir.path()).await;
     let cluster = service.cluster();
     let default = ("default".to_owned(), 1, 3);
-    assert_eq!(listed(&service).await, [default.clone()]);
+    assert_eq!(listed(&service).await, std::slice::from_ref(&default));
 
     let made = cluster.create_keyspace("logs", 4, 1).await.expect("made");
     assert_eq!((made.shards, made.replicas), (4, 1));

@@ -99,7 +99,7 @@ fn led_by(node: &Node, shards: &[Value]) -> usize {
         let group = shard["group"].as_u64().and_then(|id| groups.get(&id));
         group.filter(|group| group["role"] == "leader").is_some_and(|group| {
             let voters = numbers(&group["voters"]);
-            voters == replicas || replicas.len() % 2 == 0 && voters.is_subset(&replicas)
+            voters == replicas || replicas.len().is_multiple_of(2) && voters.is_subset(&replicas)
         })
     };
     shards.iter().filter(is_led).count()
