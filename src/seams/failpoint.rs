@@ -1,8 +1,9 @@
 //! Failpoints: steps at which a test has the process end, as if it was killed there.
 //!
 //! The variable `FAILPOINTS` names a file; while there is one, it says how many steps are still to
-//! be gone past. The step at which none are left writes its name into the file and ends the process
-//! on the spot. Only builds with debug assertions have failpoints: elsewhere a step is nothing.
+//! be gone past, or at which the process is to end when it comes to it. That step writes its name into
+//! the file and ends the process on the spot. Only builds with debug assertions have failpoints:
+//! elsewhere a step is nothing.
 
 macro_rules! failpoints {
     ($($id:ident $name:literal;)*) => {
@@ -46,16 +47,21 @@ impl Failpoint {
         Failpoint::ALL.iter().copied().find(|at| at.name() == name)
     }
 
+    /// What is in the file for the process to end at this step.
+    pub fn arming(self) -> String {
+        format!("at {}", self.name())
+    }
+
     /// Goes past the step, or ends the process there.
     pub fn pass(self) {
         #[cfg(debug_assertions)]
-        armed::step(self.name());
+        armed::step(self);
     }
 }
 
 #[cfg(debug_assertions)]
 mod armed {
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
     use std::sync::{LazyLock, Mutex, PoisonError};
     use std::{env, fs, process};
 
@@ -65,22 +71,28 @@ mod armed {
     static COUNTING: Mutex<()> = Mutex::new(());
 
     #[expect(clippy::disallowed_methods, reason = "between a test and the process, not the node's")]
-    pub(super) fn step(name: &str) {
+    pub(super) fn step(at: super::Failpoint) {
         let Some(file) = &*FILE else {
             return;
         };
         let _counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = fs::read_to_string(file).ok().and_then(|left| left.trim().parse::<u32>().ok());
-        match left {
-            None => {}
-            Some(0) => {
-                // Ended all the same if it can't be said where.
-                let _ = fs::write(file, name);
-                process::abort();
-            }
-            Some(left) => {
+        let Ok(armed) = fs::read_to_string(file) else {
+            return;
+        };
+        match armed.trim().parse::<u32>() {
+            Ok(0) => end(file, at),
+            Ok(left) => {
                 let _ = fs::write(file, (left - 1).to_string());
             }
+            Err(_) if armed == at.arming() => end(file, at),
+            Err(_) => {}
         }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "between a test and the process, not the node's")]
+    fn end(file: &Path, at: super::Failpoint) -> ! {
+        // Ended all the same if it can't be said where.
+        let _ = fs::write(file, at.name());
+        process::abort();
     }
 }
