@@ -44,6 +44,7 @@ use crate::store::space::{Room, SpaceGuard};
 use crate::types::{GroupId, NodeId, Revision};
 
 const STOPPING: &str = "the node is stopping";
+const HELD_NO_LONGER: &str = "this node holds it no longer";
 const NO_ROOM: &str = "it waits for room on the disk";
 /// How often a group that does looks for it.
 const ROOM_LOOK: Duration = Duration::from_millis(500);
@@ -589,9 +590,17 @@ impl GroupPart {
         }
     }
 
+    /// It serves no more: because the node stops, or because it is to hold the group no longer, which is
+    /// no trouble.
     fn stops(&self) {
-        self.say(Some(STOPPING));
-        let reason = STOPPING.into();
+        let reason = match self.shared.groups.are_stopped() {
+            true => {
+                self.say(Some(STOPPING));
+                STOPPING
+            }
+            false => HELD_NO_LONGER,
+        };
+        let reason = reason.into();
         self.put(Place::Down(Error::Unavailable { group: self.group, reason }));
     }
 

@@ -4,6 +4,7 @@
 //! is said is published at once; free space and how far the groups are is sampled.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub struct HealthBoard {
     parts: Arc<Mutex<Vec<Part>>>,
     report: watch::Sender<HealthReport>,
     groups: watch::Sender<Vec<GroupStatus>>,
+    /// Whether the node has begun to serve.
+    has_begun: Arc<AtomicBool>,
     /// Told when a group starts, stops, or has another leader.
     groups_changed: Arc<Notify>,
     mailboxes: Arc<MailboxCounts>,
@@ -51,6 +54,7 @@ impl Default for HealthBoard {
             parts: Arc::default(),
             report: watch::Sender::new(HealthReport::default()),
             groups: watch::Sender::new(Vec::new()),
+            has_begun: Arc::default(),
             groups_changed: Arc::default(),
             mailboxes: Arc::default(),
             restarts: Arc::default(),
@@ -67,6 +71,24 @@ impl HealthBoard {
             Some(said) => *said = part,
             None => parts.push(part),
         }
+        self.publish(&parts);
+    }
+
+    /// A part starts, and will say how it is. Before that it is as it was, if it was there: what fails
+    /// again and again is not well in between.
+    pub(super) fn starts(&self, name: &str) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if parts.iter().all(|part| part.name != name) {
+            parts.push(Part::degraded(name, "it is starting"));
+            self.publish(&parts);
+        }
+    }
+
+    /// The node has begun to serve: what starts from now on, such as a group that it is given, keeps it
+    /// from nothing.
+    pub fn begin(&self) {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_begun.store(true, Ordering::SeqCst);
         self.publish(&parts);
     }
 
@@ -100,7 +122,8 @@ impl HealthBoard {
 
     fn publish(&self, parts: &[Part]) {
         // A nearly full disk refuses writes and serves reads: that is ready.
-        let ready = parts.iter().all(|part| part.state < PartState::Unhealthy || part.name == DISK);
+        let well = parts.iter().all(|part| part.state < PartState::Unhealthy || part.name == DISK);
+        let ready = well && self.has_begun.load(Ordering::SeqCst);
         // Under the lock, so that the last report published is of the last word said.
         self.report.send_replace(HealthReport { ready, parts: parts.to_vec() });
     }

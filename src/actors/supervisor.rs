@@ -293,10 +293,10 @@ impl SupervisorState {
         else {
             return;
         };
-        self.board.say(match spec.reports_itself {
-            true => Part::unhealthy(&spec.name, "it is starting"),
-            false => Part::healthy(&spec.name),
-        });
+        match spec.reports_itself {
+            true => self.board.starts(&spec.name),
+            false => self.board.say(Part::healthy(&spec.name)),
+        }
         match (spec.start)(myself.get_cell(), self.board.mailboxes()).await {
             Ok(cell) => *running = Some(cell),
             Err(error) => {

@@ -70,7 +70,10 @@ impl KvService {
             Ok(reason) = lost.wait_for(Option::is_some) => {
                 Err(StartError::Other(reason.clone().unwrap_or_default()))
             }
-            () = begin => Ok(()),
+            () = begin => {
+                self.tree.board().begin();
+                Ok(())
+            }
         }
     }
 
