@@ -63,6 +63,14 @@ fn run() -> Result<(), Failure> {
             args.misplaced.refuse()?;
             commands::relay::run(&args, json)
         }
+        Cmd::Completions { shell } => {
+            client.refuse()?;
+            commands::shell::completions(args::command(), shell)
+        }
+        Cmd::Man { dir } => {
+            client.refuse()?;
+            commands::shell::man(args::command(), dir.as_deref())
+        }
         Cmd::Config { command, misplaced } => {
             client.refuse()?;
             misplaced.refuse()?;

@@ -17,6 +17,7 @@ use clap::error::ErrorKind;
 use clap::{
     Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand,
 };
+use clap_complete::Shell;
 
 pub(crate) use cluster::{CreateArgs, JoinArgs, TicketArgs, TicketCmd};
 pub(crate) use relay::{Public, RelayArgs};
@@ -226,6 +227,23 @@ pub(crate) enum Cmd {
         command: ConfigCmd,
         #[command(flatten)]
         misplaced: MisplacedSettings,
+    },
+    /// Print what makes a shell complete these commands and their flags.
+    #[command(after_help = "Examples:\n  \
+        aspen completions bash > ~/.local/share/bash-completion/completions/aspen\n  \
+        aspen completions fish > ~/.config/fish/completions/aspen.fish")]
+    Completions {
+        /// For which shell.
+        shell: Shell,
+    },
+    /// Print the manual page, or write those of all commands.
+    #[command(
+        after_help = "Examples:\n  aspen man | man -l -\n  aspen man --dir ~/.local/share/man/man1"
+    )]
+    Man {
+        /// Write a page for each command into this directory.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
     },
 }
 
@@ -626,7 +644,12 @@ pub(crate) fn parse() -> Result<Option<Cli>, Failure> {
 
 /// Prints the help of the command as a whole.
 pub(crate) fn print_help() -> Result<(), Failure> {
-    Ok(Cli::command().print_help()?)
+    Ok(command().print_help()?)
+}
+
+/// All of the command line.
+pub(crate) fn command() -> Command {
+    Cli::command()
 }
 
 /// What clap says, without its usage and hints where to look, on one line.

@@ -1,4 +1,5 @@
-//! The commands that talk to a running node, and `config`, `relay` and `recover`, which need none.
+//! The commands that talk to a running node, and `config`, `relay`, `recover`, `completions` and `man`,
+//! which need none.
 //!
 //! Each of the former is: arguments to one request, the request's answer to output. What the
 //! answers mean is the HTTP API's business.
@@ -17,6 +18,7 @@ pub(crate) mod recover;
 pub(crate) mod relay;
 pub(crate) mod repair;
 pub(crate) mod settings;
+pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod ticket;
 pub(crate) mod txn;

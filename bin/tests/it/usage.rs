@@ -102,3 +102,25 @@ fn nobody_there_is_told_with_what_to_do_about_it() {
         );
     }
 }
+
+#[test]
+fn shells_and_manuals_know_every_command() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = run(&mut aspen(["completions", shell])).printed();
+        assert!(script.contains("keyspace") && script.contains("consistency"), "{shell}");
+    }
+    let script = run(&mut aspen(["completions", "bash"])).printed();
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("aspen.bash");
+    write_file(&path, &script);
+    run(std::process::Command::new("bash").arg("-n").arg(&path)).printed();
+
+    let page = run(&mut aspen(["man"])).printed();
+    assert!(page.contains(".TH aspen 1"), "{page}");
+    run(aspen(["man", "--dir"]).arg(dir.path())).printed();
+    for name in ["aspen.1", "aspen-put.1", "aspen-keyspace-create.1"] {
+        assert!(dir.path().join(name).is_file(), "no {name}");
+    }
+    let absent = dir.path().join("absent");
+    run(aspen(["man", "--dir"]).arg(&absent)).refused_as("the pages can't be written into ");
+}
