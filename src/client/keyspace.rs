@@ -220,7 +220,8 @@ impl Shards {
         self.meant(client, Some(self.of_key(name)), name.as_bytes())
     }
 
-    fn of_txn(&self, client: &KvClient, txn: &Txn) -> Result<&GroupClient> {
+    /// The one shard that all of a transaction is about.
+    pub(super) fn of_txn(&self, client: &KvClient, txn: &Txn) -> Result<&GroupClient> {
         // One that names no key is as good in any shard.
         let near = client.near.as_ref().map(|near| (self.of_key(near), near.as_bytes()));
         let near = near.filter(|_| self.count() > 1);

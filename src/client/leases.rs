@@ -148,13 +148,7 @@ impl KvClient {
         name: K,
         lease: LeaseId,
     ) -> Result<Option<Lock>> {
-        let name = key_of(name)?;
-        let state = self.claim(name.clone(), lease, Value::default()).await?;
-        if let Some(lock) = held(&state) {
-            return Ok(Some(lock));
-        }
-        self.unlock(name, lease).await?;
-        Ok(None)
+        self.try_campaign(name, lease, Value::default()).await
     }
 
     /// Gives up a lock, or the wait for it.
@@ -217,6 +211,26 @@ impl KvClient {
                 None => return Err(ended()),
             }
         }
+    }
+
+    /// Wins an election if nobody leads and nobody waits to.
+    pub async fn try_campaign<K, V>(
+        &self,
+        name: K,
+        lease: LeaseId,
+        value: V,
+    ) -> Result<Option<Lock>>
+    where
+        K: TryInto<Key, Error: Into<Error>>,
+        V: TryInto<Value, Error: Into<Error>>,
+    {
+        let name = key_of(name)?;
+        let state = self.claim(name.clone(), lease, value_of(value)?).await?;
+        if let Some(lock) = held(&state) {
+            return Ok(Some(lock));
+        }
+        self.unlock(name, lease).await?;
+        Ok(None)
     }
 
     /// Who holds a lock or leads an election.

@@ -23,6 +23,7 @@ mod guests;
 mod keyspace;
 mod leases;
 mod links;
+mod many;
 mod member;
 pub mod nodes;
 mod places;

@@ -13,6 +13,7 @@
 //!   `settings`: those of a node.
 
 mod body;
+mod claims;
 mod cluster;
 mod compact;
 mod counts;
@@ -24,6 +25,8 @@ mod json;
 mod keyspaces;
 mod kv;
 mod leases;
+mod lines;
+mod many;
 mod members;
 mod metrics;
 mod node;
@@ -145,10 +148,24 @@ where
         .route("/v1/kv", get(range::list).delete(range::delete))
         .route("/v1/kv/", get(kv::empty_key).put(kv::empty_key).delete(kv::empty_key))
         .route("/v1/kv/{*key}", put(kv::put).get(kv::get).delete(kv::delete))
+        // What is not asked for so is a key of this name.
+        .route("/v1/kv/mget", post(many::get).put(kv::put).get(kv::get).delete(kv::delete))
+        .route("/v1/kv/batch", post(many::write).put(kv::put).get(kv::get).delete(kv::delete))
         .route("/v1/txn", post(txn::run))
         .route("/v1/watch", get(watch::watch))
         .route("/v1/leases", post(leases::grant).get(leases::list))
         .route("/v1/leases/{id}", get(leases::show).delete(leases::revoke))
         .route("/v1/leases/{id}/keep-alive", post(leases::keep_alive))
+        .route(
+            "/v1/locks/{*name}",
+            post(claims::lock).get(claims::show_lock).delete(claims::unlock),
+        )
+        .route(
+            "/v1/elections/{*name}",
+            post(claims::campaign)
+                .put(claims::proclaim)
+                .get(claims::show_election)
+                .delete(claims::resign),
+        )
         .route("/v1/compact", post(compact::compact))
 }

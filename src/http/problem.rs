@@ -98,6 +98,7 @@ kinds! {
     LAST_VOTER = 409 "last-voter" "Without this node nobody could vote";
     LEASE_EXISTS = 409 "lease-exists" "A lease with this id exists";
     LEASE_FULL = 409 "lease-full" "The lease holds as many keys as it may";
+    LOCK_HELD = 409 "lock-held" "Another lease holds the lock or leads the election";
     MAJORITY_AWAY = 409 "majority-away" "A group would have no majority left";
     MEMBER_TOO_OLD = 409 "member-too-old" "A member does not know it yet";
     NO_REPLICA = 409 "no-replica" "This node holds no replica of the group";

@@ -14,6 +14,7 @@ use super::App;
 use super::cursor::{self, Cursor};
 use super::decode::Params;
 use super::json::{self, KeyRecordForm};
+use super::lines::{self, Listing};
 use super::problem::{self, Problem};
 use crate::client::Scanned;
 use crate::error::{Error, Invalid};
@@ -60,11 +61,17 @@ pub(super) async fn list(
     // A cursor says of which revisions it is.
     let revision = revision.filter(|_| as_of.is_none());
     let range = Range { revision, limit, order, select, ..Range::of(range) };
-    let scanned =
-        client.scan(range, as_of.as_ref(), consistency).await.map_err(|error| match error {
+    let lines = select != Select::Count && lines::are_wanted(request.headers());
+    let scanned = client.scan(range.clone(), as_of.as_ref(), consistency).await.map_err(
+        |error| match error {
             Error::Invalid(Invalid::OtherKeyspace) => cursor::of_another_keyspace(),
             error => error.into(),
-        })?;
+        },
+    )?;
+    if lines {
+        let listing = Listing { client, range, consistency, scanned };
+        return Ok(lines::answer(listing, app.closing.clone()));
+    }
     let Scanned { page, revision, position } = scanned;
     let last = page.records.last().filter(|_| page.more);
     let cursor = last.map(|found| Cursor { position, descending, last: found.key.clone() });

@@ -70,7 +70,7 @@ enum OpForm {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PutForm {
+pub(super) struct PutForm {
     key: Given,
     value: Option<Given>,
     #[serde(default)]
@@ -106,7 +106,7 @@ struct RangeForm {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct DeleteForm {
+pub(super) struct DeleteForm {
     key: Option<Given>,
     prefix: Option<Given>,
     start: Option<Given>,
@@ -163,7 +163,7 @@ impl<'de> Deserialize<'de> for LeaseOrNone {
 
 /// Reads a list that no transaction may exceed, and stops at its bound: what is read takes more
 /// memory than its JSON.
-fn bounded<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+pub(super) fn bounded<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -206,7 +206,7 @@ impl TxnForm {
 }
 
 /// Converts each item of a list; a problem says which one it is.
-fn each<T, U>(
+pub(super) fn each<T, U>(
     list: &str,
     items: Vec<T>,
     convert: impl Fn(T) -> Result<U, Problem>,
@@ -236,7 +236,7 @@ impl OpForm {
 }
 
 impl PutForm {
-    fn into_put(self) -> Result<Put, Problem> {
+    pub(super) fn into_put(self) -> Result<Put, Problem> {
         let value = match (self.value, self.keep_value) {
             (Some(value), false) => Some(Value::new(value.0)?),
             (None, true) => None,
@@ -282,7 +282,7 @@ impl RangeForm {
 }
 
 impl DeleteForm {
-    fn into_delete(self) -> Result<Delete, Problem> {
+    pub(super) fn into_delete(self) -> Result<Delete, Problem> {
         let range = match keys_of(self.key, self.prefix, self.start, self.end)? {
             CompareKeys::One(key) => KeyRange::one(&key),
             CompareKeys::All(range) => range,
@@ -348,7 +348,7 @@ fn unclear(detail: &'static str) -> Problem {
 
 /// What an operation's answer looks like; the machine's answers alone don't tell a get from a
 /// range.
-enum Shape {
+pub(super) enum Shape {
     Put,
     Get,
     Range(Select),
@@ -365,7 +365,7 @@ struct OutcomeForm<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-enum AnswerForm<'a> {
+pub(super) enum AnswerForm<'a> {
     Put { prev: Option<RecordForm<'a>> },
     Get { record: Option<RecordForm<'a>> },
     Range(PageForm<'a>),
@@ -404,7 +404,7 @@ impl Shape {
         shapes.iter().zip(answers).map(|(shape, answer)| shape.answer(answer)).collect()
     }
 
-    fn answer<'a>(&self, answer: &'a AnswerBody) -> Option<AnswerForm<'a>> {
+    pub(super) fn answer<'a>(&self, answer: &'a AnswerBody) -> Option<AnswerForm<'a>> {
         match (self, answer) {
             (Shape::Put, AnswerBody::Put { prev }) => {
                 Some(AnswerForm::Put { prev: prev.as_ref().map(RecordForm::of) })

@@ -4,6 +4,7 @@ mod across;
 mod answers;
 mod cluster;
 mod config;
+mod conformance;
 mod failpoints;
 mod fields;
 mod full;

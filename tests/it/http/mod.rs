@@ -1,10 +1,12 @@
 //! The HTTP door from outside: every endpoint and every refusal, over a real socket.
 
+mod claims;
 mod cluster;
 mod docs;
 mod keys;
 mod leases;
 mod limits;
+mod many;
 mod node;
 mod ranges;
 mod refusals;

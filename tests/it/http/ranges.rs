@@ -1,6 +1,7 @@
 //! Listings: bounds, order, pages and cursors.
 
 use super::Node;
+use aspen::limits::{RANGE_BYTES_MAX, VALUE_BYTES_MAX};
 use serde_json::{Value as Json, json};
 
 /// The keys of a listing.
@@ -134,5 +135,44 @@ async fn a_listing_that_makes_no_sense_is_refused() {
     }
     let long = "k".repeat(10_000);
     node.get(&format!("/v1/kv?start={long}")).await.problem(400, "key-too-long");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn lines_are_all_records_of_one_moment_in_their_order() {
+    let node = Node::start().await;
+    let wide = json!({"name": "wide", "shards": 4}).to_string();
+    assert_eq!(node.post("/v1/keyspaces", wide).await.status, 201);
+    // More than fit one page, by their bytes.
+    let large = vec![b'v'; VALUE_BYTES_MAX / 4];
+    let count = 2 * RANGE_BYTES_MAX / large.len() + 3;
+    let lines = async |query: &str| {
+        let request = node.request(reqwest::Method::GET, &format!("/v1/kv?{query}"));
+        let reply = super::Reply::to(request.header("accept", "application/x-ndjson")).await;
+        assert_eq!(reply.header("content-type"), "application/x-ndjson");
+        let lines = reply.text().lines().map(|line| serde_json::from_str(line).expect("JSON"));
+        lines.collect::<Vec<Json>>()
+    };
+    for keyspace in ["default", "wide"] {
+        let mut expected: Vec<String> = (0..count).map(|number| format!("k/{number:03}")).collect();
+        for key in &expected {
+            node.put(&format!("/v1/kv/{key}?keyspace={keyspace}"), large.clone()).await;
+        }
+        let keys = |lines: &[Json]| -> Vec<String> {
+            lines.iter().map(|line| line["key"].as_str().expect("text").to_owned()).collect()
+        };
+        let query = format!("prefix=k/&keyspace={keyspace}");
+        let all = lines(&query).await;
+        assert_eq!(keys(&all), expected);
+        assert!(all.iter().all(|line| line["value"].as_str().map(str::len) == Some(large.len())));
+        let some = lines(&format!("{query}&limit=16&keys_only")).await;
+        assert_eq!((keys(&some), some[0].get("value")), (expected[..16].to_vec(), None));
+        expected.reverse();
+        assert_eq!(keys(&lines(&format!("{query}&order=desc")).await), expected);
+        assert_eq!(lines(&format!("prefix=none/&keyspace={keyspace}")).await, [] as [Json; 0]);
+    }
+    let refused = node.request(reqwest::Method::GET, "/v1/kv?start=b&end=a");
+    let refused = super::Reply::to(refused.header("accept", "text/html, application/x-ndjson"));
+    refused.await.problem(400, "range-backward");
     node.stop().await;
 }

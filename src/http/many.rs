@@ -1,0 +1,141 @@
+//! `POST /v1/kv/mget` and `POST /v1/kv/batch`: many keys in one request, which need nothing of each
+//! other and may be in different shards.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::body;
+use super::decode::Params;
+use super::json::{self, Given, KeyRecordForm, Object};
+use super::problem::Problem;
+use super::txn::{AnswerForm, DeleteForm, PutForm, Shape, bounded, each};
+use crate::machine::ops::{Answer, KeyRecord, Op};
+use crate::types::{Consistency, Key, Revision};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeysForm {
+    #[serde(deserialize_with = "bounded")]
+    keys: Vec<Given>,
+}
+
+#[derive(Serialize)]
+struct FoundForm<'a> {
+    /// One for each key, in their order: null where there is none.
+    records: Vec<Option<KeyRecordForm<'a>>>,
+    /// Whether there are keys left, which are to be asked for again.
+    more: bool,
+}
+
+pub(super) async fn get(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    let (params, client) = Params::of_store(request.uri().query(), &["consistency"], &app.client)?;
+    let consistency = params.parsed::<Consistency>("consistency")?.unwrap_or_default();
+    let (form, _held) = body::read_json::<KeysForm>(&app, request.into_body()).await?;
+    let keys: Vec<Key> = each("keys", form.keys, |key| Ok(Key::new(key.0)?))?;
+    let found = client.get_many(&keys, consistency).await?;
+    let more = found.len() < keys.len();
+    let found: Vec<Option<KeyRecord>> = found
+        .into_iter()
+        .zip(keys)
+        .map(|(record, key)| record.map(|record| KeyRecord { key, record }))
+        .collect();
+    let records =
+        found.iter().map(|found| found.as_ref().map(|found| KeyRecordForm::of(found, false)));
+    Ok(json::answer(StatusCode::OK, &FoundForm { records: records.collect(), more }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WritesForm {
+    #[serde(deserialize_with = "bounded")]
+    ops: Vec<WriteForm>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WriteForm {
+    Put(Object<PutForm>),
+    Delete(Object<DeleteForm>),
+}
+
+impl WriteForm {
+    fn shape(&self) -> Shape {
+        match self {
+            WriteForm::Put(_) => Shape::Put,
+            WriteForm::Delete(_) => Shape::Delete,
+        }
+    }
+
+    fn into_op(self) -> Result<Op, Problem> {
+        match self {
+            WriteForm::Put(Object(form)) => {
+                form.into_put().map(Op::Put).map_err(|problem| problem.within("put"))
+            }
+            WriteForm::Delete(Object(form)) => {
+                form.into_delete().map(Op::Delete).map_err(|problem| problem.within("delete"))
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct WrittenForm<'a> {
+    /// One for each write, in their order.
+    answers: Vec<EachForm<'a>>,
+    /// How many of them are problems.
+    failed: usize,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum EachForm<'a> {
+    Done {
+        #[serde(flatten)]
+        answer: AnswerForm<'a>,
+        revision: Revision,
+    },
+    Failed {
+        problem: &'a Problem,
+    },
+}
+
+impl<'a> EachForm<'a> {
+    fn of(shape: &Shape, done: &'a Result<Answer, Problem>) -> Result<Self, Problem> {
+        match done {
+            Ok(Answer { revision, body }) => {
+                let answer = shape.answer(body).ok_or_else(|| Problem::contradiction("a write"))?;
+                Ok(EachForm::Done { answer, revision: *revision })
+            }
+            Err(problem) => Ok(EachForm::Failed { problem }),
+        }
+    }
+}
+
+pub(super) async fn write(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
+    let (form, _held) = body::read_json::<WritesForm>(&app, request.into_body()).await?;
+    let shapes: Vec<Shape> = form.ops.iter().map(WriteForm::shape).collect();
+    let ops = each("ops", form.ops, WriteForm::into_op)?;
+    let done = client.write_many(ops).await?;
+    let mut done: Vec<Result<Answer, Problem>> =
+        done.into_iter().map(|done| done.map_err(Problem::from)).collect();
+    let failed = done.iter().filter(|done| done.is_err()).count();
+    if failed == done.len()
+        && let Some(Err(problem)) = done.pop()
+    {
+        // Nothing was done: why is the answer.
+        return Err(problem);
+    }
+    let answers: Result<Vec<_>, Problem> =
+        shapes.iter().zip(&done).map(|(shape, done)| EachForm::of(shape, done)).collect();
+    Ok(json::answer(StatusCode::OK, &WrittenForm { answers: answers?, failed }))
+}

@@ -1,0 +1,52 @@
+//! What the HTTP door holds and waits for.
+
+use std::time::Duration;
+
+use super::{KEY_BYTES_MAX, PART_STOP_MAX, TXN_BYTES_MAX};
+
+/// Most connections to the HTTP door at once; further ones wait in the listen queue.
+pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// Most bytes of a request's body that is not a raw value: a transaction in base64 and JSON.
+pub const HTTP_JSON_BYTES_MAX: usize = 2 * TXN_BYTES_MAX;
+/// Most bytes of request bodies held at once, all connections together: requests keep theirs
+/// until they are answered. Past it: `Busy`.
+pub const HTTP_BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Most bytes of a request's head; a key of full length fits with every byte escaped. Past it the
+/// request is answered 431 and the connection closed.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// How long a client may take to send a request's head, the wait for it included: an idle
+/// connection is closed after this.
+pub const HTTP_HEAD_MAX: Duration = Duration::from_secs(10);
+/// How long a client may take to send a request's body. Past it: 408.
+pub const HTTP_BODY_MAX: Duration = Duration::from_secs(60);
+/// Most bytes of a refused body that are read and dropped, so that its sender gets to read why;
+/// past it the connection is cut.
+pub const HTTP_LINGER_BYTES_MAX: usize = HTTP_JSON_BYTES_MAX;
+/// How long a refused body is read and dropped; past it the connection is cut.
+pub const HTTP_LINGER_MAX: Duration = Duration::from_secs(2);
+/// How long requests under way may take to finish once the door is told to stop; past it they
+/// are cut off, and a cut write's outcome is unknown to its client.
+pub const HTTP_DRAIN_MAX: Duration = Duration::from_secs(2);
+/// How often a watch without changes sends a comment, so that a dead connection is noticed and a
+/// live one is not closed on the way.
+pub const HTTP_HEARTBEAT: Duration = Duration::from_secs(15);
+/// Longest wait for a node to have left; then the answer is that it is leaving, and asking again
+/// asks how far it is. Shorter than the deadlines of most clients.
+pub const HTTP_LEAVE_MAX: Duration = Duration::from_secs(5);
+/// How often it is looked meanwhile whether there is less to hand over, which is then the answer.
+pub const HTTP_LEAVE_LOOK: Duration = Duration::from_millis(100);
+/// How long a node that has left waits for whoever was last told that it is leaving to ask again.
+pub const HTTP_LEAVE_AGAIN: Duration = Duration::from_millis(750);
+/// Most leases in one answer to a listing, which says where it continues. A caller's larger limit
+/// is lowered to this.
+pub const HTTP_LEASES_PAGE_MAX: u64 = 1_000;
+/// Longest wait for a lock or an election in one request; then the answer is that it is not held yet,
+/// and asking again goes on in the same place of the line. Shorter than what proxies cut off.
+pub const HTTP_CLAIM_WAIT_MAX: Duration = Duration::from_secs(50);
+
+const _: () = {
+    assert!(HTTP_JSON_BYTES_MAX > TXN_BYTES_MAX * 4 / 3);
+    assert!(HTTP_JSON_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);
+    assert!(3 * KEY_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
+    assert!(HTTP_DRAIN_MAX.as_millis() + HTTP_LEAVE_AGAIN.as_millis() < PART_STOP_MAX.as_millis());
+};
