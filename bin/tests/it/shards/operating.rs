@@ -36,15 +36,15 @@ fn whoever_joins_is_known_to_all_takes_its_share_and_nothing_else_is_moved_under
     let mut took = Vec::new();
     for joined in [4, 5] {
         let before = placed(nodes.any());
-        let began = Instant::now();
         nodes.join();
+        let is_there = Instant::now();
         let knows = |node: &Node| {
             let cluster = asking.get(node, "/v1/cluster");
             let members = cluster["members"].as_array().cloned().unwrap_or_default();
             members.iter().any(|member| member["node"] == joined && member["health"] == "healthy")
         };
         assert!(until(|| nodes.all().all(knows)), "not all know node {joined}");
-        took.push(began.elapsed());
+        took.push(is_there.elapsed());
         let all: Vec<u64> = (1..=joined).collect();
         nodes.wait_for_spread(&all, 3);
         let moved: BTreeSet<_> = placed(nodes.any()).difference(&before).copied().collect();
@@ -53,8 +53,8 @@ fn whoever_joins_is_known_to_all_takes_its_share_and_nothing_else_is_moved_under
         load.goes_on();
     }
     load.end(nodes.all());
-    // The machine may have been busy with others at one of them.
-    assert!(took.iter().any(|took| *took <= KNOWN_WITHIN), "{took:?}");
+    println!("known to all after {took:?}");
+    assert!(took.iter().all(|took| *took <= KNOWN_WITHIN), "{took:?}");
 }
 
 /// Asserts that a run went well and told how many shards were still to go, of at most so many, each
