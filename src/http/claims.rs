@@ -116,9 +116,9 @@ pub(super) async fn campaign(
 async fn take(app: &App, client: &KvClient, claim: Claim) -> Result<Response<Body>, Problem> {
     let Claim { name, lease, value, wait } = claim;
     let won = match wait {
-        Duration::ZERO => client.try_campaign(name.clone(), lease, value.clone()).await?,
+        Duration::ZERO => client.try_campaign(name.clone(), lease, value).await?,
         wait => {
-            let waiting = client.campaign(name.clone(), lease, value.clone());
+            let waiting = client.campaign(name.clone(), lease, value);
             let waiting = timeout(wait.min(HTTP_CLAIM_WAIT_MAX), waiting);
             tokio::select! {
                 won = waiting => won.ok().transpose()?,
@@ -126,19 +126,16 @@ async fn take(app: &App, client: &KvClient, claim: Claim) -> Result<Response<Bod
             }
         }
     };
-    let Some(Lock { key, token, .. }) = won else {
-        if wait.is_zero() {
-            let detail =
-                "another lease has it, or was before this one; wait for it with \"wait_ms\"";
-            return Err(Problem::new(&problem::LOCK_HELD, detail));
-        }
-        let holder = client.holder(name).await?;
-        let form = ClaimForm { held: false, holder: holder.as_ref().map(HolderForm::of) };
-        return Ok(json::answer(StatusCode::ACCEPTED, &form));
-    };
-    let holder = Holder { key, lease, token, value };
-    let form = ClaimForm { held: true, holder: Some(HolderForm::of(&holder)) };
-    Ok(json::answer(StatusCode::OK, &form))
+    if won.is_none() && wait.is_zero() {
+        let detail = "another lease has it, or was before this one; wait for it with \"wait_ms\"";
+        return Err(Problem::new(&problem::LOCK_HELD, detail));
+    }
+    // A claim that was there already has the value that it was made with.
+    let holder = client.holder(name).await?;
+    let is_it = |Lock { key, .. }: Lock| holder.as_ref().is_some_and(|holder| holder.key == key);
+    let held = won.is_some_and(is_it);
+    let form = ClaimForm { held, holder: holder.as_ref().map(HolderForm::of) };
+    Ok(json::answer(if held { StatusCode::OK } else { StatusCode::ACCEPTED }, &form))
 }
 
 #[derive(Serialize)]

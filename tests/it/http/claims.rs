@@ -73,6 +73,8 @@ async fn who_is_elected_says_who_it_is_until_it_resigns() {
         node.post(ELECTION, form.to_string()).await.json()
     };
     assert_eq!(campaign("a", "first").await["holder"]["value"], "first");
+    // Asked again it is the claim that it was.
+    assert_eq!(campaign("a", "another").await["holder"]["value"], "first");
     let says = async || node.get(ELECTION).await.json()["holder"]["value"].clone();
     assert_eq!(says().await, "first");
     let proclaim = async |lease: &str| {
