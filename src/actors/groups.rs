@@ -32,7 +32,7 @@ use crate::error::{Corrupt, Error, Result};
 use crate::health::Part;
 use crate::limits::{
     GROUP_ERASE_RETRY, OPENED_FREELY_MAX, OPENED_TURN, OPENED_UNNEEDED_MAX, REPLICA_OPEN_WAIT,
-    SPACE_WAIT,
+    SPACE_WAIT, UNLED_MAX,
 };
 use crate::raft::Replica;
 use crate::roster::records::RepairStage;
@@ -455,6 +455,17 @@ impl GroupPart {
         });
     }
 
+    /// Says since when the group has no leader, if it has none. Elections are had at any time, and what
+    /// is asked meanwhile waits for them.
+    fn say_led(&self, unled: Option<Instant>) {
+        let (name, why) = (part_name(self.group), "it has no leader at the moment");
+        self.shared.board.say(match unled {
+            None => Part::healthy(name),
+            Some(since) if since.elapsed() < UNLED_MAX => Part::degraded(name, why),
+            Some(_) => Part::unhealthy(name, why),
+        });
+    }
+
     fn put(&self, place: Place) {
         self.shared.groups.put(self.group, place);
         self.shared.board.groups_changed();
@@ -624,14 +635,17 @@ impl GroupPart {
         let mut leadership = replica.leadership();
         let failed = replica.failed();
         tokio::pin!(failed);
+        let mut unled = None;
         loop {
             let status = replica.status();
             if status.leader.is_some() && status.leader != led_by {
                 replica.counts().leader_changes.one();
                 led_by = status.leader;
             }
-            self.say(status.leader.is_none().then_some("it has no leader at the moment"));
+            unled = status.leader.is_none().then(|| unled.unwrap_or_else(Instant::now));
+            self.say_led(unled);
             self.shared.board.groups_changed();
+            let too_long = unled.map(|since| since + UNLED_MAX).filter(|at| *at > Instant::now());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ended::Stopped,
@@ -640,6 +654,7 @@ impl GroupPart {
                 // What sleeps is put away, or costs nothing.
                 () = replica.slept(), if turn.is_some() => turn = None,
                 () = leadership.changed() => {}
+                () = sleep_until(too_long.unwrap_or_else(Instant::now)), if too_long.is_some() => {}
                 () = replica.unneeded() => {
                     let status = replica.status();
                     if replica.take_clock() {

@@ -46,3 +46,6 @@ pub const PROGRESS_RETRY: Duration = Duration::from_millis(100);
 pub const REPAIR_LOOK: Duration = Duration::from_millis(100);
 /// How long a node rests after it could not note how far a repair is.
 pub const REPAIR_RETRY: Duration = Duration::from_millis(500);
+/// How long a group may be without a leader before its node counts as unable to serve it: longer than an
+/// election takes, shorter than what is asked meanwhile waits.
+pub const UNLED_MAX: Duration = Duration::from_secs(3);
