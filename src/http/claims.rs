@@ -26,8 +26,12 @@ use crate::types::{Key, LeaseId, Revision, Value};
 const LOCKS: &str = "/v1/locks/";
 const ELECTIONS: &str = "/v1/elections/";
 
-fn name_of(uri: &Uri, prefix: &str) -> Result<Key, Problem> {
-    key_from_path(uri.path().strip_prefix(prefix).unwrap_or_default())
+/// A lock's or an election's name.
+fn name_of(uri: &Uri) -> Result<Key, Problem> {
+    let path = uri.path();
+    key_from_path(
+        path.strip_prefix(LOCKS).or_else(|| path.strip_prefix(ELECTIONS)).unwrap_or_default(),
+    )
 }
 
 #[derive(Deserialize)]
@@ -93,7 +97,7 @@ pub(super) async fn lock(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let name = name_of(request.uri(), LOCKS)?;
+    let name = name_of(request.uri())?;
     let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
     let (LockForm { lease, wait_ms }, _held) = body::read_json(&app, request.into_body()).await?;
     let wait = Duration::from_millis(wait_ms);
@@ -104,7 +108,7 @@ pub(super) async fn campaign(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let name = name_of(request.uri(), ELECTIONS)?;
+    let name = name_of(request.uri())?;
     let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
     let (CampaignForm { lease, value, wait_ms }, _held) =
         body::read_json(&app, request.into_body()).await?;
@@ -143,22 +147,11 @@ struct ShownForm<'a> {
     holder: Option<HolderForm<'a>>,
 }
 
-async fn show(app: &App, uri: &Uri, prefix: &str) -> Result<Response<Body>, Problem> {
-    let name = name_of(uri, prefix)?;
+pub(super) async fn show(State(app): State<App>, uri: Uri) -> Result<Response<Body>, Problem> {
+    let name = name_of(&uri)?;
     let (_, client) = Params::of_store(uri.query(), &[], &app.client)?;
     let holder = client.holder(name).await?;
     Ok(json::answer(StatusCode::OK, &ShownForm { holder: holder.as_ref().map(HolderForm::of) }))
-}
-
-pub(super) async fn show_lock(State(app): State<App>, uri: Uri) -> Result<Response<Body>, Problem> {
-    show(&app, &uri, LOCKS).await
-}
-
-pub(super) async fn show_election(
-    State(app): State<App>,
-    uri: Uri,
-) -> Result<Response<Body>, Problem> {
-    show(&app, &uri, ELECTIONS).await
 }
 
 #[derive(Serialize)]
@@ -168,8 +161,9 @@ struct ReleasedForm {
     released: bool,
 }
 
-async fn give_up(app: &App, uri: &Uri, prefix: &str) -> Result<Response<Body>, Problem> {
-    let name = name_of(uri, prefix)?;
+/// Gives up what is held, or the place in the line.
+pub(super) async fn give_up(State(app): State<App>, uri: Uri) -> Result<Response<Body>, Problem> {
+    let name = name_of(&uri)?;
     let (params, client) = Params::of_store(uri.query(), &["lease"], &app.client)?;
     let unnamed = || Problem::new(&problem::BAD_QUERY, "name the lease that gives it up: lease=ID");
     let lease = params.parsed::<LeaseId>("lease")?.ok_or_else(unnamed)?;
@@ -178,14 +172,6 @@ async fn give_up(app: &App, uri: &Uri, prefix: &str) -> Result<Response<Body>, P
         return Err(Problem::contradiction("a release"));
     };
     Ok(json::answer_at(StatusCode::OK, revision, &ReleasedForm { revision, released: count > 0 }))
-}
-
-pub(super) async fn unlock(State(app): State<App>, uri: Uri) -> Result<Response<Body>, Problem> {
-    give_up(&app, &uri, LOCKS).await
-}
-
-pub(super) async fn resign(State(app): State<App>, uri: Uri) -> Result<Response<Body>, Problem> {
-    give_up(&app, &uri, ELECTIONS).await
 }
 
 #[derive(Serialize)]
@@ -197,7 +183,7 @@ pub(super) async fn proclaim(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let name = name_of(request.uri(), ELECTIONS)?;
+    let name = name_of(request.uri())?;
     let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
     let (ProclaimForm { lease, value }, _held) = body::read_json(&app, request.into_body()).await?;
     let proclaim = Action::Proclaim { name, lease: lease.0, value: Value::new(value.0)? };

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::body;
 use super::decode::Params;
-use super::json::{self, Given, KeyRecordForm, Object};
+use super::json::{self, Given, KeyRecordForm};
 use super::problem::Problem;
-use super::txn::{AnswerForm, DeleteForm, PutForm, Shape, bounded, each};
+use super::txn::{AnswerForm, OpForm, Shape, bounded, each, unclear};
 use crate::machine::ops::{Answer, KeyRecord, Op};
 use crate::types::{Consistency, Key, Revision};
 
@@ -54,32 +54,15 @@ pub(super) async fn get(
 #[serde(deny_unknown_fields)]
 struct WritesForm {
     #[serde(deserialize_with = "bounded")]
-    ops: Vec<WriteForm>,
+    ops: Vec<OpForm>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum WriteForm {
-    Put(Object<PutForm>),
-    Delete(Object<DeleteForm>),
-}
-
-impl WriteForm {
-    fn shape(&self) -> Shape {
-        match self {
-            WriteForm::Put(_) => Shape::Put,
-            WriteForm::Delete(_) => Shape::Delete,
-        }
-    }
-
-    fn into_op(self) -> Result<Op, Problem> {
-        match self {
-            WriteForm::Put(Object(form)) => {
-                form.into_put().map(Op::Put).map_err(|problem| problem.within("put"))
-            }
-            WriteForm::Delete(Object(form)) => {
-                form.into_delete().map(Op::Delete).map_err(|problem| problem.within("delete"))
-            }
+/// A write, as a transaction has it; its other operations are of no use by themselves.
+fn write_of(form: OpForm) -> Result<Op, Problem> {
+    match form {
+        OpForm::Put(_) | OpForm::Delete(_) => form.into_op(),
+        OpForm::Get(_) | OpForm::Range(_) | OpForm::Txn(_) => {
+            Err(unclear("a batch is of puts and deletes; read by mget, or in a transaction"))
         }
     }
 }
@@ -123,8 +106,8 @@ pub(super) async fn write(
 ) -> Result<Response<Body>, Problem> {
     let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
     let (form, _held) = body::read_json::<WritesForm>(&app, request.into_body()).await?;
-    let shapes: Vec<Shape> = form.ops.iter().map(WriteForm::shape).collect();
-    let ops = each("ops", form.ops, WriteForm::into_op)?;
+    let shapes: Vec<Shape> = form.ops.iter().map(Shape::of_op).collect();
+    let ops = each("ops", form.ops, write_of)?;
     let done = client.write_many(ops).await?;
     let mut done: Vec<Result<Answer, Problem>> =
         done.into_iter().map(|done| done.map_err(Problem::from)).collect();

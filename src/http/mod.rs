@@ -8,9 +8,9 @@
 //! - `counts`: the routes, and what was asked of them. `metrics`: the page of all that is counted.
 //! - `decode`, `etag`, `json`, `cursor`: the forms that endpoints share, read and written.
 //! - `problem`: every error that a client can see, in one table.
-//! - `kv`, `range`, `txn`, `watch`, `leases`, `compact`: the endpoints of the store, which need a
-//!   client and no node ([`serve_client`]). `node`, `cluster`, `members`, `tickets`, `keyspaces`,
-//!   `settings`: those of a node.
+//! - `kv`, `many`, `range` with `lines`, `txn`, `watch`, `leases`, `claims`, `compact`: the endpoints of
+//!   the store, which need a client and no node ([`serve_client`]). `node`, `cluster`, `members`,
+//!   `tickets`, `keyspaces`, `settings`: those of a node.
 
 mod body;
 mod claims;
@@ -156,16 +156,10 @@ where
         .route("/v1/leases", post(leases::grant).get(leases::list))
         .route("/v1/leases/{id}", get(leases::show).delete(leases::revoke))
         .route("/v1/leases/{id}/keep-alive", post(leases::keep_alive))
-        .route(
-            "/v1/locks/{*name}",
-            post(claims::lock).get(claims::show_lock).delete(claims::unlock),
-        )
+        .route("/v1/locks/{*name}", post(claims::lock).get(claims::show).delete(claims::give_up))
         .route(
             "/v1/elections/{*name}",
-            post(claims::campaign)
-                .put(claims::proclaim)
-                .get(claims::show_election)
-                .delete(claims::resign),
+            post(claims::campaign).put(claims::proclaim).get(claims::show).delete(claims::give_up),
         )
         .route("/v1/compact", post(compact::compact))
 }

@@ -49,7 +49,7 @@ pub(super) async fn run(
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TxnForm {
+pub(super) struct TxnForm {
     #[serde(default, deserialize_with = "bounded")]
     when: Vec<Object<CompareForm>>,
     #[serde(default, deserialize_with = "bounded")]
@@ -60,7 +60,7 @@ struct TxnForm {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum OpForm {
+pub(super) enum OpForm {
     Put(Object<PutForm>),
     Get(Object<GetForm>),
     Range(Object<RangeForm>),
@@ -84,14 +84,14 @@ pub(super) struct PutForm {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct GetForm {
+pub(super) struct GetForm {
     key: Given,
     revision: Option<Revision>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RangeForm {
+pub(super) struct RangeForm {
     prefix: Option<Given>,
     start: Option<Given>,
     end: Option<Given>,
@@ -218,7 +218,7 @@ pub(super) fn each<T, U>(
 }
 
 impl OpForm {
-    fn into_op(self) -> Result<Op, Problem> {
+    pub(super) fn into_op(self) -> Result<Op, Problem> {
         match self {
             OpForm::Put(Object(form)) => form.into_put().map(Op::Put).map_err(|p| p.within("put")),
             OpForm::Get(Object(form)) => {
@@ -236,7 +236,7 @@ impl OpForm {
 }
 
 impl PutForm {
-    pub(super) fn into_put(self) -> Result<Put, Problem> {
+    fn into_put(self) -> Result<Put, Problem> {
         let value = match (self.value, self.keep_value) {
             (Some(value), false) => Some(Value::new(value.0)?),
             (None, true) => None,
@@ -282,7 +282,7 @@ impl RangeForm {
 }
 
 impl DeleteForm {
-    pub(super) fn into_delete(self) -> Result<Delete, Problem> {
+    fn into_delete(self) -> Result<Delete, Problem> {
         let range = match keys_of(self.key, self.prefix, self.start, self.end)? {
             CompareKeys::One(key) => KeyRange::one(&key),
             CompareKeys::All(range) => range,
@@ -340,7 +340,7 @@ fn keys_of(
     }
 }
 
-fn unclear(detail: &'static str) -> Problem {
+pub(super) fn unclear(detail: &'static str) -> Problem {
     Problem::new(&problem::BAD_JSON, detail)
 }
 
@@ -379,7 +379,7 @@ impl Shape {
         Shape::Txn { then: shapes(&form.then), or_else: shapes(&form.or_else) }
     }
 
-    fn of_op(form: &OpForm) -> Self {
+    pub(super) fn of_op(form: &OpForm) -> Self {
         match form {
             OpForm::Put(_) => Shape::Put,
             OpForm::Get(_) => Shape::Get,

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::balancing::{HeardLoads, Silences};
+use super::departures::Gone;
 use super::join::{Acquaintance, Admitted, Question};
 use crate::actors::{Groups, Members, Rumours, read_roster};
 use crate::client::GroupClient;
@@ -88,7 +89,7 @@ pub(super) struct Parts {
     pub(super) loads: HeardLoads,
     pub(super) seams: Seams,
     /// Told why, when the node is a member no longer.
-    pub(super) gone: watch::Receiver<Option<String>>,
+    pub(super) gone: watch::Receiver<Option<Gone>>,
 }
 
 impl Cluster {
@@ -180,9 +181,10 @@ impl Cluster {
         };
         tokio::select! {
             biased;
-            gone = gone.wait_for(Option::is_some) => match gone {
-                Ok(_) => Ok(()),
-                Err(_) => Err(Error::Fatal("the node has stopped".into()).into()),
+            gone = gone.wait_for(Option::is_some) => match gone.ok().and_then(|gone| gone.clone()) {
+                Some(Gone::Removed(_)) => Ok(()),
+                Some(Gone::Unfit(reason)) => Err(Error::Fatal(reason).into()),
+                None => Err(Error::Fatal("the node has stopped".into()).into()),
             },
             left = leaving => left,
         }

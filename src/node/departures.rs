@@ -19,11 +19,28 @@ use crate::seams::network::CloseCode;
 use crate::seams::version;
 use crate::types::{GroupId, NodeId};
 
+/// Why a node can't go on in its cluster.
+#[derive(Clone, Debug)]
+pub(super) enum Gone {
+    /// It is a member no longer.
+    Removed(String),
+    /// Its build does not fit.
+    Unfit(String),
+}
+
+impl Gone {
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Gone::Removed(reason) | Gone::Unfit(reason) => reason,
+        }
+    }
+}
+
 /// The part that sees members off, and this node when its time has come.
 pub(super) fn departures(
     cluster: Cluster,
     home: Home,
-    gone: watch::Sender<Option<String>>,
+    gone: watch::Sender<Option<Gone>>,
 ) -> RunService {
     until_stopped(move || {
         let (cluster, home, gone) = (cluster.clone(), home.clone(), gone.clone());
@@ -58,7 +75,7 @@ async fn tell_removed(cluster: &Cluster) {
 
 /// Waits until a member says that this node was removed, and keeps that. What others say is
 /// nothing to go by; nor is what a member that lags says of the number that the key once had.
-async fn go(cluster: &Cluster, home: &Home, gone: &watch::Sender<Option<String>>) {
+async fn go(cluster: &Cluster, home: &Home, gone: &watch::Sender<Option<Gone>>) {
     let Parts { me, peers, members, .. } = &*cluster.inner;
     let mut changes = peers.changes();
     let is_removed = |facts: &PeerFacts| {
@@ -78,15 +95,15 @@ async fn go(cluster: &Cluster, home: &Home, gone: &watch::Sender<Option<String>>
     if let Err(error) = kept.await {
         tracing::warn!(%error, "that this node was removed can't be kept; it will be told again");
     }
-    gone.send_replace(Some(format!(
+    gone.send_replace(Some(Gone::Removed(format!(
         "node {me} is no longer a member of the cluster; to come back, join with a new ticket and \
          a new data directory"
-    )));
+    ))));
 }
 
 /// Keeps which level the cluster uses, so that no build below it opens what is here; and stops if this
 /// is one.
-async fn keep_level(cluster: &Cluster, home: &Home, gone: &watch::Sender<Option<String>>) {
+async fn keep_level(cluster: &Cluster, home: &Home, gone: &watch::Sender<Option<Gone>>) {
     let (version, level) = split(version());
     let mut changes = cluster.inner.members.changes();
     loop {
@@ -97,7 +114,8 @@ async fn keep_level(cluster: &Cluster, home: &Home, gone: &watch::Sender<Option<
         }
         if used > level {
             let version = version.to_owned();
-            gone.send_replace(Some(Refused::BuildTooOld { version, level: used }.to_string()));
+            let refused = Refused::BuildTooOld { version, level: used };
+            gone.send_replace(Some(Gone::Unfit(refused.to_string())));
             return;
         }
         tokio::select! {

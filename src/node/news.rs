@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::cluster::{Cluster, ClusterError};
+use super::departures::Gone;
 use super::start::told_of;
 use crate::actors::{RunService, until_stopped};
 use crate::limits::NEWS_PAUSE;
@@ -22,7 +23,7 @@ pub(super) fn news(
     cluster: Cluster,
     itself: (Description, Option<u32>),
     places: watch::Receiver<Vec<Address>>,
-    gone: watch::Sender<Option<String>>,
+    gone: watch::Sender<Option<Gone>>,
 ) -> RunService {
     until_stopped(move || {
         let (cluster, itself) = (cluster.clone(), itself.clone());
@@ -38,7 +39,7 @@ async fn tell(
     cluster: &Cluster,
     (mut description, capacity): (Description, Option<u32>),
     mut places: watch::Receiver<Vec<Address>>,
-    gone: &watch::Sender<Option<String>>,
+    gone: &watch::Sender<Option<Gone>>,
 ) {
     loop {
         description.addresses = told_of(places.borrow_and_update().clone());
@@ -55,7 +56,7 @@ async fn tell_once(
     cluster: &Cluster,
     description: &Description,
     capacity: Option<u32>,
-    gone: &watch::Sender<Option<String>>,
+    gone: &watch::Sender<Option<Gone>>,
 ) {
     loop {
         let told = async {
@@ -73,7 +74,7 @@ async fn tell_once(
             Err(ClusterError::Refused(
                 refused @ (Refused::BuildTooOld { .. } | Refused::BuildApart { .. }),
             )) => {
-                gone.send_replace(Some(refused.to_string()));
+                gone.send_replace(Some(Gone::Unfit(refused.to_string())));
                 return;
             }
             Err(ClusterError::Refused(refused)) => {

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::Door;
 use super::builder::StartError;
 use super::cluster::Cluster;
+use super::departures::Gone;
 use super::identity::Membership;
 use super::places::Home;
 use crate::actors::Tree;
@@ -45,7 +46,7 @@ pub struct KvService {
     pub(super) network: Arc<dyn Network>,
     pub(super) peers: Peers,
     /// Told why, when the node is a member no longer.
-    pub(super) gone: watch::Receiver<Option<String>>,
+    pub(super) gone: watch::Receiver<Option<Gone>>,
 }
 
 impl KvService {
@@ -163,10 +164,11 @@ impl KvService {
         let (mut lost, mut gone) = (self.tree.lost(), self.gone.clone());
         let reason = tokio::select! {
             biased;
-            reason = lost.wait_for(Option::is_some) => reason,
-            reason = gone.wait_for(Option::is_some) => reason,
+            reason = lost.wait_for(Option::is_some) => reason.ok().and_then(|reason| reason.clone()),
+            gone = gone.wait_for(Option::is_some) => {
+                gone.ok().and_then(|gone| gone.as_ref().map(|gone| gone.reason().to_owned()))
+            }
         };
-        let reason = reason.ok().and_then(|reason| reason.clone());
         reason.unwrap_or_else(|| "the node has stopped".into())
     }
 

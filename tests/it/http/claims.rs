@@ -1,6 +1,7 @@
 //! Locks and elections over HTTP.
 
 use serde_json::{Value as Json, json};
+use tokio::time::timeout;
 
 use super::Node;
 
@@ -103,7 +104,11 @@ async fn who_waits_is_told_that_the_node_stops() {
     let form = json!({"lease": "b", "wait_ms": 50_000}).to_string();
     let waits = super::Reply::to(node.request(reqwest::Method::POST, LOCK).body(form));
     let (waited, ()) = tokio::join!(waits, async {
-        while node.get("/v1/kv?prefix=printer/1/&count_only").await.json()["count"] != 2 {}
+        timeout(super::PATIENCE, async {
+            while node.get("/v1/kv?prefix=printer/1/&count_only").await.json()["count"] != 2 {}
+        })
+        .await
+        .expect("it waits in the line");
         node.stop().await;
     });
     assert_eq!(waited.status, 202);

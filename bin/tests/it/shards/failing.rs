@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::{Load, Nodes, groups, health, nodes_of, shards};
+use super::{Load, Nodes, groups, health, killed, nodes_of, shards};
 use crate::support::{Asking, Node, until};
 
 #[test]
@@ -49,14 +48,7 @@ fn all_are_killed_at_once_and_everything_acknowledged_is_there() {
     // More is on its way when they end.
     let load = Load::begin(nodes.any());
     load.goes_on();
-    let dirs: Vec<TempDir> = nodes
-        .0
-        .into_values()
-        .map(|(dir, node)| {
-            node.kill();
-            dir
-        })
-        .collect();
+    let dirs = killed(nodes.0.into_values());
     let counters = load.cut_off();
     assert!(counters.iter().all(|(_, written)| *written.start() > 0), "{counters:?}");
     let starting: Vec<Node> = dirs.iter().map(|dir| Node::starting(dir.path())).collect();

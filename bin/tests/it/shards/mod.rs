@@ -90,6 +90,15 @@ impl Nodes {
     }
 }
 
+/// Kills nodes; their directories are left.
+fn killed(nodes: impl IntoIterator<Item = (TempDir, Node)>) -> Vec<TempDir> {
+    let kill = |(dir, node): (TempDir, Node)| {
+        node.kill();
+        dir
+    };
+    nodes.into_iter().map(kill).collect()
+}
+
 /// How many of these shards a node leads with all votes that are to be, as it says itself: of an odd
 /// number of replicas all vote.
 fn led_by(node: &Node, shards: &[Value]) -> usize {

@@ -5,10 +5,9 @@ use std::fs::{self, File};
 use std::time::Duration;
 
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::{Load, Nodes, health, led_by, nodes_of, numbers, shards, spread};
+use super::{Load, Nodes, health, killed, led_by, nodes_of, numbers, shards, spread};
 use crate::cluster::{cluster, members};
 use crate::support::{Asking, Following, Node, Run, until};
 
@@ -149,14 +148,7 @@ fn two_are_under_maintenance_at_once_where_every_group_keeps_its_majority() {
         };
         assert!(until(|| !leads()), "it leads still, as node {} sees it", node.id());
     }
-    let dirs: Vec<(TempDir, Node)> = free.iter().map(|node| nodes.take(*node)).collect();
-    let dirs: Vec<TempDir> = dirs
-        .into_iter()
-        .map(|(dir, node)| {
-            node.kill();
-            dir
-        })
-        .collect();
+    let dirs = killed(free.iter().map(|node| nodes.take(*node)));
     for node in nodes.all() {
         let name = format!("by-{}", node.id());
         node.printed(&["put", &name, "v"]);
