@@ -650,6 +650,9 @@ pub const MESH_EXPECTED: usize = 3;
 pub const MESH_LISTEN_MIN: Duration = Duration::from_millis(2_000);
 /// How often a node of a mesh looks whom to dial.
 pub const MESH_LOOK: Duration = Duration::from_millis(250);
+/// How long a node of another cluster of the mesh is taken to be there after it was met or heard
+/// last: neighbours say that they are there every 0.7 s, and a busy one some times too late.
+pub const MESH_UNHEARD_MAX: Duration = Duration::from_secs(10);
 /// How long one that was not met is left alone.
 pub const MESH_DIAL_PAUSE: Duration = Duration::from_secs(1);
 /// How long one with another secret is.

@@ -6,13 +6,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aspen_tickets::Role;
-use tokio::time::interval;
+use tokio::time::{Instant, interval};
 
 use super::introduction::{Acquaintance, Side, introduce};
 use super::noted::Noted;
 use super::{Mesh, Said};
 use crate::actors::{RunService, until_stopped};
-use crate::limits::{MESH_ACQUAINTANCE_MAX, MESH_INVITATION_LIFE, MESH_LOOK, NEIGHBOURS_MAX};
+use crate::limits::{
+    MESH_ACQUAINTANCE_MAX, MESH_INVITATION_LIFE, MESH_LOOK, MESH_UNHEARD_MAX, NEIGHBOURS_MAX,
+};
 use crate::net::Neighbours;
 use crate::node::cluster::Cluster;
 use crate::roster::mesh::Stand;
@@ -37,8 +39,27 @@ pub(in crate::node) struct Host {
     told: Arc<Mutex<Noted>>,
     /// The same of those that know another secret.
     strangers: Arc<Mutex<Noted>>,
-    /// The nodes that have shown themselves to be of other clusters of the mesh, and of which.
-    others: Arc<Mutex<BTreeMap<EndpointId, ClusterId>>>,
+    /// The nodes that have shown themselves to be of other clusters of the mesh.
+    others: Arc<Mutex<BTreeMap<EndpointId, Other>>>,
+}
+
+/// A node of another cluster of the mesh.
+#[derive(Clone, Copy)]
+struct Other {
+    cluster: ClusterId,
+    /// When it was met or heard last.
+    seen: Instant,
+}
+
+impl Other {
+    fn seen(cluster: ClusterId) -> Self {
+        Other { cluster, seen: Instant::now() }
+    }
+
+    /// Whether it may still be there: words on a link get lost, and who is met may not be heard yet.
+    fn is_there(&self) -> bool {
+        self.seen.elapsed() < MESH_UNHEARD_MAX
+    }
 }
 
 impl fmt::Debug for Host {
@@ -87,7 +108,9 @@ impl Host {
             let near = heard.borrow().clone();
             for (&peer, neighbour) in near.iter() {
                 let other = mesh.hint(neighbour).flatten().filter(|other| other != cluster_id);
-                if other.is_some() && visited.is_news(peer) {
+                let Some(other) = other else { continue };
+                self.hears(peer, other);
+                if visited.is_news(peer) {
                     self.visit(peer, &neighbour.addresses).await;
                 }
             }
@@ -159,30 +182,31 @@ impl Host {
         strangers.not_met(&self.parts.mesh, peer, lost);
     }
 
-    /// All clusters of the mesh, if there are others which can be heard at the moment.
+    /// All clusters of the mesh, if there are others.
     fn divided(&self) -> Option<BTreeSet<ClusterId>> {
         let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_heard = |(peer, other): &(&EndpointId, &ClusterId)| self.hears(peer, **other);
-        let others: BTreeSet<_> = others.iter().filter(is_heard).map(|(_, other)| *other).collect();
+        let there = others.values().filter(|other| other.is_there());
+        let others: BTreeSet<_> = there.map(|other| other.cluster).collect();
         (!others.is_empty()).then(|| others.into_iter().chain([self.parts.cluster_id]).collect())
     }
 
-    /// Whether a neighbour says that it is of a cluster.
-    fn hears(&self, peer: &EndpointId, of: ClusterId) -> bool {
-        let HostParts { mesh, neighbours, .. } = &*self.parts;
-        let heard = neighbours.heard();
-        let heard = heard.borrow();
-        heard.get(peer).and_then(|neighbour| mesh.hint(neighbour)) == Some(Some(of))
+    /// A node that has shown that it is of another cluster says so still; what others say proves
+    /// nothing.
+    fn hears(&self, peer: EndpointId, of: ClusterId) {
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = others.get_mut(&peer).filter(|other| other.cluster == of) {
+            *other = Other::seen(of);
+        }
     }
 
     fn tell_of(&self, peer: EndpointId, other: ClusterId) {
         let HostParts { mesh, cluster_id, .. } = &*self.parts;
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         if others.len() >= NEIGHBOURS_MAX {
-            others.retain(|peer, other| self.hears(peer, *other));
+            others.retain(|_, other| other.is_there());
         }
         if others.len() < NEIGHBOURS_MAX {
-            others.insert(peer, other);
+            others.insert(peer, Other::seen(other));
         }
         drop(others);
         if !self.told.lock().unwrap_or_else(PoisonError::into_inner).is_news(peer) {
