@@ -5,7 +5,8 @@
 
 The URLs are of the nodes of one cluster, which is asked through each of them in turn. With nothing but
 Python's standard library, and what `docs/http.md` says: every request that stands there must be made
-here. Ends with 1 and one line for each thing that is not as it is written.
+here. Each answer is held against the OpenAPI document that the nodes tell, and its examples are tried.
+Ends with 1 and one line for each thing that is not as it is written.
 """
 
 import base64
@@ -29,6 +30,79 @@ class Answer:
         return json.loads(self.body)
 
 
+class Api:
+    """An OpenAPI document, and what of an answer is not as it says."""
+
+    def __init__(self, document):
+        self.forms = document["components"]["schemas"]
+        self.operations = {
+            (method.upper(), path): operation
+            for path, methods in document["paths"].items()
+            for method, operation in methods.items()
+        }
+
+    def contradictions(self, method, endpoint, answer):
+        operation = self.operations.get((method, endpoint))
+        # Paths and methods that there are not are refused as such.
+        if operation is None:
+            return
+        described = operation["responses"].get(str(answer.status))
+        if described is None:
+            yield f"{answer.status} is not described: {answer.body[:200]}"
+            return
+        if not answer.body:
+            return
+        kind = answer.headers["content-type"].split(";")[0]
+        content = described.get("content", {}).get(kind)
+        if content is None:
+            yield f"{answer.status} with {kind} is not described"
+        elif kind.endswith("json"):
+            for one in answer.body.splitlines() if kind.endswith("ndjson") else [answer.body]:
+                yield from self.misfits(json.loads(one), content["schema"], "the answer")
+
+    def misfits(self, value, schema, where):
+        """What of a value is not as its schema says."""
+        if "$ref" in schema:
+            yield from self.misfits(value, self.forms[schema["$ref"].rpartition("/")[2]], where)
+        if "type" in schema:
+            kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+            if not any(self.is_of(value, kind) for kind in kinds):
+                yield f"{where} is not of {kinds}: {value!r}"
+                return
+        if "enum" in schema and value not in schema["enum"]:
+            yield f"{where} is none of {schema['enum']}: {value!r}"
+        if "pattern" in schema and isinstance(value, str) and not re.search(schema["pattern"], value):
+            yield f"{where} is not like {schema['pattern']}: {value!r}"
+        if "minimum" in schema and isinstance(value, (int, float)) and value < schema["minimum"]:
+            yield f"{where} is under {schema['minimum']}: {value!r}"
+        for either in ("anyOf", "oneOf"):
+            ways = [list(self.misfits(value, way, where)) for way in schema.get(either, [])]
+            if ways and all(ways):
+                yield f"{where} fits nothing of {either}: {min(ways, key=len)}"
+        for name in schema.get("required", []):
+            if isinstance(value, dict) and name not in value:
+                yield f"{where} has no {name}"
+        if isinstance(value, dict):
+            properties = schema.get("properties", {})
+            for name in value:
+                if name in properties:
+                    yield from self.misfits(value[name], properties[name], f"{where}.{name}")
+                elif schema.get("additionalProperties") is False:
+                    yield f"{where} has {name}, which is not described"
+        if isinstance(value, list) and "items" in schema:
+            for index, item in enumerate(value):
+                yield from self.misfits(item, schema["items"], f"{where}[{index}]")
+
+    @staticmethod
+    def is_of(value, kind):
+        kinds = {
+            "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None),
+            "integer": int, "number": (int, float),
+        }
+        is_bool = isinstance(value, bool)
+        return isinstance(value, kinds[kind]) and (not is_bool or kind == "boolean")
+
+
 class Cluster:
     """Asks one node after the other, and keeps which endpoints were asked."""
 
@@ -37,6 +111,8 @@ class Cluster:
         self.turn = 0
         self.asked = set()
         self.wrong = []
+        self.api = None
+        self.api = Api(self.ask("GET", "/openapi.json").json)
 
     def ask(self, method, endpoint, *names, query="", body=None, headers=None, node=None):
         """`endpoint` as it is documented; `names` stand for what is in its braces."""
@@ -56,9 +132,13 @@ class Cluster:
         try:
             connection.request(method, path, body=body, headers=headers or {})
             answer = connection.getresponse()
-            return Answer(answer.status, answer.headers, answer.read())
+            answer = Answer(answer.status, answer.headers, answer.read())
         finally:
             connection.close()
+        if self.api and method != "HEAD":
+            for wrong in self.api.contradictions(method, endpoint, answer):
+                self.wrong.append(f"{method} {path}: {wrong}")
+        return answer
 
     def lines(self, path, headers=None, node=0):
         """A connection whose answer goes on, and its lines."""
@@ -334,8 +414,51 @@ def rest(c):
         c.same("live", c.ask("GET", "/livez", node=node).status, 200)
         c.check("parts", c.ask("GET", "/health", node=node).json["parts"], "none")
         c.same("version", c.ask("GET", "/version", node=node).json["name"], "aspen")
+        docs = c.ask("GET", "/docs", node=node)
+        c.check("the page of it all", b"openapi.json" in docs.body, docs.body[:200])
         page = c.ask("GET", "/metrics", node=node)
         c.check("metrics", b"# TYPE aspen_http_requests_total counter" in page.body, page.body[:200])
+
+
+def examples(c):
+    """What the document gives as examples works, one after the other on a cluster of its own kind."""
+    # What others need comes first, and what takes something away last.
+    order = ["grantLease", "putKey", "campaign", "POST", "PUT", "GET", "DELETE", "repairReplica"]
+    # A stream; and who leaves does so at the end.
+    elsewhere = ["watch", "leave", "removeMember"]
+
+    def rank(asked):
+        (method, endpoint), operation = asked
+        at = operation["operationId"]
+        return order.index(at if at in order else method), endpoint
+
+    made = {}
+    for (method, endpoint), operation in sorted(c.api.operations.items(), key=rank):
+        what = operation["operationId"]
+        if what in elsewhere:
+            continue
+        given = [one for one in operation.get("parameters", []) if "example" in one]
+        in_path = {one["name"]: one["example"] for one in given if one["in"] == "path"}
+        if what == "revokeTicket":
+            in_path["id"] = made["createTicket"].json["id"]
+        names = [in_path[name] for name in re.findall(r"\{(\w+)\}", endpoint)]
+        query = "&".join(f"{one['name']}={one['example']}" for one in given if one["in"] == "query")
+        [(kind, content)] = operation.get("requestBody", {}).get("content", {"": {}}).items()
+        body = content.get("example", b"hello" if kind else None)
+        answer = c.ask(method, endpoint, *names, query=query, body=body, node=0)
+        c.check(f"the example of {what}", 200 <= answer.status < 300, answer.body[:300])
+        if what == "maintainMembers":
+            c.ask(method, endpoint, body={**body, "on": False}, node=0)
+        made[what] = answer
+    c.ask("POST", "/v1/members/{node}/drain", "3", body={"on": False})
+
+    def group():
+        return c.ask("GET", "/v1/cluster", node=0).json["groups"][1]
+
+    deadline = time.monotonic() + PATIENCE
+    while (group()["repair"] or group()["leader"] is None) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    c.same("repaired", group()["repair"], None)
 
 
 def leave(c):
@@ -371,8 +494,11 @@ def main():
     with open(page, encoding="utf-8") as file:
         named = documented(file.read())
     c = Cluster(urls)
-    for part in [keys, many, watch, leases, claims, keyspaces, cluster, rest, leave]:
+    for part in [keys, many, watch, leases, claims, keyspaces, cluster, examples, rest, leave]:
         part(c)
+    described = set(c.api.operations) | {("HEAD", KEY)}
+    c.same("described and not documented", sorted(described - named), [])
+    c.same("documented and not described", sorted(named - described), [])
     c.same("asked and not documented", sorted(c.asked - named), [])
     c.same("documented and not asked", sorted(named - c.asked), [])
     for wrong in c.wrong:

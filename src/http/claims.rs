@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode, Uri};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
@@ -16,7 +17,10 @@ use super::App;
 use super::body;
 use super::decode::{Params, key_from_path};
 use super::json::{self, Blob, Given, GivenLease, Hex};
-use super::problem::{self, Problem};
+use super::openapi::CLAIMS;
+use super::operation::*;
+use super::problem::*;
+use super::schemas::KeyText;
 use crate::client::{KvClient, Lock};
 use crate::limits::HTTP_CLAIM_WAIT_MAX;
 use crate::machine::ops::{Action, Answer, AnswerBody, Holder};
@@ -34,16 +38,18 @@ fn name_of(uri: &Uri) -> Result<Key, Problem> {
     )
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "LockClaim")]
 struct LockForm {
     lease: GivenLease,
     #[serde(default)]
     wait_ms: u64,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Campaign")]
 struct CampaignForm {
     lease: GivenLease,
     value: Given,
@@ -51,21 +57,24 @@ struct CampaignForm {
     wait_ms: u64,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Proclamation")]
 struct ProclaimForm {
     lease: GivenLease,
     value: Given,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Claim")]
 struct ClaimForm<'a> {
     held: bool,
     /// Of who holds it, this lease or another.
     holder: Option<HolderForm<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Holder")]
 struct HolderForm<'a> {
     key: Blob<'a>,
     lease: Hex,
@@ -93,23 +102,61 @@ struct Claim {
     wait: Duration,
 }
 
+const NAME: &[Param] =
+    &[Param::needed::<KeyText>("name", "its name; slashes belong to it", "door")];
+const OFFICE: &[Param] =
+    &[Param::needed::<KeyText>("name", "its name; slashes belong to it", "boss")];
+const LEASE: Param = Param::needed::<GivenLease>("lease", "the lease that claims it", "2a");
+/// What is in the way of a claim.
+const OF_CLAIM: &[&Kind] = &[&BAD_ESCAPE, &CROSS_SHARD, &LOCK_HELD, &NEEDS_SHARD, &VALUE_TOO_LONG];
+
+pub(super) static LOCK: Operation = Operation {
+    id: "lock",
+    part: CLAIMS,
+    about: "Takes a lock, or waits for it in line",
+    path: NAME,
+    query: &[KEYSPACE, NEAR],
+    body: Some(Content::json::<LockForm>(r#"{"lease": "2a", "wait_ms": 1000}"#)),
+    answers: &[
+        Reply::json::<ClaimForm<'static>>(200, "it is held"),
+        Reply::json::<ClaimForm<'static>>(202, "another holds it; the place in the line is kept"),
+    ],
+    problems: &[ANY, OF_STORE, WITH_BODY, WRITES, WITH_LEASE, OF_CLAIM],
+    ..Operation::NEW
+};
+
 pub(super) async fn lock(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let name = name_of(request.uri())?;
-    let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), LOCK.query, &app.client)?;
     let (LockForm { lease, wait_ms }, _held) = body::read_json(&app, request.into_body()).await?;
     let wait = Duration::from_millis(wait_ms);
     take(&app, &client, Claim { name, lease: lease.0, value: Value::default(), wait }).await
 }
+
+pub(super) static CAMPAIGN: Operation = Operation {
+    id: "campaign",
+    part: CLAIMS,
+    about: "Takes the lead, or waits for it in line",
+    path: OFFICE,
+    query: &[KEYSPACE, NEAR],
+    body: Some(Content::json::<CampaignForm>(r#"{"lease": "2a", "value": "me", "wait_ms": 1000}"#)),
+    answers: &[
+        Reply::json::<ClaimForm<'static>>(200, "this lease leads"),
+        Reply::json::<ClaimForm<'static>>(202, "another leads; the place in the line is kept"),
+    ],
+    problems: &[ANY, OF_STORE, WITH_BODY, WRITES, WITH_LEASE, OF_CLAIM],
+    ..Operation::NEW
+};
 
 pub(super) async fn campaign(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let name = name_of(request.uri())?;
-    let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), CAMPAIGN.query, &app.client)?;
     let (CampaignForm { lease, value, wait_ms }, _held) =
         body::read_json(&app, request.into_body()).await?;
     let (value, wait) = (Value::new(value.0)?, Duration::from_millis(wait_ms));
@@ -132,7 +179,7 @@ async fn take(app: &App, client: &KvClient, claim: Claim) -> Result<Response<Bod
     };
     if won.is_none() && wait.is_zero() {
         let detail = "another lease has it, or was before this one; wait for it with \"wait_ms\"";
-        return Err(Problem::new(&problem::LOCK_HELD, detail));
+        return Err(Problem::new(&LOCK_HELD, detail));
     }
     // A claim that was there already has the value that it was made with.
     let holder = client.holder(name).await?;
@@ -142,30 +189,62 @@ async fn take(app: &App, client: &KvClient, claim: Claim) -> Result<Response<Bod
     Ok(json::answer(if held { StatusCode::OK } else { StatusCode::ACCEPTED }, &form))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Held")]
 struct ShownForm<'a> {
     holder: Option<HolderForm<'a>>,
 }
 
+pub(super) static SHOW_LOCK: Operation =
+    Operation { id: "showLock", about: "Who holds a lock", ..SHOW };
+pub(super) static SHOW_ELECTION: Operation =
+    Operation { id: "showElection", about: "Who leads", path: OFFICE, ..SHOW };
+const SHOW: Operation = Operation {
+    part: CLAIMS,
+    path: NAME,
+    query: &[KEYSPACE, NEAR],
+    answers: &[Reply::json::<ShownForm<'static>>(200, "the holder; null if there is none")],
+    problems: &[ANY, OF_STORE, &[&BAD_ESCAPE]],
+    ..Operation::NEW
+};
+
 pub(super) async fn show(State(app): State<App>, uri: Uri) -> Result<Response<Body>, Problem> {
     let name = name_of(&uri)?;
-    let (_, client) = Params::of_store(uri.query(), &[], &app.client)?;
+    let (_, client) = Params::of_store(uri.query(), SHOW.query, &app.client)?;
     let holder = client.holder(name).await?;
     Ok(json::answer(StatusCode::OK, &ShownForm { holder: holder.as_ref().map(HolderForm::of) }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Released")]
 struct ReleasedForm {
     revision: Revision,
     /// Whether there was a claim to give up.
     released: bool,
 }
 
+pub(super) static UNLOCK: Operation =
+    Operation { id: "unlock", about: "Gives up a lock, or the place in its line", ..GIVE_UP };
+pub(super) static RESIGN: Operation = Operation {
+    id: "resign",
+    about: "Gives up the lead, or the place in its line",
+    path: OFFICE,
+    ..GIVE_UP
+};
+const GIVE_UP: Operation = Operation {
+    part: CLAIMS,
+    path: NAME,
+    query: &[LEASE, KEYSPACE, NEAR],
+    answers: &[Reply::json::<ReleasedForm>(200, "whether there was a claim").with(AT_REVISION)],
+    problems: &[ANY, OF_STORE, WRITES, &[&BAD_ESCAPE]],
+    ..Operation::NEW
+};
+
 /// Gives up what is held, or the place in the line.
 pub(super) async fn give_up(State(app): State<App>, uri: Uri) -> Result<Response<Body>, Problem> {
     let name = name_of(&uri)?;
-    let (params, client) = Params::of_store(uri.query(), &["lease"], &app.client)?;
-    let unnamed = || Problem::new(&problem::BAD_QUERY, "name the lease that gives it up: lease=ID");
+    let (params, client) = Params::of_store(uri.query(), GIVE_UP.query, &app.client)?;
+    let unnamed = || Problem::new(&BAD_QUERY, "name the lease that gives it up: lease=ID");
     let lease = params.parsed::<LeaseId>("lease")?.ok_or_else(unnamed)?;
     let Answer { revision, body } = client.execute(Action::Release { name, lease }).await?;
     let AnswerBody::Deleted { count, .. } = body else {
@@ -174,17 +253,37 @@ pub(super) async fn give_up(State(app): State<App>, uri: Uri) -> Result<Response
     Ok(json::answer_at(StatusCode::OK, revision, &ReleasedForm { revision, released: count > 0 }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Proclaimed")]
 struct ProclaimedForm {
     revision: Revision,
 }
+
+pub(super) static PROCLAIM: Operation = Operation {
+    id: "proclaim",
+    part: CLAIMS,
+    about: "Says something else as the one who leads",
+    path: OFFICE,
+    query: &[KEYSPACE, NEAR],
+    body: Some(Content::json::<ProclaimForm>(r#"{"lease": "2a", "value": "still me"}"#)),
+    answers: &[Reply::json::<ProclaimedForm>(200, "it is said").with(AT_REVISION)],
+    problems: &[
+        ANY,
+        OF_STORE,
+        WITH_BODY,
+        WRITES,
+        WITH_LEASE,
+        &[&BAD_ESCAPE, &NOT_HOLDER, &VALUE_TOO_LONG],
+    ],
+    ..Operation::NEW
+};
 
 pub(super) async fn proclaim(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let name = name_of(request.uri())?;
-    let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), PROCLAIM.query, &app.client)?;
     let (ProclaimForm { lease, value }, _held) = body::read_json(&app, request.into_body()).await?;
     let proclaim = Action::Proclaim { name, lease: lease.0, value: Value::new(value.0)? };
     let Answer { revision, .. } = client.execute(proclaim).await?;

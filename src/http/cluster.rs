@@ -8,13 +8,16 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Path as PathPart, Request, State};
 use axum::http::{Response, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::AtNode;
 use super::decode::Params;
 use super::json;
 use super::members::number;
-use super::problem::Problem;
+use super::openapi::CLUSTER;
+use super::operation::*;
+use super::problem::*;
 use crate::actors::Told;
 use crate::error::Corrupt;
 use crate::net::KnownAddress;
@@ -28,7 +31,8 @@ use crate::seams::network::Path;
 use crate::seams::version;
 use crate::types::{NodeId, Revision};
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Cluster")]
 struct ClusterForm<'a> {
     id: String,
     name: &'a str,
@@ -40,7 +44,8 @@ struct ClusterForm<'a> {
     groups: Vec<GroupForm>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ThisNode")]
 struct NodeForm<'a> {
     id: NodeId,
     endpoint_id: &'a str,
@@ -49,7 +54,8 @@ struct NodeForm<'a> {
     level: u32,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Member")]
 struct MemberForm {
     node: NodeId,
     name: String,
@@ -77,7 +83,8 @@ struct MemberForm {
 }
 
 /// Where a node would look for a member.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "KnownAddress")]
 struct KnownForm {
     address: String,
     source: &'static str,
@@ -92,7 +99,8 @@ impl KnownForm {
 }
 
 /// How a member is reached.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Path")]
 struct PathForm {
     kind: &'static str,
     address: String,
@@ -114,7 +122,8 @@ impl PathForm {
 }
 
 /// What a member says of itself to all others.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Told")]
 struct ToldForm {
     age_ms: u64,
     version: String,
@@ -124,7 +133,8 @@ struct ToldForm {
 }
 
 /// What it is to a group.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MemberGroup")]
 struct PartForm {
     id: u64,
     role: &'static str,
@@ -201,7 +211,8 @@ impl MemberForm {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Group")]
 struct GroupForm {
     id: u64,
     role: &'static str,
@@ -219,14 +230,16 @@ struct GroupForm {
 }
 
 /// What has stopped a replica for good.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Damage")]
 struct DamageForm {
     entry: Option<u64>,
     what: String,
 }
 
 /// A replica elsewhere, as far as the group's leader knows.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Replica")]
 struct ReplicaForm {
     node: NodeId,
     stored_index: u64,
@@ -256,6 +269,15 @@ impl GroupForm {
     }
 }
 
+pub(super) static SHOW: Operation = Operation {
+    id: "showCluster",
+    part: CLUSTER,
+    about: "The members and groups as this node sees them; it needs no majority",
+    answers: &[Reply::json::<ClusterForm<'static>>(200, "the cluster")],
+    problems: &[ANY],
+    ..Operation::NEW
+};
+
 pub(super) async fn show(
     State(node): State<AtNode>,
     request: Request,
@@ -284,6 +306,16 @@ pub(super) async fn show(
     };
     Ok(json::answer(StatusCode::OK, &form))
 }
+
+pub(super) static SHOW_NODE: Operation = Operation {
+    id: "showMember",
+    part: CLUSTER,
+    about: "One of the members",
+    path: &[Param::needed::<NodeId>("node", "the member's number", "1")],
+    answers: &[Reply::json::<MemberForm>(200, "the member")],
+    problems: &[ANY, &[&INVALID, &NODE_NOT_FOUND]],
+    ..Operation::NEW
+};
 
 pub(super) async fn show_node(
     State(node): State<AtNode>,

@@ -3,34 +3,50 @@
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::body;
 use super::decode::Params;
 use super::json;
-use super::problem::Problem;
+use super::openapi::KEYS;
+use super::operation::*;
+use super::problem::*;
 use crate::machine::ops::{Action, Answer, AnswerBody};
 use crate::types::Revision;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Compact")]
 struct CompactForm {
     revision: Revision,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Compacted")]
 struct CompactedForm {
     revision: Revision,
     compacted: Revision,
     pending: bool,
 }
 
+pub(super) static COMPACT: Operation = Operation {
+    id: "compact",
+    part: KEYS,
+    about: "Forgets the history before a revision",
+    query: &[KEYSPACE, NEAR],
+    body: Some(Content::json::<CompactForm>(r#"{"revision": 1}"#)),
+    answers: &[Reply::json::<CompactedForm>(200, "it is gone, or will be soon").with(AT_REVISION)],
+    problems: &[ANY, OF_STORE, WITH_BODY, WRITES, &[&COMPACTED, &FUTURE_REVISION, &NEEDS_SHARD]],
+    ..Operation::NEW
+};
+
 pub(super) async fn compact(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), COMPACT.query, &app.client)?;
     let (CompactForm { revision }, _held) = body::read_json(&app, request.into_body()).await?;
     let Answer { revision: present, body } = client.execute(Action::Compact { revision }).await?;
     let AnswerBody::Compacted { revision: compacted, pending } = body else {

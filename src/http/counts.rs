@@ -14,6 +14,7 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::routing::MethodRouter;
 
+use super::operation::{Methods, Operation};
 use super::problem;
 use crate::metrics::Counter;
 
@@ -64,7 +65,7 @@ impl HttpCounts {
 
     /// Where a route counts; a door that is started again goes on where it was.
     fn route(&self, path: &str) -> Arc<RouteCounts> {
-        self.routes().entry(path.replace("{*", "{")).or_default().clone()
+        self.routes().entry(documented(path)).or_default().clone()
     }
 
     /// A connection begins; it ends when what this gives is dropped.
@@ -105,6 +106,20 @@ impl HttpCounts {
     }
 }
 
+/// What a method does; `HEAD` is answered by what answers `GET`.
+fn operation_of(
+    operations: &[(Method, &'static Operation)],
+    method: &Method,
+) -> Option<&'static Operation> {
+    let method = if *method == Method::HEAD { &Method::GET } else { method };
+    operations.iter().find(|(of, _)| of == method).map(|(_, operation)| *operation)
+}
+
+/// A pattern of paths as people read it: whether a name takes slashes is said elsewhere.
+fn documented(path: &str) -> String {
+    path.replace("{*", "{")
+}
+
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Open(Arc<HttpCounts>);
@@ -143,28 +158,65 @@ impl Drop for Counted {
     }
 }
 
+/// An operation, and where it is.
+#[derive(Debug)]
+pub(super) struct Described {
+    pub(super) path: String,
+    pub(super) method: Method,
+    pub(super) operation: &'static Operation,
+}
+
 /// The routes of a door, each of which counts what it is asked.
 pub(super) struct Routes<S> {
     router: Router<S>,
     counts: Arc<HttpCounts>,
+    described: Vec<Described>,
 }
 
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
     pub(super) fn counted_by(counts: &Arc<HttpCounts>) -> Self {
-        Routes { router: Router::new(), counts: counts.clone() }
+        Routes { router: Router::new(), counts: counts.clone(), described: Vec::new() }
     }
 
-    pub(super) fn route(self, path: &str, methods: MethodRouter<S>) -> Self {
+    pub(super) fn route(mut self, path: &str, methods: Methods<S>) -> Self {
+        let Methods { router, operations } = methods;
+        for (method, operation) in operations.iter().cloned() {
+            let path = documented(path);
+            self.described.push(Described { path, method, operation });
+        }
+        self.add(path, router, operations)
+    }
+
+    /// A route of which the document says nothing, because it is an exception of another.
+    pub(super) fn undescribed(self, path: &str, methods: MethodRouter<S>) -> Self {
+        self.add(path, methods, Vec::new())
+    }
+
+    fn add(
+        self,
+        path: &str,
+        methods: MethodRouter<S>,
+        operations: Vec<(Method, &'static Operation)>,
+    ) -> Self {
         let route = self.counts.route(path);
         let methods = methods.layer(from_fn(move |request: Request, next: Next| {
             let counted = Counted::begin(route.clone(), request.method());
+            let operation = operation_of(&operations, request.method());
             async move {
                 let response = next.run(request).await;
                 counted.answered(response.status());
+                if let Some(operation) = operation {
+                    operation.check(&response);
+                }
                 response
             }
         }));
         Routes { router: self.router.route(path, methods), ..self }
+    }
+
+    /// All that are described.
+    pub(super) fn described(self) -> Vec<Described> {
+        self.described
     }
 
     /// All of them, with what answers everything else.

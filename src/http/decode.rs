@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 
+use super::operation::Param;
 use super::problem::{self, Problem};
 use crate::client::KvClient;
 use crate::types::Key;
@@ -81,15 +82,19 @@ pub(super) struct Params<'a> {
 }
 
 impl<'a> Params<'a> {
-    /// Decodes a query in which only these names may occur.
-    pub(super) fn parse(query: Option<&'a str>, allowed: &[&'static str]) -> Result<Self, Problem> {
+    /// Decodes a query in which only these may occur.
+    pub(super) fn parse(
+        query: Option<&'a str>,
+        allowed: &'static [Param],
+    ) -> Result<Self, Problem> {
         let mut given: Vec<(&'static str, Option<Cow<'a, [u8]>>)> = Vec::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = match pair.split_once('=') {
                 Some((name, value)) => (name, Some(value)),
                 None => (pair, None),
             };
-            let Some(name) = allowed.iter().copied().find(|known| *known == name) else {
+            let Some(name) = allowed.iter().map(|known| known.name).find(|known| *known == name)
+            else {
                 return Err(unknown_parameter(name, allowed));
             };
             if given.iter().any(|(earlier, _)| *earlier == name) {
@@ -109,14 +114,14 @@ impl<'a> Params<'a> {
         Ok(Params { given })
     }
 
-    /// Decodes a query on a store, in which these names and those of its keyspace may occur, and
-    /// finds who is asked: the keyspace that is named, or the one shard of it that has a key.
+    /// Decodes a query on a store, and finds who is asked: the keyspace that is named, or the one
+    /// shard of it that has a key.
     pub(super) fn of_store(
         query: Option<&'a str>,
-        allowed: &[&'static str],
+        allowed: &'static [Param],
         client: &KvClient,
     ) -> Result<(Self, KvClient), Problem> {
-        let params = Params::parse(query, &[allowed, &["keyspace", "near"]].concat())?;
+        let params = Params::parse(query, allowed)?;
         let mut client = match params.parsed::<String>("keyspace")? {
             Some(name) => client.keyspace(&name)?,
             None => client.clone(),
@@ -182,12 +187,13 @@ fn bad(detail: String) -> Problem {
     Problem::new(&problem::BAD_QUERY, detail)
 }
 
-fn unknown_parameter(name: &str, allowed: &[&str]) -> Problem {
+fn unknown_parameter(name: &str, allowed: &[Param]) -> Problem {
     // What was sent is shown shortened: it can be as long as an address.
     let shown: String = name.chars().take(32).collect();
     bad(match allowed {
         [] => format!("there is no parameter {shown:?}; this endpoint takes none"),
         _ => {
+            let allowed: Vec<_> = allowed.iter().map(|param| param.name).collect();
             format!("there is no parameter {shown:?}; the allowed ones are: {}", allowed.join(", "))
         }
     })
@@ -196,7 +202,10 @@ fn unknown_parameter(name: &str, allowed: &[&str]) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::operation::{PREFIX, PREV};
     use crate::limits::KEY_BYTES_MAX;
+
+    const LIMIT: Param = Param::of::<u64>("limit", "how many");
 
     #[test]
     fn keys_are_the_decoded_bytes_of_the_path() {
@@ -234,22 +243,21 @@ mod tests {
 
     #[test]
     fn parameters_are_decoded_as_a_form() {
-        let allowed = &["prefix", "limit", "prev", "keys_only"];
-        let params = Params::parse(Some("prefix=a%20b+c%ff&&limit=7&prev"), allowed).unwrap();
+        const SOME: &[Param] = &[PREFIX, LIMIT, PREV, Param::of::<bool>("keys_only", "")];
+        let params = Params::parse(Some("prefix=a%20b+c%ff&&limit=7&prev"), SOME).unwrap();
         assert_eq!(params.bytes("prefix").unwrap(), &b"a b c\xff"[..]);
         assert_eq!(params.number("limit").unwrap(), Some(7));
         assert!(params.flag("prev").unwrap());
         assert!(!params.flag("keys_only").unwrap());
-        let empty = Params::parse(Some("prefix="), allowed).unwrap();
+        let empty = Params::parse(Some("prefix="), SOME).unwrap();
         assert_eq!(empty.bytes("prefix").unwrap(), "");
-        assert!(Params::parse(None, allowed).unwrap().bytes("prefix").is_none());
+        assert!(Params::parse(None, SOME).unwrap().bytes("prefix").is_none());
     }
 
     #[test]
     fn unknown_repeated_and_malformed_parameters_are_refused() {
         let detail = |query: &str| {
-            let allowed = &["limit", "prev"];
-            let result = Params::parse(Some(query), allowed).and_then(|params| {
+            let result = Params::parse(Some(query), &[LIMIT, PREV]).and_then(|params| {
                 params.number("limit")?;
                 params.flag("prev")
             });

@@ -14,6 +14,7 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
@@ -208,7 +209,8 @@ impl<'de> Deserialize<'de> for GivenLease {
 }
 
 /// A record without its key.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Record")]
 pub(super) struct RecordForm<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Blob<'a>>,
@@ -236,7 +238,8 @@ impl<'a> RecordForm<'a> {
 }
 
 /// A record with its key.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "KeyRecord")]
 pub(super) struct KeyRecordForm<'a> {
     key: Blob<'a>,
     #[serde(flatten)]

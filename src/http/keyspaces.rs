@@ -6,28 +6,33 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{self, HeaderValue};
 use axum::http::{Response, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::AtNode;
 use super::body;
 use super::decode::Params;
 use super::json;
-use super::problem::Problem;
+use super::openapi::KEYSPACES;
+use super::operation::*;
+use super::problem::*;
 use crate::limits::KEYSPACE_REPLICAS;
 use crate::roster::Roster;
 use crate::roster::records::{Keyspace, Shard, Stage};
 use crate::roster::refused::Refused;
 use crate::types::{GroupId, KeyspaceName, NodeId};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewKeyspace")]
 struct CreateForm {
     name: String,
     shards: Option<u32>,
     replicas: Option<u8>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Keyspace")]
 struct KeyspaceForm<'a> {
     name: &'a KeyspaceName,
     shards: u32,
@@ -49,6 +54,34 @@ impl<'a> KeyspaceForm<'a> {
     }
 }
 
+const NAME: &[Param] = &[Param::needed::<KeyspaceName>("name", "the keyspace's name", "logs")];
+
+pub(super) static CREATE: Operation = Operation {
+    id: "createKeyspace",
+    part: KEYSPACES,
+    about: "Makes a keyspace",
+    body: Some(Content::json::<CreateForm>(r#"{"name": "logs", "shards": 2, "replicas": 3}"#)),
+    answers: &[Reply::json::<KeyspaceForm<'static>>(201, "the keyspace").with(&[Param::of::<
+        String,
+    >(
+        "Location",
+        "the keyspace",
+    )])],
+    problems: &[
+        ANY,
+        WITH_BODY,
+        OF_CLUSTER,
+        &[
+            &KEYSPACE_EXISTS,
+            &KEYSPACE_NAME,
+            &KEYSPACE_OUT_OF_BOUNDS,
+            &TOO_MANY_KEYSPACES,
+            &TOO_MANY_SHARDS,
+        ],
+    ],
+    ..Operation::NEW
+};
+
 pub(super) async fn create(
     State(node): State<AtNode>,
     request: Request,
@@ -68,10 +101,20 @@ pub(super) async fn create(
     Ok(response)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Keyspaces")]
 struct ListForm<'a> {
     keyspaces: Vec<KeyspaceForm<'a>>,
 }
+
+pub(super) static LIST: Operation = Operation {
+    id: "listKeyspaces",
+    part: KEYSPACES,
+    about: "All keyspaces",
+    answers: &[Reply::json::<ListForm<'static>>(200, "the keyspaces, by their names")],
+    problems: &[ANY],
+    ..Operation::NEW
+};
 
 pub(super) async fn list(
     State(node): State<AtNode>,
@@ -83,6 +126,16 @@ pub(super) async fn list(
     let keyspaces = roster.keyspaces().map(form).collect();
     Ok(json::answer(StatusCode::OK, &ListForm { keyspaces }))
 }
+
+pub(super) static SHOW: Operation = Operation {
+    id: "showKeyspace",
+    part: KEYSPACES,
+    about: "A keyspace",
+    path: NAME,
+    answers: &[Reply::json::<KeyspaceForm<'static>>(200, "the keyspace")],
+    problems: &[ANY, &[&KEYSPACE_NAME, &KEYSPACE_NOT_FOUND]],
+    ..Operation::NEW
+};
 
 pub(super) async fn show(
     State(node): State<AtNode>,
@@ -100,10 +153,21 @@ pub(super) async fn show(
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DeletedKeyspace")]
 struct DeletedForm {
     name: KeyspaceName,
 }
+
+pub(super) static DELETE: Operation = Operation {
+    id: "deleteKeyspace",
+    part: KEYSPACES,
+    about: "Deletes a keyspace with all that is in it",
+    path: NAME,
+    answers: &[Reply::json::<DeletedForm>(200, "it is gone")],
+    problems: &[ANY, OF_CLUSTER, &[&KEYSPACE_NAME, &KEYSPACE_NOT_FOUND, &KEYSPACE_STAYS]],
+    ..Operation::NEW
+};
 
 pub(super) async fn delete(
     State(node): State<AtNode>,
@@ -115,14 +179,16 @@ pub(super) async fn delete(
     Ok(json::answer(StatusCode::OK, &DeletedForm { name: name.parse()? }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Shards")]
 struct ShardsForm<'a> {
     /// The revision of the roster that says so.
     epoch: u64,
     shards: Vec<ShardForm<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Shard")]
 struct ShardForm<'a> {
     keyspace: &'a KeyspaceName,
     shard: u32,
@@ -133,11 +199,21 @@ struct ShardForm<'a> {
     wanted_leader: Option<NodeId>,
 }
 
+pub(super) static SHARDS: Operation = Operation {
+    id: "listShards",
+    part: KEYSPACES,
+    about: "Where shards are, and where they are to be",
+    query: &[Param::of::<KeyspaceName>("keyspace", "of this one only")],
+    answers: &[Reply::json::<ShardsForm<'static>>(200, "the shards, by their groups")],
+    problems: &[ANY, &[&KEYSPACE_NAME, &KEYSPACE_NOT_FOUND]],
+    ..Operation::NEW
+};
+
 pub(super) async fn shards(
     State(node): State<AtNode>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let params = Params::parse(request.uri().query(), &["keyspace"])?;
+    let params = Params::parse(request.uri().query(), SHARDS.query)?;
     let only = params.parsed::<KeyspaceName>("keyspace")?;
     let roster = node.door.cluster.fresh_or_known().await;
     if let Some(name) = &only

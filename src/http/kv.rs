@@ -7,14 +7,18 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::{Response, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
 use super::body;
 use super::decode::{Params, key_from_path};
 use super::etag::{self, Condition, Tags};
-use super::json::{self, RecordForm};
-use super::problem::{self, ASPEN_REVISION, Problem};
+use super::json::{self, GivenLease, RecordForm};
+use super::openapi::KEYS;
+use super::operation::*;
+use super::problem::*;
+use super::schemas::{KeyText, ValueBytes};
 use crate::client::KvClient;
 use crate::limits::VALUE_BYTES_MAX;
 use crate::machine::ops::{
@@ -39,16 +43,66 @@ fn key_of(request: &Request) -> Result<Key, Problem> {
     key_from_path(request.uri().path().strip_prefix(PREFIX).unwrap_or_default())
 }
 
+const KEY: &[Param] =
+    &[Param::needed::<KeyText>("key", "the key; slashes belong to it", "greeting")];
+const IF_MATCH: Param =
+    Param::of::<String>("If-Match", "only if the key has one of these tags; `*` if it exists");
+const IF_NONE_MATCH: Param =
+    Param::of::<String>("If-None-Match", "only if it has none of these; `*` if it does not exist");
+const CONDITIONS: &[Param] = &[IF_MATCH, IF_NONE_MATCH];
+const RECORD: &[Param] = &[
+    Param::of::<String>("ETag", "the key's modification revision in double quotes"),
+    Param::of::<Revision>("Aspen-Revision", "the shard's revision when it was answered"),
+    Param::of::<Revision>("Aspen-Create-Revision", "when the key was created"),
+    Param::of::<Revision>("Aspen-Mod-Revision", "when it was written last"),
+    Param::of::<u64>("Aspen-Version", "how often it was written since it was created"),
+    Param::of::<GivenLease>("Aspen-Lease", "the lease that it is attached to"),
+];
+const WRITTEN: &[Param] = &[
+    Param::of::<String>("ETag", "the key's modification revision in double quotes"),
+    Param::of::<Revision>("Aspen-Revision", "the shard's revision when it was answered"),
+];
+/// What is in the way of a condition.
+const CONDITIONAL: &[&Kind] = &[&BAD_HEADER, &CONDITION_FAILED];
+const ADDRESSED: &[&Kind] = &[&BAD_ESCAPE];
+
+pub(super) static GET: Operation = Operation {
+    id: "getKey",
+    part: KEYS,
+    about: "The value of a key",
+    path: KEY,
+    query: &[
+        CONSISTENCY,
+        Param::of::<Revision>("revision", "the key as it was at this revision"),
+        Param::of::<bool>("explain", "where the key lives, in place of its value"),
+        KEYSPACE,
+        NEAR,
+    ],
+    headers: CONDITIONS,
+    answers: &[
+        Reply {
+            or: Some(Content::of::<ExplainForm<'static>>("application/json")),
+            ..Reply::of(200, "the value", Content::of::<ValueBytes>("application/octet-stream"))
+        }
+        .with(RECORD),
+        Reply::empty(304, "the value has the tag that was named").with(RECORD),
+    ],
+    problems: &[
+        ANY,
+        OF_STORE,
+        ADDRESSED,
+        CONDITIONAL,
+        &[&KEY_NOT_FOUND, &COMPACTED, &FUTURE_REVISION],
+    ],
+    ..Operation::NEW
+};
+
 pub(super) async fn get(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let key = key_of(&request)?;
-    let (params, client) = Params::of_store(
-        request.uri().query(),
-        &["consistency", "revision", "explain"],
-        &app.client,
-    )?;
+    let (params, client) = Params::of_store(request.uri().query(), GET.query, &app.client)?;
     if params.flag("explain")? {
         return explain(&app, &client, key).await;
     }
@@ -78,7 +132,8 @@ pub(super) async fn get(
     Ok(record_response(record, revision, same))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "KeyPlace")]
 struct ExplainForm<'a> {
     keyspace: &'a KeyspaceName,
     shard: u32,
@@ -132,13 +187,42 @@ fn counters(headers: &mut HeaderMap, record: &Record) {
     }
 }
 
+pub(super) static PUT: Operation = Operation {
+    id: "putKey",
+    part: KEYS,
+    about: "Stores a value under a key",
+    path: KEY,
+    query: &[
+        Param::of::<GivenLease>("lease", "the lease that the key is attached to; none without it"),
+        PREV,
+        KEYSPACE,
+        NEAR,
+    ],
+    headers: CONDITIONS,
+    body: Some(Content::of::<ValueBytes>("application/octet-stream")),
+    answers: &[
+        Reply::json::<PutForm<'static>>(200, "it was overwritten; the form with `prev` only")
+            .with(WRITTEN),
+        Reply::json::<PutForm<'static>>(201, "it was created; the form with `prev` only")
+            .with(WRITTEN),
+    ],
+    problems: &[
+        ANY,
+        OF_STORE,
+        WRITES,
+        ADDRESSED,
+        CONDITIONAL,
+        WITH_LEASE,
+        &[&BAD_BODY, &BODY_TIMEOUT, &VALUE_TOO_LONG, &CROSS_SHARD],
+    ],
+};
+
 pub(super) async fn put(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let key = key_of(&request)?;
-    let (params, client) =
-        Params::of_store(request.uri().query(), &["lease", "prev"], &app.client)?;
+    let (params, client) = Params::of_store(request.uri().query(), PUT.query, &app.client)?;
     let lease = match params.parsed::<LeaseId>("lease")? {
         Some(lease) => PutLease::Attach(lease),
         None => PutLease::Detach,
@@ -146,7 +230,7 @@ pub(super) async fn put(
     let prev = params.flag("prev")?;
     let condition = Condition::of(request.headers())?;
     let body = request.into_body();
-    let held = body::read(&app, body, VALUE_BYTES_MAX, &problem::VALUE_TOO_LONG).await?;
+    let held = body::read(&app, body, VALUE_BYTES_MAX, &VALUE_TOO_LONG).await?;
     let value = Value::new(held.bytes.clone())?;
 
     let put = Put { key: key.clone(), value: Some(value), lease, prev };
@@ -177,19 +261,32 @@ pub(super) async fn put(
     Ok(response)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "WrittenKey")]
 struct PutForm<'a> {
     revision: Revision,
     created: bool,
     prev: Option<RecordForm<'a>>,
 }
 
+pub(super) static DELETE: Operation = Operation {
+    id: "deleteKey",
+    part: KEYS,
+    about: "Deletes a key",
+    path: KEY,
+    query: &[PREV, KEYSPACE, NEAR],
+    headers: CONDITIONS,
+    answers: &[Reply::json::<DeleteForm<'static>>(200, "whether there was one").with(AT_REVISION)],
+    problems: &[ANY, OF_STORE, WRITES, ADDRESSED, CONDITIONAL],
+    ..Operation::NEW
+};
+
 pub(super) async fn delete(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let key = key_of(&request)?;
-    let (params, client) = Params::of_store(request.uri().query(), &["prev"], &app.client)?;
+    let (params, client) = Params::of_store(request.uri().query(), DELETE.query, &app.client)?;
     let prev = params.flag("prev")?;
     let condition = Condition::of(request.headers())?;
 
@@ -204,7 +301,8 @@ pub(super) async fn delete(
     Ok(json::answer_at(StatusCode::OK, written.revision, &form))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DeletedKey")]
 struct DeleteForm<'a> {
     revision: Revision,
     deleted: u64,

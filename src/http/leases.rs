@@ -4,37 +4,68 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{self, HeaderValue};
 use axum::http::{Response, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::body;
 use super::decode::Params;
 use super::json::{self, Blob, GivenLease, Hex};
-use super::problem::{self, Problem};
+use super::openapi::LEASES;
+use super::operation::*;
+use super::problem::*;
+use super::schemas::Limit;
 use crate::client::LeaseTtl;
 use crate::limits::HTTP_LEASES_PAGE_MAX;
 use crate::machine::ops::{Action, Answer, AnswerBody, LeaseInfo, Query};
 use crate::types::{Consistency, LeaseId, Revision};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewLease")]
 struct GrantForm {
     ttl_ms: u64,
     id: Option<GivenLease>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "GrantedLease")]
 struct GrantedForm {
     revision: Revision,
     id: Hex,
     ttl_ms: u64,
 }
 
+const LEASE: &[Param] = &[Param::needed::<GivenLease>("id", "the lease", "2a")];
+/// A lease belongs to one shard.
+const OF_SHARD: &[&Kind] = &[&NEEDS_SHARD];
+
+pub(super) static GRANT: Operation = Operation {
+    id: "grantLease",
+    part: LEASES,
+    about: "Grants a lease",
+    query: &[KEYSPACE, NEAR],
+    body: Some(Content::json::<GrantForm>(r#"{"ttl_ms": 60000, "id": "2a"}"#)),
+    answers: &[Reply::json::<GrantedForm>(201, "the lease").with(&[
+        Param::of::<Revision>("Aspen-Revision", "the shard's revision when it was answered"),
+        Param::of::<String>("Location", "the lease"),
+    ])],
+    problems: &[
+        ANY,
+        OF_STORE,
+        WITH_BODY,
+        WRITES,
+        OF_SHARD,
+        &[&LEASE_EXISTS, &LEASE_TTL, &TOO_MANY_LEASES],
+    ],
+    ..Operation::NEW
+};
+
 pub(super) async fn grant(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), GRANT.query, &app.client)?;
     let (GrantForm { ttl_ms, id }, _held) = body::read_json(&app, request.into_body()).await?;
     let grant = Action::LeaseGrant { id: id.map(|id| id.0), ttl_ms };
     let Answer { revision, body } = client.execute(grant).await?;
@@ -49,30 +80,47 @@ pub(super) async fn grant(
     Ok(response)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Leases")]
 struct ListForm {
     revision: Revision,
     more: bool,
     leases: Vec<ListedForm>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ListedLease")]
 struct ListedForm {
     id: Hex,
     ttl_ms: u64,
     keys: u64,
 }
 
+pub(super) static LIST: Operation = Operation {
+    id: "listLeases",
+    part: LEASES,
+    about: "The leases in the order of their ids",
+    query: &[
+        Param::of::<GivenLease>("after", "the last one of the page before"),
+        Param::of::<Limit>("limit", "how many at most"),
+        CONSISTENCY,
+        KEYSPACE,
+        NEAR,
+    ],
+    answers: &[Reply::json::<ListForm>(200, "a page").with(AT_REVISION)],
+    problems: &[ANY, OF_STORE, OF_SHARD],
+    ..Operation::NEW
+};
+
 pub(super) async fn list(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let (params, client) =
-        Params::of_store(request.uri().query(), &["after", "limit", "consistency"], &app.client)?;
+    let (params, client) = Params::of_store(request.uri().query(), LIST.query, &app.client)?;
     let consistency = params.parsed::<Consistency>("consistency")?.unwrap_or_default();
     let after = params.parsed::<LeaseId>("after")?;
     let limit = match params.number("limit")? {
-        Some(0) => return Err(Problem::new(&problem::BAD_QUERY, "a limit is at least 1")),
+        Some(0) => return Err(Problem::new(&BAD_QUERY, "a limit is at least 1")),
         Some(limit) => limit.min(HTTP_LEASES_PAGE_MAX),
         None => HTTP_LEASES_PAGE_MAX,
     };
@@ -89,7 +137,8 @@ pub(super) async fn list(
     Ok(json::answer_at(StatusCode::OK, revision, &ListForm { revision, more, leases }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "LeaseTime")]
 struct TtlForm {
     id: Hex,
     ttl_ms: u64,
@@ -102,7 +151,8 @@ impl TtlForm {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Lease")]
 struct LeaseForm<'a> {
     #[serde(flatten)]
     ttl: TtlForm,
@@ -110,13 +160,24 @@ struct LeaseForm<'a> {
     keys: Option<Vec<Blob<'a>>>,
 }
 
+pub(super) static SHOW: Operation = Operation {
+    id: "showLease",
+    part: LEASES,
+    about: "A lease, and how long it has still to live",
+    path: LEASE,
+    query: &[Param::of::<bool>("keys", "with the keys that are attached to it"), KEYSPACE, NEAR],
+    answers: &[Reply::json::<LeaseForm<'static>>(200, "the lease").with(AT_REVISION)],
+    problems: &[ANY, OF_STORE, OF_SHARD, &[&LEASE_NOT_FOUND]],
+    ..Operation::NEW
+};
+
 pub(super) async fn show(
     State(app): State<App>,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let id: LeaseId = id.parse()?;
-    let (params, client) = Params::of_store(request.uri().query(), &["keys"], &app.client)?;
+    let (params, client) = Params::of_store(request.uri().query(), SHOW.query, &app.client)?;
     let with_keys = params.flag("keys")?;
     let ttl = TtlForm::of(client.lease_ttl(id).await?);
     if !with_keys {
@@ -131,10 +192,22 @@ pub(super) async fn show(
     Ok(json::answer_at(StatusCode::OK, revision, &LeaseForm { ttl, keys }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "RevokedLease")]
 struct RevokedForm {
     revision: Revision,
 }
+
+pub(super) static REVOKE: Operation = Operation {
+    id: "revokeLease",
+    part: LEASES,
+    about: "Ends a lease; its keys are deleted",
+    path: LEASE,
+    query: &[KEYSPACE, NEAR],
+    answers: &[Reply::json::<RevokedForm>(200, "it is gone").with(AT_REVISION)],
+    problems: &[ANY, OF_STORE, WRITES, OF_SHARD, &[&LEASE_NOT_FOUND]],
+    ..Operation::NEW
+};
 
 pub(super) async fn revoke(
     State(app): State<App>,
@@ -142,10 +215,21 @@ pub(super) async fn revoke(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let id: LeaseId = id.parse()?;
-    let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), REVOKE.query, &app.client)?;
     let Answer { revision, .. } = client.execute(Action::LeaseRevoke { id }).await?;
     Ok(json::answer_at(StatusCode::OK, revision, &RevokedForm { revision }))
 }
+
+pub(super) static KEEP_ALIVE: Operation = Operation {
+    id: "keepLeaseAlive",
+    part: LEASES,
+    about: "Gives a lease its time in full again",
+    path: LEASE,
+    query: &[KEYSPACE, NEAR],
+    answers: &[Reply::json::<TtlForm>(200, "the lease")],
+    problems: &[ANY, OF_STORE, WRITES, OF_SHARD, &[&LEASE_NOT_FOUND]],
+    ..Operation::NEW
+};
 
 pub(super) async fn keep_alive(
     State(app): State<App>,
@@ -153,7 +237,7 @@ pub(super) async fn keep_alive(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let id: LeaseId = id.parse()?;
-    let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), KEEP_ALIVE.query, &app.client)?;
     let ttl = client.lease_keep_alive(id).await?;
     Ok(json::answer(StatusCode::OK, &TtlForm::of(ttl)))
 }

@@ -18,7 +18,7 @@ use crate::client::{KvClient, Scanned};
 use crate::machine::ops::{Range, Select};
 use crate::types::Consistency;
 
-const LINES: &str = "application/x-ndjson";
+pub(super) const LINES: &str = "application/x-ndjson";
 
 /// Whether lines are asked for.
 pub(super) fn are_wanted(headers: &HeaderMap) -> bool {

@@ -4,25 +4,30 @@
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::body;
 use super::decode::Params;
 use super::json::{self, Given, KeyRecordForm};
-use super::problem::Problem;
-use super::txn::{AnswerForm, OpForm, Shape, bounded, each, unclear};
+use super::openapi::KEYS;
+use super::operation::*;
+use super::problem::*;
+use super::txn::{AnswerForm, OF_TXN, OpForm, Shape, bounded, each, unclear};
 use crate::machine::ops::{Answer, KeyRecord, Op};
 use crate::types::{Consistency, Key, Revision};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Keys")]
 struct KeysForm {
     #[serde(deserialize_with = "bounded")]
     keys: Vec<Given>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Records")]
 struct FoundForm<'a> {
     /// One for each key, in their order: null where there is none.
     records: Vec<Option<KeyRecordForm<'a>>>,
@@ -30,11 +35,22 @@ struct FoundForm<'a> {
     more: bool,
 }
 
+pub(super) static MGET: Operation = Operation {
+    id: "getKeys",
+    part: KEYS,
+    about: "The records of many keys, each as it is when it is read",
+    query: &[CONSISTENCY, KEYSPACE, NEAR],
+    body: Some(Content::json::<KeysForm>(r#"{"keys": ["greeting", "nothing"]}"#)),
+    answers: &[Reply::json::<FoundForm<'static>>(200, "the records, null where there is none")],
+    problems: &[ANY, OF_STORE, WITH_BODY],
+    ..Operation::NEW
+};
+
 pub(super) async fn get(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let (params, client) = Params::of_store(request.uri().query(), &["consistency"], &app.client)?;
+    let (params, client) = Params::of_store(request.uri().query(), MGET.query, &app.client)?;
     let consistency = params.parsed::<Consistency>("consistency")?.unwrap_or_default();
     let (form, _held) = body::read_json::<KeysForm>(&app, request.into_body()).await?;
     let keys: Vec<Key> = each("keys", form.keys, |key| Ok(Key::new(key.0)?))?;
@@ -50,8 +66,9 @@ pub(super) async fn get(
     Ok(json::answer(StatusCode::OK, &FoundForm { records: records.collect(), more }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Writes")]
 struct WritesForm {
     #[serde(deserialize_with = "bounded")]
     ops: Vec<OpForm>,
@@ -67,7 +84,8 @@ fn write_of(form: OpForm) -> Result<Op, Problem> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "WritesDone")]
 struct WrittenForm<'a> {
     /// One for each write, in their order.
     answers: Vec<EachForm<'a>>,
@@ -75,8 +93,9 @@ struct WrittenForm<'a> {
     failed: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(rename = "WriteDone")]
 enum EachForm<'a> {
     Done {
         #[serde(flatten)]
@@ -100,11 +119,24 @@ impl<'a> EachForm<'a> {
     }
 }
 
+pub(super) static BATCH: Operation = Operation {
+    id: "writeKeys",
+    part: KEYS,
+    about: "Many writes: those of one shard together, those of several at the same time",
+    query: &[KEYSPACE, NEAR],
+    body: Some(Content::json::<WritesForm>(
+        r#"{"ops": [{"put": {"key": "a", "value": "1"}}, {"delete": {"key": "b"}}]}"#,
+    )),
+    answers: &[Reply::json::<WrittenForm<'static>>(200, "what became of each")],
+    problems: &[ANY, OF_STORE, WITH_BODY, WRITES, WITH_LEASE, OF_TXN],
+    ..Operation::NEW
+};
+
 pub(super) async fn write(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), BATCH.query, &app.client)?;
     let (form, _held) = body::read_json::<WritesForm>(&app, request.into_body()).await?;
     let shapes: Vec<Shape> = form.ops.iter().map(Shape::of_op).collect();
     let ops = each("ops", form.ops, write_of)?;

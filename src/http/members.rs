@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{Response, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
@@ -13,12 +14,15 @@ use super::AtNode;
 use super::body;
 use super::decode::Params;
 use super::json;
-use super::problem::{self, Problem};
+use super::openapi::CLUSTER;
+use super::operation::*;
+use super::problem::*;
 use crate::limits::{HTTP_LEAVE_LOOK, HTTP_LEAVE_MAX};
 use crate::roster::Roster;
 use crate::types::{GroupId, NodeId};
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Departure")]
 struct DepartureForm {
     node: NodeId,
     state: &'static str,
@@ -33,6 +37,42 @@ impl DepartureForm {
     }
 }
 
+const MEMBER: &[Param] = &[Param::needed::<NodeId>("node", "the member's number", "3")];
+const GROUP: &[Param] = &[Param::needed::<GroupId>("group", "the group's number", "1")];
+/// What is in the way of a change of members.
+const OF_MEMBERS: &[&Kind] = &[
+    &CHANGE_REFUSED,
+    &INVALID,
+    &LAST_VOTER,
+    &MAJORITY_AWAY,
+    &NODE_LEAVING,
+    &NODE_NOT_FOUND,
+    &NODE_NOT_LEAVING,
+    &NODE_REMOVED,
+];
+/// What is in the way of a change of a group.
+const OF_GROUP: &[&Kind] = &[
+    &CHANGE_REFUSED,
+    &GROUP_NOT_FOUND,
+    &INVALID,
+    &MAJORITY_AWAY,
+    &NO_REPLICA,
+    &NODE_NOT_FOUND,
+    &NOTHING_TO_TAKE_FROM,
+    &REPAIR_UNDER_WAY,
+    &SHARD_CHANGED,
+];
+
+pub(super) static REMOVE: Operation = Operation {
+    id: "removeMember",
+    part: CLUSTER,
+    about: "Removes a member that will not come back",
+    path: MEMBER,
+    answers: &[Reply::json::<DepartureForm>(200, "it is removed")],
+    problems: &[ANY, OF_CLUSTER, OF_MEMBERS],
+    ..Operation::NEW
+};
+
 pub(super) async fn remove(
     State(node): State<AtNode>,
     Path(member): Path<String>,
@@ -43,6 +83,18 @@ pub(super) async fn remove(
     node.door.cluster.remove(member).await?;
     Ok(json::answer(StatusCode::OK, &DepartureForm::removed(member)))
 }
+
+pub(super) static LEAVE: Operation = Operation {
+    id: "leave",
+    part: CLUSTER,
+    about: "This node leaves the cluster",
+    answers: &[
+        Reply::json::<DepartureForm>(200, "it has left"),
+        Reply::json::<DepartureForm>(202, "it leaves; ask again how far it is"),
+    ],
+    problems: &[ANY, OF_CLUSTER, OF_MEMBERS],
+    ..Operation::NEW
+};
 
 /// Handing over can take long, so the answer after a while is that it goes on; asking again asks
 /// how far it is.
@@ -80,19 +132,32 @@ fn held_by(roster: &Roster, member: NodeId) -> usize {
     roster.shards().filter(|(_, shard, _)| shard.is_held_by(member)).count()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Drain")]
 struct DrainForm {
     on: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Drained")]
 struct DrainedForm {
     node: NodeId,
     draining: bool,
     /// How many replicas it has still to give to others.
     replicas: usize,
 }
+
+pub(super) static DRAIN: Operation = Operation {
+    id: "drainMember",
+    part: CLUSTER,
+    about: "Has a member give its replicas and leads to others, or take its share again",
+    path: MEMBER,
+    body: Some(Content::json::<DrainForm>(r#"{"on": true}"#)),
+    answers: &[Reply::json::<DrainedForm>(200, "how far it is")],
+    problems: &[ANY, WITH_BODY, OF_CLUSTER, OF_MEMBERS],
+    ..Operation::NEW
+};
 
 pub(super) async fn drain(
     State(node): State<AtNode>,
@@ -109,12 +174,23 @@ pub(super) async fn drain(
     Ok(json::answer(StatusCode::OK, &DrainedForm { node: member, draining: on, replicas }))
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Maintenance")]
 struct MaintenanceForm {
     nodes: BTreeSet<NodeId>,
     on: bool,
 }
+
+pub(super) static MAINTENANCE: Operation = Operation {
+    id: "maintainMembers",
+    part: CLUSTER,
+    about: "Has members lead nothing and be waited for, or not any more",
+    body: Some(Content::json::<MaintenanceForm>(r#"{"nodes": [3], "on": true}"#)),
+    answers: &[Reply::json::<MaintenanceForm>(200, "what was asked for")],
+    problems: &[ANY, WITH_BODY, OF_CLUSTER, OF_MEMBERS],
+    ..Operation::NEW
+};
 
 pub(super) async fn maintenance(
     State(node): State<AtNode>,
@@ -126,12 +202,14 @@ pub(super) async fn maintenance(
     Ok(json::answer(StatusCode::OK, &form))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Plan")]
 struct PlanForm {
     moves: Vec<MoveForm>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Move")]
 struct MoveForm {
     group: GroupId,
     from: Vec<NodeId>,
@@ -139,6 +217,15 @@ struct MoveForm {
     leader: Option<NodeId>,
     why: &'static str,
 }
+
+pub(super) static REBALANCE: Operation = Operation {
+    id: "planMoves",
+    part: CLUSTER,
+    about: "What would be moved next, and why",
+    answers: &[Reply::json::<PlanForm>(200, "the moves; none if all is in its place")],
+    problems: &[ANY, OF_CLUSTER],
+    ..Operation::NEW
+};
 
 /// Where shards would be put next; nothing is done.
 pub(super) async fn rebalance(
@@ -162,17 +249,30 @@ pub(super) async fn rebalance(
     Ok(json::answer(StatusCode::OK, &PlanForm { moves: moves.collect() }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Transfer")]
 struct TransferForm {
     to: NodeId,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Transferred")]
 struct TransferredForm {
     group: GroupId,
     leader: NodeId,
 }
+
+pub(super) static TRANSFER: Operation = Operation {
+    id: "transferLead",
+    part: CLUSTER,
+    about: "Gives a group's lead to another of its voters",
+    path: GROUP,
+    body: Some(Content::json::<TransferForm>(r#"{"to": 2}"#)),
+    answers: &[Reply::json::<TransferredForm>(200, "it leads")],
+    problems: &[ANY, WITH_BODY, OF_CLUSTER, OF_GROUP],
+    ..Operation::NEW
+};
 
 pub(super) async fn transfer(
     State(node): State<AtNode>,
@@ -186,12 +286,23 @@ pub(super) async fn transfer(
     Ok(json::answer(StatusCode::OK, &TransferredForm { group, leader: to }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Repair")]
 struct RepairForm {
     group: GroupId,
     node: NodeId,
     state: &'static str,
 }
+
+pub(super) static REPAIR: Operation = Operation {
+    id: "repairReplica",
+    part: CLUSTER,
+    about: "Takes this node's replica of a group again from the others",
+    path: GROUP,
+    answers: &[Reply::json::<RepairForm>(202, "it goes on; the cluster tells how far it is")],
+    problems: &[ANY, OF_CLUSTER, OF_GROUP],
+    ..Operation::NEW
+};
 
 /// It goes on after the answer: `GET /v1/cluster` tells how far it is.
 pub(super) async fn repair(
@@ -211,6 +322,6 @@ pub(super) fn number(text: &str, whose: &str) -> Result<u64, Problem> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit()).then_some(text);
     let number = digits.and_then(|digits| digits.parse().ok());
     number.ok_or_else(|| {
-        Problem::new(&problem::INVALID, format!("{whose} is named by its number in the path"))
+        Problem::new(&INVALID, format!("{whose} is named by its number in the path"))
     })
 }

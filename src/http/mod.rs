@@ -7,6 +7,8 @@
 //!   bodies, and theirs.
 //! - `counts`: the routes, and what was asked of them. `metrics`: the page of all that is counted.
 //! - `decode`, `etag`, `json`, `cursor`: the forms that endpoints share, read and written.
+//! - `operation`: what each endpoint takes and answers; `openapi`: the document of them all, from the
+//!   `schemas` of their forms.
 //! - `problem`: every error that a client can see, in one table.
 //! - `kv`, `many`, `range` with `lines`, `txn`, `watch`, `leases`, `claims`, `compact`: the endpoints of
 //!   the store, which need a client and no node ([`serve_client`]). `node`, `cluster`, `members`,
@@ -30,9 +32,12 @@ mod many;
 mod members;
 mod metrics;
 mod node;
+mod openapi;
+mod operation;
 mod problem;
 mod range;
 mod refused;
+mod schemas;
 mod serve;
 mod settings;
 mod tickets;
@@ -43,7 +48,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::FromRef;
-use axum::routing::{delete, get, post, put};
+use axum::routing::put;
 use tokio::sync::{self, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -51,11 +56,13 @@ use crate::client::KvClient;
 use crate::limits::HTTP_BODIES_BYTES_MAX;
 use crate::node::{Cluster, DoorContext};
 use crate::seams::Tasks;
-use counts::{HttpCounts, Routes};
+use counts::{Described, HttpCounts, Routes};
+use operation::Methods;
 
 pub use decode::key_from_path;
 pub use door::HttpDoor;
 pub use metrics::{FAMILIES, Family, Shape};
+pub use openapi::document;
 pub use problem::{KINDS, Kind, Problem, TYPE_PREFIX};
 pub use serve::serve_client;
 
@@ -107,31 +114,50 @@ impl FromRef<AtNode> for App {
 }
 
 /// Everything that a node answers.
+fn node_routes(counts: &Arc<HttpCounts>) -> Routes<AtNode> {
+    store_routes(Routes::counted_by(counts))
+        .route("/v1/cluster", at().get(&cluster::SHOW, cluster::show))
+        .route("/v1/nodes/{node}", at().get(&cluster::SHOW_NODE, cluster::show_node))
+        .route("/v1/members/{node}", at().delete(&members::REMOVE, members::remove))
+        .route(
+            "/v1/keyspaces",
+            at().post(&keyspaces::CREATE, keyspaces::create).get(&keyspaces::LIST, keyspaces::list),
+        )
+        .route(
+            "/v1/keyspaces/{name}",
+            at().get(&keyspaces::SHOW, keyspaces::show)
+                .delete(&keyspaces::DELETE, keyspaces::delete),
+        )
+        .route("/v1/shards", at().get(&keyspaces::SHARDS, keyspaces::shards))
+        .route("/v1/settings", at().get(&settings::LIST, settings::list))
+        .route("/v1/settings/{name}", at().put(&settings::SET, settings::set))
+        .route("/v1/maintenance", at().post(&members::MAINTENANCE, members::maintenance))
+        .route("/v1/members/{node}/drain", at().post(&members::DRAIN, members::drain))
+        .route("/v1/rebalance", at().get(&members::REBALANCE, members::rebalance))
+        .route("/v1/leave", at().post(&members::LEAVE, members::leave))
+        .route("/v1/groups/{group}/transfer", at().post(&members::TRANSFER, members::transfer))
+        .route("/v1/groups/{group}/repair", at().post(&members::REPAIR, members::repair))
+        .route(
+            "/v1/tickets",
+            at().post(&tickets::CREATE, tickets::create).get(&tickets::LIST, tickets::list),
+        )
+        .route("/v1/tickets/{id}", at().delete(&tickets::REVOKE, tickets::revoke))
+        .route("/livez", at().get(&node::LIVEZ, node::livez))
+        .route("/readyz", at().get(&node::READYZ, node::readyz))
+        .route("/health", at().get(&node::HEALTH, node::health))
+        .route("/version", at().get(&node::VERSION, node::version))
+        .route("/metrics", at().get(&metrics::METRICS, metrics::show))
+        .route("/openapi.json", at().get(&openapi::DOCUMENT, openapi::show))
+        .route("/docs", at().get(&openapi::DOCS, openapi::docs))
+}
+
 fn node_router(app: App, door: DoorContext) -> Router {
-    store_routes(Routes::counted_by(&app.counts))
-        .route("/v1/cluster", get(cluster::show))
-        .route("/v1/nodes/{node}", get(cluster::show_node))
-        .route("/v1/members/{node}", delete(members::remove))
-        .route("/v1/keyspaces", post(keyspaces::create).get(keyspaces::list))
-        .route("/v1/keyspaces/{name}", get(keyspaces::show).delete(keyspaces::delete))
-        .route("/v1/shards", get(keyspaces::shards))
-        .route("/v1/settings", get(settings::list))
-        .route("/v1/settings/{name}", put(settings::set))
-        .route("/v1/maintenance", post(members::maintenance))
-        .route("/v1/members/{node}/drain", post(members::drain))
-        .route("/v1/rebalance", get(members::rebalance))
-        .route("/v1/leave", post(members::leave))
-        .route("/v1/groups/{group}/transfer", post(members::transfer))
-        .route("/v1/groups/{group}/repair", post(members::repair))
-        .route("/v1/tickets", post(tickets::create).get(tickets::list))
-        .route("/v1/tickets/{id}", delete(tickets::revoke))
-        .route("/livez", get(node::livez))
-        .route("/readyz", get(node::readyz))
-        .route("/health", get(node::health))
-        .route("/version", get(node::version))
-        .route("/metrics", get(metrics::show))
-        .router()
-        .with_state(AtNode { app, door: Arc::new(door) })
+    node_routes(&app.counts).router().with_state(AtNode { app, door: Arc::new(door) })
+}
+
+/// All operations of a node.
+fn described() -> Vec<Described> {
+    node_routes(&Arc::default()).described()
 }
 
 /// What a client alone can answer.
@@ -144,22 +170,45 @@ where
     S: Clone + Send + Sync + 'static,
     App: FromRef<S>,
 {
+    // What is not asked for as many keys is a key of this name.
+    let or_key = |methods: Methods<S>| methods.or(put(kv::put).get(kv::get).delete(kv::delete));
     routes
-        .route("/v1/kv", get(range::list).delete(range::delete))
-        .route("/v1/kv/", get(kv::empty_key).put(kv::empty_key).delete(kv::empty_key))
-        .route("/v1/kv/{*key}", put(kv::put).get(kv::get).delete(kv::delete))
-        // What is not asked for so is a key of this name.
-        .route("/v1/kv/mget", post(many::get).put(kv::put).get(kv::get).delete(kv::delete))
-        .route("/v1/kv/batch", post(many::write).put(kv::put).get(kv::get).delete(kv::delete))
-        .route("/v1/txn", post(txn::run))
-        .route("/v1/watch", get(watch::watch))
-        .route("/v1/leases", post(leases::grant).get(leases::list))
-        .route("/v1/leases/{id}", get(leases::show).delete(leases::revoke))
-        .route("/v1/leases/{id}/keep-alive", post(leases::keep_alive))
-        .route("/v1/locks/{*name}", post(claims::lock).get(claims::show).delete(claims::give_up))
+        .route("/v1/kv", at().get(&range::LIST, range::list).delete(&range::DELETE, range::delete))
+        .undescribed("/v1/kv/", put(kv::empty_key).get(kv::empty_key).delete(kv::empty_key))
+        .route(
+            "/v1/kv/{*key}",
+            at().put(&kv::PUT, kv::put).get(&kv::GET, kv::get).delete(&kv::DELETE, kv::delete),
+        )
+        .route("/v1/kv/mget", or_key(at().post(&many::MGET, many::get)))
+        .route("/v1/kv/batch", or_key(at().post(&many::BATCH, many::write)))
+        .route("/v1/txn", at().post(&txn::RUN, txn::run))
+        .route("/v1/watch", at().get(&watch::WATCH, watch::watch))
+        .route(
+            "/v1/leases",
+            at().post(&leases::GRANT, leases::grant).get(&leases::LIST, leases::list),
+        )
+        .route(
+            "/v1/leases/{id}",
+            at().get(&leases::SHOW, leases::show).delete(&leases::REVOKE, leases::revoke),
+        )
+        .route("/v1/leases/{id}/keep-alive", at().post(&leases::KEEP_ALIVE, leases::keep_alive))
+        .route(
+            "/v1/locks/{*name}",
+            at().post(&claims::LOCK, claims::lock)
+                .get(&claims::SHOW_LOCK, claims::show)
+                .delete(&claims::UNLOCK, claims::give_up),
+        )
         .route(
             "/v1/elections/{*name}",
-            post(claims::campaign).put(claims::proclaim).get(claims::show).delete(claims::give_up),
+            at().post(&claims::CAMPAIGN, claims::campaign)
+                .put(&claims::PROCLAIM, claims::proclaim)
+                .get(&claims::SHOW_ELECTION, claims::show)
+                .delete(&claims::RESIGN, claims::give_up),
         )
-        .route("/v1/compact", post(compact::compact))
+        .route("/v1/compact", at().post(&compact::COMPACT, compact::compact))
+}
+
+/// A path of which nothing is said yet.
+fn at<S: Clone + Send + Sync + 'static>() -> Methods<S> {
+    Methods::new()
 }

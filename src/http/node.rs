@@ -3,32 +3,46 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::AtNode;
 use super::json;
+use super::openapi::NODE;
+use super::operation::*;
 use crate::health::{HealthReport, PartState};
 use crate::roster::builds::split;
 use crate::seams;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Alive")]
 struct AliveForm {
     alive: bool,
 }
+
+pub(super) static LIVEZ: Operation = Operation {
+    id: "isAlive",
+    part: NODE,
+    about: "Whether the process answers",
+    answers: &[Reply::json::<AliveForm>(200, "it does")],
+    ..Operation::NEW
+};
 
 /// Answers for as long as the process runs its requests, whatever the state of its parts.
 pub(super) async fn livez() -> Response<Body> {
     json::answer(StatusCode::OK, &AliveForm { alive: true })
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Health")]
 struct HealthForm<'a> {
     state: &'static str,
     ready: bool,
     parts: Vec<PartForm<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Part")]
 struct PartForm<'a> {
     name: &'a str,
     state: &'static str,
@@ -61,19 +75,50 @@ fn health_of(report: &HealthReport) -> Response<Body> {
     health_response(report, report.state() != PartState::Unhealthy)
 }
 
+pub(super) static READYZ: Operation = Operation {
+    id: "isReady",
+    part: NODE,
+    about: "Whether the node can serve",
+    answers: &[
+        Reply::json::<HealthForm<'static>>(200, "it can"),
+        Reply::json::<HealthForm<'static>>(503, "it can't, and why"),
+    ],
+    ..Operation::NEW
+};
+
 pub(super) async fn readyz(State(node): State<AtNode>) -> Response<Body> {
     readiness_of(&node.door.health.borrow())
 }
+
+pub(super) static HEALTH: Operation = Operation {
+    id: "showHealth",
+    part: NODE,
+    about: "How each part of the node is",
+    answers: &[
+        Reply::json::<HealthForm<'static>>(200, "no part is unhealthy"),
+        Reply::json::<HealthForm<'static>>(503, "a part is unhealthy, and why"),
+    ],
+    ..Operation::NEW
+};
 
 pub(super) async fn health(State(node): State<AtNode>) -> Response<Body> {
     health_of(&node.door.health.borrow())
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Version")]
 struct VersionForm {
     name: &'static str,
     version: &'static str,
 }
+
+pub(super) static VERSION: Operation = Operation {
+    id: "showVersion",
+    part: NODE,
+    about: "The node's version",
+    answers: &[Reply::json::<VersionForm>(200, "the version")],
+    ..Operation::NEW
+};
 
 pub(super) async fn version() -> Response<Body> {
     let (version, _) = split(seams::version());

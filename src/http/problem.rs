@@ -287,6 +287,7 @@ impl IntoResponse for Problem {
         }
         let mut response = Response::new(Body::from(self.to_json()));
         *response.status_mut() = status;
+        response.extensions_mut().insert(self.kind);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         for (member, number) in self.members {

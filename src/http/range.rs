@@ -6,6 +6,7 @@
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt;
 use std::str::FromStr;
@@ -15,32 +16,53 @@ use super::cursor::{self, Cursor};
 use super::decode::Params;
 use super::json::{self, KeyRecordForm};
 use super::lines::{self, Listing};
-use super::problem::{self, Problem};
+use super::openapi::KEYS;
+use super::operation::*;
+use super::problem::*;
+use super::schemas::Limit;
 use crate::client::Scanned;
 use crate::error::{Error, Invalid};
 use crate::machine::ops::{Action, AnswerBody, Delete, Order, OrderBy, Page, Range, Select};
 use crate::types::{Consistency, Revision};
 
-const PARAMETERS: &[&str] = &[
-    "prefix",
-    "start",
-    "end",
-    "limit",
-    "cursor",
-    "revision",
-    "keys_only",
-    "count_only",
-    "order",
-    "consistency",
-];
+pub(super) static LIST: Operation = Operation {
+    id: "listKeys",
+    part: KEYS,
+    about: "Keys in their order, page by page, or as lines of JSON to the end",
+    query: &[
+        PREFIX,
+        START,
+        END,
+        Param::of::<Limit>("limit", "how many at most"),
+        Param::of::<String>("cursor", "where the page before has ended"),
+        Param::of::<Revision>("revision", "the keys as they were at this revision"),
+        Param::of::<bool>("keys_only", "no values"),
+        Param::of::<bool>("count_only", "only how many there are"),
+        Param::of::<Direction>("order", "the order of keys; `asc` without it"),
+        CONSISTENCY,
+        KEYSPACE,
+        NEAR,
+    ],
+    answers: &[Reply {
+        or: Some(Content::of::<KeyRecordForm<'static>>(lines::LINES)),
+        ..Reply::json::<ListForm<'static>>(200, "a page; or lines, of a record each")
+    }
+    .with(AT_REVISION)],
+    problems: &[
+        ANY,
+        OF_STORE,
+        &[&BAD_CURSOR, &COMPACTED, &FUTURE_REVISION, &NEEDS_SHARD, &RANGE_BACKWARD],
+    ],
+    ..Operation::NEW
+};
 
 pub(super) async fn list(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let (params, client) = Params::of_store(request.uri().query(), PARAMETERS, &app.client)?;
+    let (params, client) = Params::of_store(request.uri().query(), LIST.query, &app.client)?;
     let consistency = params.parsed::<Consistency>("consistency")?.unwrap_or_default();
-    let bad = |detail| Problem::new(&problem::BAD_QUERY, detail);
+    let bad = |detail| Problem::new(&BAD_QUERY, detail);
     let select = selection(params.flag("keys_only")?, params.flag("count_only")?).map_err(bad)?;
     let limit = params.number("limit")?;
     check_limit(limit).map_err(bad)?;
@@ -86,14 +108,23 @@ pub(super) async fn list(
     })
 }
 
+pub(super) static DELETE: Operation = Operation {
+    id: "deleteKeys",
+    part: KEYS,
+    about: "Deletes the keys of a range",
+    query: &[Param { example: Some("a"), ..PREFIX }, START, END, KEYSPACE, NEAR],
+    answers: &[Reply::json::<DeletedForm>(200, "how many there were").with(AT_REVISION)],
+    problems: &[ANY, OF_STORE, WRITES, &[&DELETE_TOO_LARGE, &RANGE_BACKWARD]],
+    ..Operation::NEW
+};
+
 /// Deletes a range: at once where it is in one shard, else in one shard after the other.
 pub(super) async fn delete(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let (params, client) =
-        Params::of_store(request.uri().query(), &["prefix", "start", "end"], &app.client)?;
-    let bad = |detail| Problem::new(&problem::BAD_QUERY, detail);
+    let (params, client) = Params::of_store(request.uri().query(), DELETE.query, &app.client)?;
+    let bad = |detail| Problem::new(&BAD_QUERY, detail);
     let bounds = ["prefix", "start", "end"].map(|name| params.bytes(name));
     if bounds.iter().all(Option::is_none) {
         return Err(bad("name a prefix or bounds; an empty prefix is every key"));
@@ -115,14 +146,16 @@ pub(super) async fn delete(
     })
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DeletedKeys")]
 struct DeletedForm {
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<Revision>,
     deleted: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Listing")]
 struct ListForm<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<Revision>,
@@ -133,7 +166,8 @@ struct ListForm<'a> {
 }
 
 /// A page of a range, in a listing and in a transaction's answers alike.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Page")]
 pub(super) struct PageForm<'a> {
     count: u64,
     more: bool,

@@ -3,32 +3,46 @@
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{Response, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::AtNode;
 use super::body;
 use super::decode::Params;
 use super::json;
-use super::problem::Problem;
+use super::openapi::CLUSTER;
+use super::operation::*;
+use super::problem::*;
 use crate::roster::builds::split;
 use crate::roster::settings::known;
 use crate::seams::version;
 use crate::types::{NodeId, Revision};
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Settings")]
 struct ListForm<'a> {
     /// The revision of the roster that says so.
     epoch: Revision,
     settings: Vec<SettingForm<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Setting")]
 struct SettingForm<'a> {
     name: &'static str,
     value: &'a str,
     default: &'static str,
     help: &'static str,
 }
+
+pub(super) static LIST: Operation = Operation {
+    id: "listSettings",
+    part: CLUSTER,
+    about: "What holds for the whole cluster",
+    answers: &[Reply::json::<ListForm<'static>>(200, "all settings")],
+    problems: &[ANY],
+    ..Operation::NEW
+};
 
 pub(super) async fn list(
     State(node): State<AtNode>,
@@ -46,14 +60,16 @@ pub(super) async fn list(
     Ok(json::answer(StatusCode::OK, &form))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "SettingValue")]
 struct SetForm {
     /// `null` goes back to the default.
     value: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SettingSet")]
 struct WasSetForm {
     name: String,
     epoch: Revision,
@@ -61,12 +77,24 @@ struct WasSetForm {
 }
 
 /// Whether a member follows the setting by now.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MemberEpoch")]
 struct KnowsForm {
     node: NodeId,
     /// The epoch that it knows; `null` if it did not answer.
     epoch: Option<Revision>,
 }
+
+pub(super) static SET: Operation = Operation {
+    id: "setSetting",
+    part: CLUSTER,
+    about: "Sets one, or goes back to its default",
+    path: &[Param::needed::<String>("name", "the setting's name", "lost-after")],
+    body: Some(Content::json::<SetForm>(r#"{"value": "10m"}"#)),
+    answers: &[Reply::json::<WasSetForm>(200, "it is set, and so far the members know")],
+    problems: &[ANY, WITH_BODY, OF_CLUSTER, &[&SETTING_NOT_FOUND, &SETTING_VALUE]],
+    ..Operation::NEW
+};
 
 pub(super) async fn set(
     State(node): State<AtNode>,

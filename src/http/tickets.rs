@@ -10,13 +10,17 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{self, HeaderValue};
 use axum::http::{Response, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::AtNode;
 use super::body;
 use super::decode::Params;
 use super::json::{self, Blob, Given};
-use super::problem::{self, Problem};
+use super::openapi::CLUSTER;
+use super::operation::*;
+use super::problem::*;
+use super::schemas::{RoleName, TicketId, VerbName};
 use crate::roster::records::{Grant, Invitation};
 use crate::roster::tickets::Access;
 use crate::roster::{Roster, refused::Refused};
@@ -28,12 +32,14 @@ const LIFE_S: u64 = 3_600;
 const KEYSPACE: &str = "default";
 
 /// What a ticket is asked for with.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+#[schemars(rename = "NewTicket")]
 enum CreateForm {
     /// For nodes that join.
     Node {
         #[serde(default, deserialize_with = "role")]
+        #[schemars(with = "Option<RoleName>")]
         role: Option<Role>,
         life_s: Option<u64>,
         /// One node unless it says otherwise; `null` is any number.
@@ -43,6 +49,7 @@ enum CreateForm {
     /// For programs that use the store.
     Client {
         #[serde(deserialize_with = "verbs")]
+        #[schemars(with = "Vec<VerbName>")]
         allow: Verbs,
         keyspaces: Option<Vec<String>>,
         prefixes: Option<Vec<PrefixForm>>,
@@ -59,8 +66,9 @@ fn one() -> Option<u32> {
     Some(1)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewTicketPrefix")]
 struct PrefixForm {
     keyspace: Option<String>,
     prefix: Given,
@@ -88,13 +96,14 @@ fn scope(
         (Some(names), None) => Ok(Scope::Keyspaces(names)),
         (None, Some(list)) => Ok(Scope::Prefixes(list.into_iter().map(prefix).collect())),
         (Some(_), Some(_)) => Err(Problem::new(
-            &problem::BAD_JSON,
+            &BAD_JSON,
             "a ticket is for keyspaces or for prefixes, not for both; a prefix names its keyspace",
         )),
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Ticket")]
 struct CreatedForm {
     id: String,
     kind: &'static str,
@@ -102,6 +111,24 @@ struct CreatedForm {
     expires_s: u64,
     uses: Option<u32>,
 }
+
+pub(super) static CREATE: Operation = Operation {
+    id: "createTicket",
+    part: CLUSTER,
+    about: "Makes a ticket, which is told this once",
+    body: Some(Content::json::<CreateForm>(
+        r#"{"kind": "client", "allow": ["read"], "name": "dashboard", "life_s": 3600}"#,
+    )),
+    answers: &[Reply::json::<CreatedForm>(201, "the ticket")
+        .with(&[Param::of::<String>("Location", "the ticket in the list")])],
+    problems: &[
+        ANY,
+        WITH_BODY,
+        OF_CLUSTER,
+        &[&INVALID, &MALFORMED, &TICKET_EXISTS, &TICKET_LIFE, &TICKET_USES, &TOO_MANY_TICKETS],
+    ],
+    ..Operation::NEW
+};
 
 pub(super) async fn create(
     State(node): State<AtNode>,
@@ -153,19 +180,21 @@ fn limited(uses: u32) -> Option<u32> {
     (uses != USES_ANY).then_some(uses)
 }
 
-#[derive(Serialize)]
-struct ListForm {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Tickets")]
+struct ListForm<'a> {
     now_s: u64,
-    tickets: Vec<serde_json::Value>,
+    tickets: Vec<ListedForm<'a>>,
 }
 
 /// What tickets of both kinds say in the list.
-#[derive(Serialize)]
-struct ListedForm<T> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ListedTicket")]
+struct ListedForm<'a> {
     id: String,
     kind: &'static str,
     #[serde(flatten)]
-    what: T,
+    what: WhatForm<'a>,
     state: &'static str,
     created_s: u64,
     expires_s: u64,
@@ -174,12 +203,22 @@ struct ListedForm<T> {
     issuer: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "TicketScope")]
+enum WhatForm<'a> {
+    Node(NodeForm),
+    Client(ClientForm<'a>),
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "NodeTicket")]
 struct NodeForm {
     role: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ClientTicket")]
 struct ClientForm<'a> {
     name: &'a str,
     allow: Vec<String>,
@@ -189,7 +228,8 @@ struct ClientForm<'a> {
     prefixes: Option<Vec<ScopePrefixForm<'a>>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TicketPrefix")]
 struct ScopePrefixForm<'a> {
     keyspace: &'a str,
     prefix: Blob<'a>,
@@ -222,12 +262,12 @@ fn listed_invitation(
     roster: &Roster,
     now_s: u64,
     (ticket, invitation): (u128, &Invitation),
-) -> ListedForm<NodeForm> {
+) -> ListedForm<'static> {
     let Invitation { role, created_s, expires_s, uses, used, issuer, revoked } = *invitation;
     ListedForm {
         id: id(ticket),
         kind: "node",
-        what: NodeForm { role: role.to_string() },
+        what: WhatForm::Node(NodeForm { role: role.to_string() }),
         state: Use { revoked, expires_s, uses, used, issuer }.state(roster, now_s),
         created_s,
         expires_s,
@@ -241,7 +281,7 @@ fn listed_grant<'a>(
     roster: &Roster,
     now_s: u64,
     (ticket, grant): (u128, &'a Grant),
-) -> ListedForm<ClientForm<'a>> {
+) -> ListedForm<'a> {
     let Grant { created_s, expires_s, uses, used, issuer, revoked, .. } = *grant;
     let (keyspaces, prefixes) = match &grant.scope {
         Scope::All => (None, None),
@@ -258,7 +298,7 @@ fn listed_grant<'a>(
     ListedForm {
         id: id(ticket),
         kind: "client",
-        what: ClientForm { name: &grant.name, allow, keyspaces, prefixes },
+        what: WhatForm::Client(ClientForm { name: &grant.name, allow, keyspaces, prefixes }),
         state: Use { revoked, expires_s, uses, used, issuer }.state(roster, now_s),
         created_s,
         expires_s,
@@ -268,9 +308,14 @@ fn listed_grant<'a>(
     }
 }
 
-fn form(listed: impl Serialize) -> serde_json::Value {
-    serde_json::to_value(listed).expect("structs of strings and numbers are always JSON")
-}
+pub(super) static LIST: Operation = Operation {
+    id: "listTickets",
+    part: CLUSTER,
+    about: "All tickets, without what makes them good",
+    answers: &[Reply::json::<ListForm<'static>>(200, "the tickets, those of nodes first")],
+    problems: &[ANY, OF_CLUSTER],
+    ..Operation::NEW
+};
 
 pub(super) async fn list(
     State(node): State<AtNode>,
@@ -279,18 +324,28 @@ pub(super) async fn list(
     Params::parse(request.uri().query(), &[])?;
     let roster = node.door.cluster.fresh().await?;
     let now_s = node.door.cluster.now_s();
-    let invitations =
-        roster.invitations().map(|ticket| form(listed_invitation(&roster, now_s, ticket)));
-    let grants = roster.grants().map(|ticket| form(listed_grant(&roster, now_s, ticket)));
+    let invitations = roster.invitations().map(|ticket| listed_invitation(&roster, now_s, ticket));
+    let grants = roster.grants().map(|ticket| listed_grant(&roster, now_s, ticket));
     let tickets = invitations.chain(grants).collect();
     Ok(json::answer(StatusCode::OK, &ListForm { now_s, tickets }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "RevokedTicket")]
 struct RevokedForm {
     id: String,
     state: &'static str,
 }
+
+pub(super) static REVOKE: Operation = Operation {
+    id: "revokeTicket",
+    part: CLUSTER,
+    about: "Ends a ticket, and the links that were made by it",
+    path: &[Param::needed::<TicketId>("id", "the ticket", "00000000000000000000000000000001")],
+    answers: &[Reply::json::<RevokedForm>(200, "it is revoked")],
+    problems: &[ANY, OF_CLUSTER, &[&TICKET_NOT_FOUND]],
+    ..Operation::NEW
+};
 
 pub(super) async fn revoke(
     State(node): State<AtNode>,

@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
+use schemars::JsonSchema;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,9 @@ use super::App;
 use super::body;
 use super::decode::Params;
 use super::json::{self, Given, GivenLease, KeyRecordForm, Object, RecordForm};
-use super::problem::{self, Problem};
+use super::openapi::KEYS;
+use super::operation::*;
+use super::problem::*;
 use super::range::{Direction, PageForm, check_limit, selection};
 use crate::limits::TXN_OPS_MAX;
 use crate::machine::ops::{
@@ -26,11 +29,46 @@ use crate::machine::ops::{
 };
 use crate::types::{Key, Revision, Value};
 
+/// What is in the way of a transaction.
+pub(super) const OF_TXN: &[&Kind] = &[
+    &ANSWER_TOO_LARGE,
+    &COMPACTED,
+    &CROSS_SHARD,
+    &DELETE_TOO_LARGE,
+    &FUTURE_REVISION,
+    &KEY_NOT_FOUND,
+    &RANGE_BACKWARD,
+    &TXN_DUPLICATE_KEY,
+    &TXN_TOO_DEEP,
+    &TXN_TOO_LARGE,
+    &TXN_TOO_MANY_OPS,
+    &VALUE_TOO_LONG,
+];
+
+pub(super) static RUN: Operation = Operation {
+    id: "runTransaction",
+    part: KEYS,
+    about: "If all conditions hold one list of operations, else the other, at one revision",
+    query: &[KEYSPACE, NEAR],
+    body: Some(Content::json::<TxnForm>(
+        r#"{
+            "when": [{"key": "lock", "version": 0}],
+            "then": [{"put": {"key": "lock", "value": "me"}}],
+            "or_else": [{"get": {"key": "lock"}}]
+        }"#,
+    )),
+    answers: &[
+        Reply::json::<OutcomeForm<'static>>(200, "what the operations answer").with(AT_REVISION)
+    ],
+    problems: &[ANY, OF_STORE, WITH_BODY, WRITES, WITH_LEASE, OF_TXN],
+    ..Operation::NEW
+};
+
 pub(super) async fn run(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let (_, client) = Params::of_store(request.uri().query(), &[], &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), RUN.query, &app.client)?;
     let (form, _held) = body::read_json::<TxnForm>(&app, request.into_body()).await?;
     let shape = Shape::of(&form);
     let txn = form.into_txn()?;
@@ -47,8 +85,9 @@ pub(super) async fn run(
 
 // --- what is asked ---
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Transaction")]
 pub(super) struct TxnForm {
     #[serde(default, deserialize_with = "bounded")]
     when: Vec<Object<CompareForm>>,
@@ -58,8 +97,9 @@ pub(super) struct TxnForm {
     or_else: Vec<OpForm>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "Operation")]
 pub(super) enum OpForm {
     Put(Object<PutForm>),
     Get(Object<GetForm>),
@@ -68,8 +108,9 @@ pub(super) enum OpForm {
     Txn(Object<TxnForm>),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Put")]
 pub(super) struct PutForm {
     key: Given,
     value: Option<Given>,
@@ -82,15 +123,17 @@ pub(super) struct PutForm {
     prev: bool,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Get")]
 pub(super) struct GetForm {
     key: Given,
     revision: Option<Revision>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Range")]
 pub(super) struct RangeForm {
     prefix: Option<Given>,
     start: Option<Given>,
@@ -104,8 +147,9 @@ pub(super) struct RangeForm {
     count_only: bool,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Delete")]
 pub(super) struct DeleteForm {
     key: Option<Given>,
     prefix: Option<Given>,
@@ -115,8 +159,9 @@ pub(super) struct DeleteForm {
     prev: bool,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Condition")]
 struct CompareForm {
     key: Option<Given>,
     prefix: Option<Given>,
@@ -131,7 +176,8 @@ struct CompareForm {
     lease: Option<LeaseOrNone>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "Comparison")]
 enum IsForm {
     #[default]
     #[serde(rename = "=")]
@@ -146,7 +192,7 @@ enum IsForm {
 
 /// A lease's id to compare with, `"0"` for none.
 #[derive(Clone, Copy, Debug)]
-struct LeaseOrNone(u64);
+pub(super) struct LeaseOrNone(u64);
 
 impl<'de> Deserialize<'de> for LeaseOrNone {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -341,7 +387,7 @@ fn keys_of(
 }
 
 pub(super) fn unclear(detail: &'static str) -> Problem {
-    Problem::new(&problem::BAD_JSON, detail)
+    Problem::new(&BAD_JSON, detail)
 }
 
 // --- what is answered ---
@@ -356,15 +402,17 @@ pub(super) enum Shape {
     Txn { then: Vec<Shape>, or_else: Vec<Shape> },
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Outcome")]
 struct OutcomeForm<'a> {
     revision: Revision,
     succeeded: bool,
     answers: Vec<AnswerForm<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "Answer")]
 pub(super) enum AnswerForm<'a> {
     Put { prev: Option<RecordForm<'a>> },
     Get { record: Option<RecordForm<'a>> },

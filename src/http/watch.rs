@@ -18,22 +18,51 @@ use serde::Serialize;
 use super::App;
 use super::decode::Params;
 use super::json::{self, Blob, RecordForm};
-use super::problem::{self, Problem};
+use super::openapi::WATCHES;
+use super::operation::*;
+use super::problem::*;
+use super::schemas::{EventId, KeyText};
 use crate::client::{Position, Watch, WatchBatch, WatchEvent, WatchRequest};
 use crate::error::Error;
 use crate::limits::HTTP_HEARTBEAT;
 use crate::machine::ops::KeyRange;
 use crate::types::{GroupId, Key, Revision};
 
-const PARAMETERS: &[&str] = &["key", "prefix", "start", "end", "from", "prev"];
+pub(super) static WATCH: Operation = Operation {
+    id: "watch",
+    part: WATCHES,
+    about: "Changes as they come: an event for each revision that changed something in the range",
+    query: &[
+        Param::of::<KeyText>("key", "this key alone"),
+        PREFIX,
+        START,
+        END,
+        Param::of::<Revision>("from", "the first revision to show; without it, what comes next"),
+        Param::of::<bool>("prev", "whether to show what each change replaced"),
+        KEYSPACE,
+        NEAR,
+    ],
+    headers: &[Param::of::<EventId>("Last-Event-ID", "the last event seen: goes on after it")],
+    answers: &[Reply::of(
+        200,
+        "events `progress`, `change`, and at the end `compacted` or `error`",
+        Content::of::<String>("text/event-stream"),
+    )],
+    problems: &[
+        ANY,
+        OF_STORE,
+        &[&BAD_HEADER, &COMPACTED, &FUTURE_REVISION, &NEEDS_SHARD, &RANGE_BACKWARD],
+    ],
+    ..Operation::NEW
+};
 
 /// The header with which a client that lost its connection says what it saw last.
 const LAST_EVENT_ID: &str = "last-event-id";
 
 pub(super) async fn watch(State(app): State<App>, request: Request) -> Result<Response, Problem> {
-    let (params, client) = Params::of_store(request.uri().query(), PARAMETERS, &app.client)?;
+    let (params, client) = Params::of_store(request.uri().query(), WATCH.query, &app.client)?;
     let request_headers = request.headers();
-    let bad = |detail| Problem::new(&problem::BAD_QUERY, detail);
+    let bad = |detail| Problem::new(&BAD_QUERY, detail);
     let ranged = ["prefix", "start", "end"].map(|name| params.bytes(name));
     let range = match (params.bytes("key"), ranged) {
         (None, [prefix, start, end]) => json::range_of(prefix, start, end).map_err(bad)?,
@@ -61,7 +90,7 @@ fn last_seen(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
     let Some(value) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
     let seen = value.to_str().ok().and_then(position);
     let bad = "Last-Event-ID is the id of an event of a watch, such as 1-9";
-    seen.map(Some).ok_or_else(|| Problem::new(&problem::BAD_HEADER, bad))
+    seen.map(Some).ok_or_else(|| Problem::new(&BAD_HEADER, bad))
 }
 
 /// What [`id`] is the text of. Of no keyspace in particular are ids of before they said so, and
@@ -148,7 +177,7 @@ fn event(name: &str, at: &Position, form: &impl Serialize) -> Event {
 
 fn last_event(error: Error) -> Event {
     let problem = Problem::from(error);
-    let name = if problem.is(&problem::COMPACTED) { "compacted" } else { "error" };
+    let name = if problem.is(&COMPACTED) { "compacted" } else { "error" };
     Event::default().event(name).data(problem.to_json())
 }
 

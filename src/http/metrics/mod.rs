@@ -14,6 +14,8 @@ use axum::http::{HeaderValue, Response, header};
 
 use super::AtNode;
 use super::decode::Params;
+use super::openapi;
+use super::operation::{ANY, Content, Operation, Reply};
 use super::problem::Problem;
 use crate::health::PartState;
 use crate::limits::SHOWN_GROUPS_MAX;
@@ -31,6 +33,15 @@ pub use names::{FAMILIES, Family, Shape};
 
 /// Times are counted in nanoseconds and shown in seconds.
 const PER_SECOND: f64 = 1e9;
+
+pub(super) static METRICS: Operation = Operation {
+    id: "showMetrics",
+    part: openapi::NODE,
+    about: "All that the node counts, for Prometheus",
+    answers: &[Reply::of(200, "the page", Content::of::<String>("text/plain"))],
+    problems: &[ANY],
+    ..Operation::NEW
+};
 
 pub(super) async fn show(
     State(node): State<AtNode>,

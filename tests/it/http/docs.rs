@@ -1,6 +1,6 @@
 //! `docs/http.md` against the code.
 
-use aspen::http::KINDS;
+use aspen::http::{KINDS, document};
 use aspen::limits::*;
 
 const DOCS: &str = include_str!("../../../docs/http.md");
@@ -35,4 +35,12 @@ fn the_documented_limits_are_the_limits() {
     ] {
         assert!(DOCS.contains(&line), "docs/http.md should say {line:?}");
     }
+}
+
+/// `docs/openapi.json` is what a node answers: `curl http://127.0.0.1:4680/openapi.json` makes it anew.
+#[test]
+fn the_documented_operations_are_the_operations() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
+    let kept = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(kept == document(), "docs/openapi.json is not what a node answers at /openapi.json");
 }
