@@ -253,11 +253,11 @@ def many(c):
     c.same("a transaction", (done["succeeded"], done["answers"][1]["get"]["record"]["value"]), (True, "one"))
     c.same("its other branch", c.ask("POST", "/v1/txn", body=txn).json["succeeded"], False)
     bad = c.ask("POST", "/v1/txn", body={"then": [{"put": {"key": "a"}}]})
-    c.is_problem("a bad transaction", bad, 400, "bad-json")
+    c.is_problem("a bad transaction", bad, 422, "unclear")
     c.same("where", bad.json["at"], "then[0].put")
     gone = c.ask("DELETE", "/v1/kv", query="prefix=many/").json
     c.same("a range deleted", gone["deleted"], 25)
-    c.is_problem("no range", c.ask("DELETE", "/v1/kv"), 400, "bad-query")
+    c.is_problem("no range", c.ask("DELETE", "/v1/kv"), 422, "unclear")
 
 
 def events(answer, count):
@@ -356,7 +356,7 @@ def keyspaces(c):
     c.same("counted over shards", count, 20)
     across = {"then": [{"put": {"key": f"k{number}", "value": "w"}} for number in range(20)]}
     crossed = c.ask("POST", "/v1/txn", query="keyspace=wide", body=across)
-    c.is_problem("across shards", crossed, 400, "cross-shard")
+    c.is_problem("across shards", crossed, 422, "cross-shard")
     c.same("two keys", len(crossed.json["keys"]), 2)
     c.same("deleted", c.ask("DELETE", "/v1/keyspaces/{name}", "wide").json, {"name": "wide"})
     all_ready(c, "groups are let go of")
@@ -386,7 +386,7 @@ def cluster(c):
     put = "/v1/settings/{name}"
     was_set = c.ask("PUT", put, "lost-after", body={"value": "10m"}).json
     c.same("set", sorted(member["node"] for member in was_set["members"]), numbers)
-    c.is_problem("no time", c.ask("PUT", put, "lost-after", body={"value": "x"}), 400, "setting-value")
+    c.is_problem("no time", c.ask("PUT", put, "lost-after", body={"value": "x"}), 422, "setting-value")
     c.ask("PUT", put, "lost-after", body={"value": None})
     last = str(numbers[-1])
     maintained = c.ask("POST", "/v1/maintenance", body={"nodes": [numbers[-1]], "on": True})

@@ -20,7 +20,7 @@ use super::json::{self, Blob, Given, GivenLease, Hex};
 use super::openapi::CLAIMS;
 use super::operation::*;
 use super::problem::*;
-use super::schemas::KeyText;
+use super::schemas::ClaimName;
 use crate::client::{KvClient, Lock};
 use crate::limits::HTTP_CLAIM_WAIT_MAX;
 use crate::machine::ops::{Action, Answer, AnswerBody, Holder};
@@ -103,12 +103,12 @@ struct Claim {
 }
 
 const NAME: &[Param] =
-    &[Param::needed::<KeyText>("name", "its name; slashes belong to it", "door")];
+    &[Param::needed::<ClaimName>("name", "its name; slashes belong to it", "door")];
 const OFFICE: &[Param] =
-    &[Param::needed::<KeyText>("name", "its name; slashes belong to it", "boss")];
+    &[Param::needed::<ClaimName>("name", "its name; slashes belong to it", "boss")];
 const LEASE: Param = Param::needed::<GivenLease>("lease", "the lease that claims it", "2a");
 /// What is in the way of a claim.
-const OF_CLAIM: &[&Kind] = &[&BAD_ESCAPE, &CROSS_SHARD, &LOCK_HELD, &NEEDS_SHARD, &VALUE_TOO_LONG];
+const OF_CLAIM: &[&Kind] = &[&BAD_ESCAPE, &LOCK_HELD, &NEEDS_SHARD, &VALUE_TOO_LONG];
 
 pub(super) static LOCK: Operation = Operation {
     id: "lock",

@@ -50,7 +50,7 @@ impl Condition {
                     .map(|tags| Some(Condition::NoneMatch(tags)))
             }
             (true, true) => Err(Problem::new(
-                &problem::BAD_HEADER,
+                &problem::UNCLEAR,
                 "If-Match and If-None-Match are both given; give one of them",
             )),
         }
@@ -185,7 +185,7 @@ mod tests {
             assert_eq!(problem.name(), "bad-header", "{bad}");
         }
         let both = condition(&[("if-match", "\"5\""), ("if-none-match", "*")]);
-        assert_eq!(both.unwrap_err().name(), "bad-header");
+        assert_eq!(both.unwrap_err().name(), "unclear");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::json;
 use super::openapi::KEYSPACES;
 use super::operation::*;
 use super::problem::*;
-use crate::limits::KEYSPACE_REPLICAS;
+use crate::limits::{KEYSPACE_REPLICAS, KEYSPACE_SHARDS_MAX, VOTERS_MAX};
 use crate::roster::Roster;
 use crate::roster::records::{Keyspace, Shard, Stage};
 use crate::roster::refused::Refused;
@@ -26,8 +26,11 @@ use crate::types::{GroupId, KeyspaceName, NodeId};
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "NewKeyspace")]
 struct CreateForm {
+    #[schemars(with = "KeyspaceName")]
     name: String,
+    #[schemars(range(min = 1, max = KEYSPACE_SHARDS_MAX))]
     shards: Option<u32>,
+    #[schemars(range(min = 1, max = VOTERS_MAX))]
     replicas: Option<u8>,
 }
 

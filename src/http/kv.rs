@@ -18,7 +18,7 @@ use super::json::{self, GivenLease, RecordForm};
 use super::openapi::KEYS;
 use super::operation::*;
 use super::problem::*;
-use super::schemas::{KeyText, ValueBytes};
+use super::schemas::{KeyText, TagList, ValueBytes};
 use crate::client::KvClient;
 use crate::limits::VALUE_BYTES_MAX;
 use crate::machine::ops::{
@@ -45,10 +45,17 @@ fn key_of(request: &Request) -> Result<Key, Problem> {
 
 const KEY: &[Param] =
     &[Param::needed::<KeyText>("key", "the key; slashes belong to it", "greeting")];
-const IF_MATCH: Param =
-    Param::of::<String>("If-Match", "only if the key has one of these tags; `*` if it exists");
-const IF_NONE_MATCH: Param =
-    Param::of::<String>("If-None-Match", "only if it has none of these; `*` if it does not exist");
+const IF_MATCH: Param = Param {
+    example: Some("*"),
+    ..Param::of::<TagList>("If-Match", "only if the key has one of these tags; `*` if it exists")
+};
+const IF_NONE_MATCH: Param = Param {
+    example: Some("\"12\""),
+    ..Param::of::<TagList>(
+        "If-None-Match",
+        "only if it has none of these tags; `*` if it does not exist",
+    )
+};
 const CONDITIONS: &[Param] = &[IF_MATCH, IF_NONE_MATCH];
 const RECORD: &[Param] = &[
     Param::of::<String>("ETag", "the key's modification revision in double quotes"),
@@ -63,7 +70,7 @@ const WRITTEN: &[Param] = &[
     Param::of::<Revision>("Aspen-Revision", "the shard's revision when it was answered"),
 ];
 /// What is in the way of a condition.
-const CONDITIONAL: &[&Kind] = &[&BAD_HEADER, &CONDITION_FAILED];
+const CONDITIONAL: &[&Kind] = &[&BAD_HEADER, &CONDITION_FAILED, &UNCLEAR];
 const ADDRESSED: &[&Kind] = &[&BAD_ESCAPE];
 
 pub(super) static GET: Operation = Operation {
@@ -201,10 +208,8 @@ pub(super) static PUT: Operation = Operation {
     headers: CONDITIONS,
     body: Some(Content::of::<ValueBytes>("application/octet-stream")),
     answers: &[
-        Reply::json::<PutForm<'static>>(200, "it was overwritten; the form with `prev` only")
-            .with(WRITTEN),
-        Reply::json::<PutForm<'static>>(201, "it was created; the form with `prev` only")
-            .with(WRITTEN),
+        Reply::json::<PutForm<'static>>(200, "it was overwritten").with(WRITTEN),
+        Reply::json::<PutForm<'static>>(201, "it was created").with(WRITTEN),
     ],
     problems: &[
         ANY,
@@ -213,7 +218,7 @@ pub(super) static PUT: Operation = Operation {
         ADDRESSED,
         CONDITIONAL,
         WITH_LEASE,
-        &[&BAD_BODY, &BODY_TIMEOUT, &VALUE_TOO_LONG, &CROSS_SHARD],
+        &[&BAD_BODY, &BODY_TIMEOUT, &VALUE_TOO_LONG],
     ],
 };
 
@@ -245,19 +250,10 @@ pub(super) async fn put(
 
     let status = if *created { StatusCode::CREATED } else { StatusCode::OK };
     let revision = written.revision;
-    let mut response = match prev {
-        true => json::answer(
-            status,
-            &PutForm { revision, created: *created, prev: before.as_ref().map(RecordForm::of) },
-        ),
-        false => {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = status;
-            response
-        }
-    };
+    let before = before.as_ref().map(RecordForm::of);
+    let form = PutForm { revision, created: *created, prev: prev.then_some(before) };
+    let mut response = json::answer_at(status, revision, &form);
     response.headers_mut().insert(header::ETAG, etag::tag(revision));
-    response.headers_mut().insert(ASPEN_REVISION, revision.into());
     Ok(response)
 }
 
@@ -266,7 +262,8 @@ pub(super) async fn put(
 struct PutForm<'a> {
     revision: Revision,
     created: bool,
-    prev: Option<RecordForm<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev: Option<Option<RecordForm<'a>>>,
 }
 
 pub(super) static DELETE: Operation = Operation {

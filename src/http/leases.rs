@@ -16,7 +16,7 @@ use super::operation::*;
 use super::problem::*;
 use super::schemas::Limit;
 use crate::client::LeaseTtl;
-use crate::limits::HTTP_LEASES_PAGE_MAX;
+use crate::limits::{HTTP_LEASES_PAGE_MAX, LEASE_TTL_MS_MAX, LEASE_TTL_MS_MIN};
 use crate::machine::ops::{Action, Answer, AnswerBody, LeaseInfo, Query};
 use crate::types::{Consistency, LeaseId, Revision};
 
@@ -24,6 +24,7 @@ use crate::types::{Consistency, LeaseId, Revision};
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "NewLease")]
 struct GrantForm {
+    #[schemars(range(min = LEASE_TTL_MS_MIN, max = LEASE_TTL_MS_MAX))]
     ttl_ms: u64,
     id: Option<GivenLease>,
 }

@@ -14,7 +14,9 @@ use super::json::{self, Given, KeyRecordForm};
 use super::openapi::KEYS;
 use super::operation::*;
 use super::problem::*;
+use super::schemas::KeyBytes;
 use super::txn::{AnswerForm, OF_TXN, OpForm, Shape, bounded, each, unclear};
+use crate::limits::TXN_OPS_MAX;
 use crate::machine::ops::{Answer, KeyRecord, Op};
 use crate::types::{Consistency, Key, Revision};
 
@@ -23,6 +25,7 @@ use crate::types::{Consistency, Key, Revision};
 #[schemars(rename = "Keys")]
 struct KeysForm {
     #[serde(deserialize_with = "bounded")]
+    #[schemars(with = "Vec<KeyBytes>", length(max = TXN_OPS_MAX))]
     keys: Vec<Given>,
 }
 
@@ -71,6 +74,7 @@ pub(super) async fn get(
 #[schemars(rename = "Writes")]
 struct WritesForm {
     #[serde(deserialize_with = "bounded")]
+    #[schemars(length(max = TXN_OPS_MAX))]
     ops: Vec<OpForm>,
 }
 

@@ -9,12 +9,14 @@ use std::collections::BTreeMap;
 use axum::body::Body;
 use axum::http::header::{self, HeaderValue};
 use axum::http::{Method, Response};
+use schemars::Schema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
+use schemars::transform::{RecursiveTransform, Transform};
 use serde_json::{Map, Value, json};
 
 use super::counts::Described;
 use super::described;
-use super::operation::{Content, Operation, Param, Reply};
+use super::operation::{Content, Operation, Param, Reply, SchemaOf};
 use super::problem::{Kind, Problem};
 use crate::roster::builds::split;
 use crate::seams;
@@ -24,6 +26,10 @@ const PAGE: &str = include_str!("docs.html");
 /// Nothing of the page comes from elsewhere, nor goes there.
 const PAGE_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'";
+
+/// What is answered before a request is read so far that it is known what it is.
+const AT_ONCE: [(u16, &str); 2] =
+    [(414, "the address is over its limit"), (431, "the head is over its limit")];
 
 const SCHEMAS: &str = "/components/schemas";
 
@@ -122,10 +128,11 @@ struct Schemas {
 impl Schemas {
     fn new() -> Self {
         let settings = || {
-            SchemaSettings::draft2020_12().with(|settings| {
+            let settings = SchemaSettings::draft2020_12().with(|settings| {
                 settings.definitions_path = SCHEMAS.into();
                 settings.meta_schema = None;
-            })
+            });
+            settings.with_transform(RecursiveTransform(bounded))
         };
         Schemas {
             asked: settings().for_deserialize().into_generator(),
@@ -179,13 +186,16 @@ impl Schemas {
                 }
             }
         }
+        for (status, about) in AT_ONCE {
+            responses.insert(status.to_string(), json!({"description": about}));
+        }
         of["responses"] = responses.into();
         of
     }
 
     fn parameter(&mut self, place: &str, param: &Param) -> Value {
         let Param { name, about, schema, is_required, example } = param;
-        let schema = schema(&mut self.asked).to_value();
+        let schema = made(&mut self.asked, *schema);
         let mut of = json!({"name": name, "in": place, "description": about, "schema": schema});
         if *is_required {
             of["required"] = true.into();
@@ -204,7 +214,7 @@ impl Schemas {
             of["content"] = content_of(&mut self.answered, &contents);
         }
         for Param { name, about, schema, is_required, .. } in *headers {
-            let schema = schema(&mut self.answered).to_value();
+            let schema = made(&mut self.answered, *schema);
             of["headers"][name] =
                 json!({"description": about, "schema": schema, "required": is_required});
         }
@@ -212,10 +222,28 @@ impl Schemas {
     }
 }
 
+fn made(generator: &mut SchemaGenerator, schema: SchemaOf) -> Value {
+    let mut schema = schema(generator);
+    RecursiveTransform(bounded).transform(&mut schema);
+    schema.to_value()
+}
+
+/// Says how large a number may be, which the schema's format alone does not.
+fn bounded(schema: &mut Schema) {
+    let most = match schema.get("format").and_then(Value::as_str) {
+        Some("uint64") => u64::MAX,
+        Some("uint32") => u64::from(u32::MAX),
+        _ => return,
+    };
+    if schema.get("maximum").is_none() {
+        schema.insert("maximum".into(), most.into());
+    }
+}
+
 fn content_of(generator: &mut SchemaGenerator, contents: &[Content]) -> Value {
     let mut of = Map::new();
     for Content { kind, schema, example } in contents {
-        let mut content = json!({"schema": schema(generator).to_value()});
+        let mut content = json!({"schema": made(generator, *schema)});
         if let Some(example) = example {
             let example: Value =
                 serde_json::from_str(example).expect("examples of bodies are JSON, as a test sees");

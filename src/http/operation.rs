@@ -192,6 +192,7 @@ pub(super) const ANY: &[&Kind] = &[&BAD_QUERY, &BUSY, &CORRUPT, &FATAL, &INTERNA
 pub(super) const WITH_BODY: &[&Kind] = &[&BAD_BODY, &BAD_JSON, &BODY_TIMEOUT, &BODY_TOO_LARGE];
 /// What one on the store may be.
 pub(super) const OF_STORE: &[&Kind] = &[
+    &CROSS_SHARD,
     &DENIED,
     &INVALID,
     &KEY_EMPTY,

@@ -46,13 +46,10 @@ macro_rules! kinds {
 
 kinds! {
     BAD_BODY = 400 "bad-body" "The body could not be read";
-    BAD_CURSOR = 400 "bad-cursor" "The cursor is not one that this query answered";
     BAD_ESCAPE = 400 "bad-escape" "A percent escape in the address is malformed";
     BAD_HEADER = 400 "bad-header" "A header is malformed";
     BAD_JSON = 400 "bad-json" "The body is not the JSON that is expected";
     BAD_QUERY = 400 "bad-query" "A query parameter is unknown or malformed";
-    CROSS_SHARD = 400 "cross-shard" "The keys are in different shards";
-    FUTURE_REVISION = 400 "future-revision" "The revision has not been yet";
     INVALID = 400 "invalid" "The request can't be satisfied in any state";
     KEY_EMPTY = 400 "key-empty" "A key is empty";
     KEY_TOO_LONG = 400 "key-too-long" "A key is over its limit";
@@ -60,15 +57,9 @@ kinds! {
     KEYSPACE_OUT_OF_BOUNDS = 400 "keyspace-out-of-bounds" "A keyspace's shards or replicas are out of bounds";
     LEASE_TTL = 400 "lease-ttl" "A lease's time to live is out of bounds";
     MALFORMED = 400 "malformed" "The request is malformed";
-    NEEDS_SHARD = 400 "needs-shard" "It belongs to one shard, and the keyspace has several";
     NODE_OUT_OF_BOUNDS = 400 "node-out-of-bounds" "A number of a node is out of bounds";
-    RANGE_BACKWARD = 400 "range-backward" "A range ends before it starts";
-    SETTING_VALUE = 400 "setting-value" "A setting can't be that";
     TICKET_LIFE = 400 "ticket-life" "A ticket's time is out of bounds";
     TICKET_USES = 400 "ticket-uses" "A ticket's uses are out of bounds";
-    TXN_DUPLICATE_KEY = 400 "txn-duplicate-key" "A transaction writes a key twice";
-    TXN_TOO_DEEP = 400 "txn-too-deep" "Transactions are nested too deep";
-    TXN_TOO_MANY_OPS = 400 "txn-too-many-ops" "A transaction has too many operations";
     WEIGHT_OUT_OF_BOUNDS = 400 "weight-out-of-bounds" "A node's capacity is out of bounds";
     DENIED = 403 "denied" "The ticket does not allow it; nothing was done";
     TICKET_EXPIRED = 403 "ticket-expired" "The ticket has expired";
@@ -93,6 +84,7 @@ kinds! {
     BUILD_TOO_OLD = 409 "build-too-old" "The build is too old for the cluster";
     CHANGE_REFUSED = 409 "change-refused" "A group's members or leader can't be changed so";
     CLUSTER_FULL = 409 "cluster-full" "The cluster has as many members as it may have";
+    FUTURE_REVISION = 409 "future-revision" "The revision has not been yet";
     KEYSPACE_EXISTS = 409 "keyspace-exists" "A keyspace with this name exists";
     KEYSPACE_STAYS = 409 "keyspace-stays" "The keyspace can't be deleted";
     LAST_VOTER = 409 "last-voter" "Without this node nobody could vote";
@@ -123,7 +115,16 @@ kinds! {
     TXN_TOO_LARGE = 413 "txn-too-large" "A transaction has too many bytes";
     VALUE_TOO_LONG = 413 "value-too-long" "A value is over its limit";
     ANSWER_TOO_LARGE = 422 "answer-too-large" "The answer would be over its limit";
+    BAD_CURSOR = 422 "bad-cursor" "The cursor is not one that this query answered";
+    CROSS_SHARD = 422 "cross-shard" "The keys are in different shards";
     DELETE_TOO_LARGE = 422 "delete-too-large" "The range holds more keys than one delete removes";
+    NEEDS_SHARD = 422 "needs-shard" "It belongs to one shard, and the keyspace has several";
+    RANGE_BACKWARD = 422 "range-backward" "A range ends before it starts";
+    SETTING_VALUE = 422 "setting-value" "A setting can't be that";
+    TXN_DUPLICATE_KEY = 422 "txn-duplicate-key" "A transaction writes a key twice";
+    TXN_TOO_DEEP = 422 "txn-too-deep" "Transactions are nested too deep";
+    TXN_TOO_MANY_OPS = 422 "txn-too-many-ops" "A transaction has too many operations";
+    UNCLEAR = 422 "unclear" "What is asked for is left open or contradicts itself";
     BUSY = 429 "busy" "A limit is met; nothing was done";
     CORRUPT = 500 "corrupt" "Stored data is damaged; nothing was served from it";
     FATAL = 500 "fatal" "The node can't go on";

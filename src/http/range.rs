@@ -51,7 +51,7 @@ pub(super) static LIST: Operation = Operation {
     problems: &[
         ANY,
         OF_STORE,
-        &[&BAD_CURSOR, &COMPACTED, &FUTURE_REVISION, &NEEDS_SHARD, &RANGE_BACKWARD],
+        &[&BAD_CURSOR, &COMPACTED, &FUTURE_REVISION, &NEEDS_SHARD, &RANGE_BACKWARD, &UNCLEAR],
     ],
     ..Operation::NEW
 };
@@ -62,16 +62,17 @@ pub(super) async fn list(
 ) -> Result<Response<Body>, Problem> {
     let (params, client) = Params::of_store(request.uri().query(), LIST.query, &app.client)?;
     let consistency = params.parsed::<Consistency>("consistency")?.unwrap_or_default();
-    let bad = |detail| Problem::new(&BAD_QUERY, detail);
-    let select = selection(params.flag("keys_only")?, params.flag("count_only")?).map_err(bad)?;
+    let unclear = |detail| Problem::new(&UNCLEAR, detail);
+    let select =
+        selection(params.flag("keys_only")?, params.flag("count_only")?).map_err(unclear)?;
     let limit = params.number("limit")?;
-    check_limit(limit).map_err(bad)?;
+    check_limit(limit).map_err(|detail| Problem::new(&BAD_QUERY, detail))?;
     let descending = params.parsed::<Direction>("order")? == Some(Direction::Descending);
 
     let revision = params.number("revision")?;
     let mut range =
         json::range_of(params.bytes("prefix"), params.bytes("start"), params.bytes("end"))
-            .map_err(bad)?;
+            .map_err(unclear)?;
     let mut as_of = None;
     if let Some(text) = params.bytes("cursor") {
         let cursor = Cursor::from_text(&text)?;
@@ -114,7 +115,7 @@ pub(super) static DELETE: Operation = Operation {
     about: "Deletes the keys of a range",
     query: &[Param { example: Some("a"), ..PREFIX }, START, END, KEYSPACE, NEAR],
     answers: &[Reply::json::<DeletedForm>(200, "how many there were").with(AT_REVISION)],
-    problems: &[ANY, OF_STORE, WRITES, &[&DELETE_TOO_LARGE, &RANGE_BACKWARD]],
+    problems: &[ANY, OF_STORE, WRITES, &[&DELETE_TOO_LARGE, &RANGE_BACKWARD, &UNCLEAR]],
     ..Operation::NEW
 };
 
@@ -124,13 +125,13 @@ pub(super) async fn delete(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let (params, client) = Params::of_store(request.uri().query(), DELETE.query, &app.client)?;
-    let bad = |detail| Problem::new(&BAD_QUERY, detail);
+    let unclear = |detail| Problem::new(&UNCLEAR, detail);
     let bounds = ["prefix", "start", "end"].map(|name| params.bytes(name));
     if bounds.iter().all(Option::is_none) {
-        return Err(bad("name a prefix or bounds; an empty prefix is every key"));
+        return Err(unclear("name a prefix or bounds; an empty prefix is every key"));
     }
     let [prefix, start, end] = bounds;
-    let range = json::range_of(prefix, start, end).map_err(bad)?;
+    let range = json::range_of(prefix, start, end).map_err(unclear)?;
     let answer = client.execute(Action::Delete(Delete { range, prev: false })).await?;
     let AnswerBody::Deleted { count, .. } = answer.body else {
         return Err(Problem::contradiction("a delete"));

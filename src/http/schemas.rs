@@ -9,12 +9,19 @@ use super::json::{Blob, Given, GivenLease, Hex, Object};
 use super::problem::{KINDS, Problem, TYPE_PREFIX};
 use super::range::Direction;
 use super::txn::LeaseOrNone;
-use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::limits::{KEY_BYTES_MAX, MEMBER_NAME_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::machine::CLAIM_SUFFIX_BYTES;
 use crate::types::{Consistency, GroupId, KeyspaceName, NodeId};
 use aspen_tickets::KEYSPACE_BYTES_MAX;
 
 /// A key or a name in an address: its bytes, percent-encoded.
 pub(super) struct KeyText;
+/// A key in JSON.
+pub(super) struct KeyBytes;
+/// The name of a lock or an election in an address.
+pub(super) struct ClaimName;
+/// Entity tags, or any.
+pub(super) struct TagList;
 /// A value as a raw body.
 pub(super) struct ValueBytes;
 /// How many are asked for.
@@ -23,6 +30,8 @@ pub(super) struct Limit;
 pub(super) struct TicketId;
 /// The id of a watch's event.
 pub(super) struct EventId;
+/// What people call something: text in one line.
+pub(super) struct Name;
 /// What a node that joins is to be.
 pub(super) struct RoleName;
 /// What a program may do.
@@ -79,19 +88,37 @@ inline!(
     })
 );
 inline!(
+    ClaimName,
+    "ClaimName",
+    json_schema!({"type": "string", "minLength": 1, "maxLength": KEY_BYTES_MAX - CLAIM_SUFFIX_BYTES})
+);
+inline!(
+    TagList,
+    "TagList",
+    json_schema!({"type": "string", "minLength": 1, "pattern": r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#})
+);
+inline!(
     ValueBytes,
     "ValueBytes",
     json_schema!({
         "type": "string", "contentMediaType": "application/octet-stream", "maxLength": VALUE_BYTES_MAX,
     })
 );
-inline!(Limit, "Limit", json_schema!({"type": "integer", "minimum": 1}));
+inline!(Limit, "Limit", json_schema!({"type": "integer", "minimum": 1, "format": "uint64"}));
 inline!(TicketId, "TicketId", json_schema!({"type": "string", "pattern": "^[0-9a-f]{32}$"}));
 inline!(
     EventId,
     "EventId",
     json_schema!({
         "type": "string", "pattern": "^([0-9]+-)?[0-9]+(\\.[0-9]+)*$",
+    })
+);
+inline!(
+    Name,
+    "Name",
+    json_schema!({
+        "type": "string", "maxLength": MEMBER_NAME_BYTES_MAX,
+        "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$",
     })
 );
 inline!(RoleName, "RoleName", json_schema!({"enum": ["voter", "learner"]}));
@@ -111,16 +138,18 @@ inline!(
     })
 );
 
-fn bytes() -> Schema {
+/// Text, or base64, of at least so many bytes: of none, or of one.
+fn bytes(least: usize) -> Schema {
     json_schema!({
         "description": "Text, or any bytes in base64 of the standard alphabet with padding.",
         "oneOf": [
-            {"type": "string"},
+            {"type": "string", "minLength": least},
             {
                 "type": "object",
                 "properties": {"base64": {
                     "type": "string",
-                    "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+                    "minLength": 4 * least,
+                    "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$",
                 }},
                 "required": ["base64"],
                 "additionalProperties": false,
@@ -129,8 +158,9 @@ fn bytes() -> Schema {
     })
 }
 
-named!(Given, "Bytes", bytes());
-named!(Blob<'_>, "Bytes", bytes());
+named!(Given, "Bytes", bytes(0));
+named!(Blob<'_>, "Bytes", bytes(0));
+named!(KeyBytes, "Key", bytes(1));
 
 impl<T: JsonSchema> JsonSchema for Object<T> {
     fn schema_name() -> Cow<'static, str> {
@@ -172,7 +202,7 @@ named!(
             "limit": {"type": "integer", "minimum": 0, "description": "What was exceeded."},
             "keys": {
                 "type": "array",
-                "items": bytes(),
+                "items": bytes(0),
                 "description": "Keys of the request that do not go together.",
             },
         },

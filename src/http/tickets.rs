@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use aspen_tickets::{Prefix, Role, Scope, USES_ANY, Verbs};
+use aspen_tickets::{Prefix, Role, SCOPE_ENTRIES_MAX, Scope, USES_ANY, Verbs};
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{self, HeaderValue};
@@ -20,16 +20,15 @@ use super::json::{self, Blob, Given};
 use super::openapi::CLUSTER;
 use super::operation::*;
 use super::problem::*;
-use super::schemas::{RoleName, TicketId, VerbName};
+use super::schemas::{KeyBytes, Name, RoleName, TicketId, VerbName};
+use crate::limits::{GRANT_USES_MAX, TICKET_LIFE_S_MAX};
 use crate::roster::records::{Grant, Invitation};
 use crate::roster::tickets::Access;
 use crate::roster::{Roster, refused::Refused};
-use crate::types::EndpointId;
+use crate::types::{EndpointId, KeyspaceName};
 
 /// How long a ticket is good unless the request says otherwise.
 const LIFE_S: u64 = 3_600;
-/// The keyspace of a prefix that names none.
-const KEYSPACE: &str = "default";
 
 /// What a ticket is asked for with.
 #[derive(Deserialize, JsonSchema)]
@@ -39,25 +38,32 @@ enum CreateForm {
     /// For nodes that join.
     Node {
         #[serde(default, deserialize_with = "role")]
-        #[schemars(with = "Option<RoleName>")]
+        #[schemars(with = "RoleName")]
         role: Option<Role>,
+        #[schemars(range(min = 1, max = TICKET_LIFE_S_MAX))]
         life_s: Option<u64>,
         /// One node unless it says otherwise; `null` is any number.
         #[serde(default = "one")]
+        #[schemars(range(min = 1))]
         uses: Option<u32>,
     },
     /// For programs that use the store.
     Client {
         #[serde(deserialize_with = "verbs")]
-        #[schemars(with = "Vec<VerbName>")]
+        #[schemars(with = "Vec<VerbName>", length(min = 1))]
         allow: Verbs,
-        keyspaces: Option<Vec<String>>,
+        #[schemars(length(min = 1, max = SCOPE_ENTRIES_MAX))]
+        keyspaces: Option<Vec<KeyspaceName>>,
+        #[schemars(length(min = 1, max = SCOPE_ENTRIES_MAX))]
         prefixes: Option<Vec<PrefixForm>>,
         #[serde(default)]
+        #[schemars(with = "Name")]
         name: String,
+        #[schemars(range(min = 1, max = TICKET_LIFE_S_MAX))]
         life_s: Option<u64>,
         /// Any number of clients unless it says otherwise: most draw a new key each time.
         #[serde(default)]
+        #[schemars(range(min = 1, max = GRANT_USES_MAX))]
         uses: Option<u32>,
     },
 }
@@ -70,7 +76,8 @@ fn one() -> Option<u32> {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "NewTicketPrefix")]
 struct PrefixForm {
-    keyspace: Option<String>,
+    keyspace: Option<KeyspaceName>,
+    #[schemars(with = "KeyBytes")]
     prefix: Given,
 }
 
@@ -84,19 +91,21 @@ fn verbs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Verbs, D::Error> 
 }
 
 fn scope(
-    keyspaces: Option<Vec<String>>,
+    keyspaces: Option<Vec<KeyspaceName>>,
     prefixes: Option<Vec<PrefixForm>>,
 ) -> Result<Scope, Problem> {
     let prefix = |PrefixForm { keyspace, prefix }| Prefix {
-        keyspace: keyspace.unwrap_or_else(|| KEYSPACE.to_owned()),
+        keyspace: keyspace.unwrap_or_default().to_string(),
         prefix: prefix.0.to_vec(),
     };
     match (keyspaces, prefixes) {
         (None, None) => Ok(Scope::All),
-        (Some(names), None) => Ok(Scope::Keyspaces(names)),
+        (Some(names), None) => {
+            Ok(Scope::Keyspaces(names.iter().map(KeyspaceName::to_string).collect()))
+        }
         (None, Some(list)) => Ok(Scope::Prefixes(list.into_iter().map(prefix).collect())),
         (Some(_), Some(_)) => Err(Problem::new(
-            &BAD_JSON,
+            &UNCLEAR,
             "a ticket is for keyspaces or for prefixes, not for both; a prefix names its keyspace",
         )),
     }
@@ -125,7 +134,15 @@ pub(super) static CREATE: Operation = Operation {
         ANY,
         WITH_BODY,
         OF_CLUSTER,
-        &[&INVALID, &MALFORMED, &TICKET_EXISTS, &TICKET_LIFE, &TICKET_USES, &TOO_MANY_TICKETS],
+        &[
+            &INVALID,
+            &MALFORMED,
+            &TICKET_EXISTS,
+            &TICKET_LIFE,
+            &TICKET_USES,
+            &TOO_MANY_TICKETS,
+            &UNCLEAR,
+        ],
     ],
     ..Operation::NEW
 };

@@ -22,6 +22,7 @@ use super::openapi::KEYS;
 use super::operation::*;
 use super::problem::*;
 use super::range::{Direction, PageForm, check_limit, selection};
+use super::schemas::KeyBytes;
 use crate::limits::TXN_OPS_MAX;
 use crate::machine::ops::{
     Action, Answer, AnswerBody, Compare, CompareKeys, CompareTarget, Delete, Is, KeyRange, Op,
@@ -33,7 +34,6 @@ use crate::types::{Key, Revision, Value};
 pub(super) const OF_TXN: &[&Kind] = &[
     &ANSWER_TOO_LARGE,
     &COMPACTED,
-    &CROSS_SHARD,
     &DELETE_TOO_LARGE,
     &FUTURE_REVISION,
     &KEY_NOT_FOUND,
@@ -42,6 +42,7 @@ pub(super) const OF_TXN: &[&Kind] = &[
     &TXN_TOO_DEEP,
     &TXN_TOO_LARGE,
     &TXN_TOO_MANY_OPS,
+    &UNCLEAR,
     &VALUE_TOO_LONG,
 ];
 
@@ -90,10 +91,13 @@ pub(super) async fn run(
 #[schemars(rename = "Transaction")]
 pub(super) struct TxnForm {
     #[serde(default, deserialize_with = "bounded")]
+    #[schemars(length(max = TXN_OPS_MAX))]
     when: Vec<Object<CompareForm>>,
     #[serde(default, deserialize_with = "bounded")]
+    #[schemars(length(max = TXN_OPS_MAX))]
     then: Vec<OpForm>,
     #[serde(default, deserialize_with = "bounded")]
+    #[schemars(length(max = TXN_OPS_MAX))]
     or_else: Vec<OpForm>,
 }
 
@@ -112,6 +116,7 @@ pub(super) enum OpForm {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Put")]
 pub(super) struct PutForm {
+    #[schemars(with = "KeyBytes")]
     key: Given,
     value: Option<Given>,
     #[serde(default)]
@@ -127,6 +132,7 @@ pub(super) struct PutForm {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Get")]
 pub(super) struct GetForm {
+    #[schemars(with = "KeyBytes")]
     key: Given,
     revision: Option<Revision>,
 }
@@ -139,6 +145,7 @@ pub(super) struct RangeForm {
     start: Option<Given>,
     end: Option<Given>,
     revision: Option<Revision>,
+    #[schemars(range(min = 1))]
     limit: Option<u64>,
     order: Option<Direction>,
     #[serde(default)]
@@ -151,6 +158,7 @@ pub(super) struct RangeForm {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Delete")]
 pub(super) struct DeleteForm {
+    #[schemars(with = "Option<KeyBytes>")]
     key: Option<Given>,
     prefix: Option<Given>,
     start: Option<Given>,
@@ -163,6 +171,7 @@ pub(super) struct DeleteForm {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Condition")]
 struct CompareForm {
+    #[schemars(with = "Option<KeyBytes>")]
     key: Option<Given>,
     prefix: Option<Given>,
     start: Option<Given>,
@@ -312,7 +321,7 @@ impl RangeForm {
 
     fn into_range(self) -> Result<Range, Problem> {
         let select = self.select()?;
-        check_limit(self.limit).map_err(unclear)?;
+        check_limit(self.limit).map_err(|detail| Problem::new(&BAD_JSON, detail))?;
         let bytes = |given: Option<Given>| given.map(|given| given.0);
         let range = json::range_of(bytes(self.prefix), bytes(self.start), bytes(self.end))
             .map_err(unclear)?;
@@ -387,7 +396,7 @@ fn keys_of(
 }
 
 pub(super) fn unclear(detail: &'static str) -> Problem {
-    Problem::new(&BAD_JSON, detail)
+    Problem::new(&UNCLEAR, detail)
 }
 
 // --- what is answered ---

@@ -142,15 +142,15 @@ fn what_is_not_a_transaction_is_refused_with_its_place_and_what_is_allowed() {
         ),
         (
             r#"{"then": [{"put": {"key": "a"}}]}"#,
-            "bad-json: then[0].put: give either a value or \"keep_value\": true",
+            "unclear: then[0].put: give either a value or \"keep_value\": true",
         ),
         (
             r#"{"then": [{"put": {"key": "a", "value": "", "keep_value": true}}]}"#,
-            "bad-json: then[0].put: give either a value or",
+            "unclear: then[0].put: give either a value or",
         ),
         (
             r#"{"then": [{"put": {"key": "a", "value": "", "lease": "1", "keep_lease": true}}]}"#,
-            "bad-json: then[0].put: give a lease or \"keep_lease\", not both",
+            "unclear: then[0].put: give a lease or \"keep_lease\", not both",
         ),
         (
             r#"{"then": [{"put": {"key": "a", "value": "", "lease": "xyz"}}]}"#,
@@ -166,11 +166,11 @@ fn what_is_not_a_transaction_is_refused_with_its_place_and_what_is_allowed() {
         ),
         (
             r#"{"then": [{"range": {"prefix": "a", "start": "b"}}]}"#,
-            "bad-json: then[0].range: a range is given by prefix, or by start and end, not by both",
+            "unclear: then[0].range: a range is given by prefix, or by start and end, not by both",
         ),
         (
             r#"{"then": [{"range": {"keys_only": true, "count_only": true}}]}"#,
-            "bad-json: then[0].range: keys_only and count_only exclude each other",
+            "unclear: then[0].range: keys_only and count_only exclude each other",
         ),
         (
             r#"{"then": [{"range": {"order": "up"}}]}"#,
@@ -178,19 +178,19 @@ fn what_is_not_a_transaction_is_refused_with_its_place_and_what_is_allowed() {
         ),
         (
             r#"{"then": [{"txn": {"then": [{"delete": {}}]}}]}"#,
-            "bad-json: then[0].txn.then[0].delete: name a key, a prefix (\"\" for all keys)",
+            "unclear: then[0].txn.then[0].delete: name a key, a prefix (\"\" for all keys)",
         ),
         (
             r#"{"then": [{"delete": {"key": "a", "prefix": "b"}}]}"#,
-            "bad-json: then[0].delete: name a key or a range, not both",
+            "unclear: then[0].delete: name a key or a range, not both",
         ),
         (
             r#"{"when": [{"key": "a"}]}"#,
-            "bad-json: when[0]: a condition compares exactly one of version",
+            "unclear: when[0]: a condition compares exactly one of version",
         ),
         (
             r#"{"when": [{"key": "a", "version": 1, "value": "x"}]}"#,
-            "bad-json: when[0]: a condition compares exactly one of version",
+            "unclear: when[0]: a condition compares exactly one of version",
         ),
         (
             r#"{"when": [{"key": "a", "version": 1, "is": "=="}]}"#,

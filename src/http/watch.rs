@@ -51,7 +51,7 @@ pub(super) static WATCH: Operation = Operation {
     problems: &[
         ANY,
         OF_STORE,
-        &[&BAD_HEADER, &COMPACTED, &FUTURE_REVISION, &NEEDS_SHARD, &RANGE_BACKWARD],
+        &[&BAD_HEADER, &COMPACTED, &FUTURE_REVISION, &NEEDS_SHARD, &RANGE_BACKWARD, &UNCLEAR],
     ],
     ..Operation::NEW
 };
@@ -62,12 +62,12 @@ const LAST_EVENT_ID: &str = "last-event-id";
 pub(super) async fn watch(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (params, client) = Params::of_store(request.uri().query(), WATCH.query, &app.client)?;
     let request_headers = request.headers();
-    let bad = |detail| Problem::new(&BAD_QUERY, detail);
+    let unclear = |detail| Problem::new(&UNCLEAR, detail);
     let ranged = ["prefix", "start", "end"].map(|name| params.bytes(name));
     let range = match (params.bytes("key"), ranged) {
-        (None, [prefix, start, end]) => json::range_of(prefix, start, end).map_err(bad)?,
+        (None, [prefix, start, end]) => json::range_of(prefix, start, end).map_err(unclear)?,
         (Some(key), [None, None, None]) => KeyRange::one(&Key::new(key)?),
-        (Some(_), _) => return Err(bad("watch a key or a range, not both")),
+        (Some(_), _) => return Err(unclear("watch a key or a range, not both")),
     };
     let (from, prev) = (params.number("from")?, params.flag("prev")?);
     let request = WatchRequest { range, from, prev };

@@ -36,6 +36,7 @@ mod view;
 mod write;
 
 pub use apply::{Applied, LeaseChanges, apply};
+pub(crate) use claim::CLAIM_SUFFIX_BYTES;
 pub use hash::hash;
 pub use history::{HistoryPage, history, record_before};
 pub use query::query;

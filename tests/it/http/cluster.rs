@@ -108,7 +108,7 @@ async fn what_would_not_be_right_is_refused_by_name() {
     create(json!({"kind": "client"})).await.problem(400, "bad-json");
     create(json!({"kind": "client", "allow": []})).await.problem(400, "bad-json");
     let both = json!({"kind": "client", "allow": ["read"], "keyspaces": ["a"], "prefixes": []});
-    create(both).await.problem(400, "bad-json");
+    create(both).await.problem(422, "unclear");
     let nothing = json!({"kind": "client", "allow": ["read"], "keyspaces": []});
     create(nothing).await.problem(400, "malformed");
     create(json!({"role": "voter"})).await.problem(400, "bad-json");

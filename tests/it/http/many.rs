@@ -102,15 +102,16 @@ async fn more_values_than_an_answer_holds_are_asked_for_again() {
 #[tokio::test]
 async fn what_is_no_list_of_keys_or_writes_is_refused_with_its_place() {
     let node = Node::start().await;
-    for (path, body, name, at) in [
-        (MGET, json!({}), "bad-json", Json::Null),
-        (MGET, json!({"keys": ["a", ""]}), "key-empty", json!("keys[1]")),
-        (MGET, json!({"keys": vec!["k"; TXN_OPS_MAX + 1]}), "bad-json", json!("keys")),
-        (BATCH, json!({"ops": [{"get": {"key": "a"}}]}), "bad-json", json!("ops[0]")),
-        (BATCH, json!({"ops": [{"put": {"key": "a"}}]}), "bad-json", json!("ops[0].put")),
-        (BATCH, json!({"ops": [{"delete": {}}]}), "bad-json", json!("ops[0].delete")),
+    for (path, body, problem, at) in [
+        (MGET, json!({}), (400, "bad-json"), Json::Null),
+        (MGET, json!({"keys": ["a", ""]}), (400, "key-empty"), json!("keys[1]")),
+        (MGET, json!({"keys": vec!["k"; TXN_OPS_MAX + 1]}), (400, "bad-json"), json!("keys")),
+        (BATCH, json!({"ops": [{"get": {"key": "a"}}]}), (422, "unclear"), json!("ops[0]")),
+        (BATCH, json!({"ops": [{"put": {"key": "a"}}]}), (422, "unclear"), json!("ops[0].put")),
+        (BATCH, json!({"ops": [{"delete": {}}]}), (422, "unclear"), json!("ops[0].delete")),
     ] {
-        let problem = node.post(path, body.to_string()).await.problem(400, name);
+        let (status, name) = problem;
+        let problem = node.post(path, body.to_string()).await.problem(status, name);
         assert_eq!(problem.get("at").cloned().unwrap_or_default(), at, "{path} {body}");
     }
     let nothing = node.post(BATCH, r#"{"ops": []}"#).await.json();

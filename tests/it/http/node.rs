@@ -34,7 +34,7 @@ async fn history_is_compacted_forwards_only() {
     assert_eq!((&again["compacted"], &again["pending"]), (&last.into(), &false.into()));
     compact(format!(r#"{{"revision": {}}}"#, last - 1)).await.problem(410, "compacted");
     let future = compact(format!(r#"{{"revision": {}}}"#, last + 1)).await;
-    assert_eq!(future.problem(400, "future-revision")["present"], last);
+    assert_eq!(future.problem(409, "future-revision")["present"], last);
     compact("{}".into()).await.problem(400, "bad-json");
     compact(r#"{"revision": 1, "physical": true}"#.into()).await.problem(400, "bad-json");
     node.stop().await;

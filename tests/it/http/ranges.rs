@@ -106,9 +106,9 @@ async fn a_cursor_continues_its_own_listing_only() {
         "?prefix=a&cursor=%00",
     ] {
         let reply = node.get(&format!("/v1/kv{query}{cursor}")).await;
-        reply.problem(400, "bad-cursor");
+        reply.problem(422, "bad-cursor");
     }
-    node.get("/v1/kv?cursor=").await.problem(400, "bad-cursor");
+    node.get("/v1/kv?cursor=").await.problem(422, "bad-cursor");
     // Compaction ends a listing that is under way.
     let last = node.write("z", "").await;
     node.post("/v1/compact", format!(r#"{{"revision": {last}}}"#)).await;
@@ -120,18 +120,18 @@ async fn a_cursor_continues_its_own_listing_only() {
 #[tokio::test]
 async fn a_listing_that_makes_no_sense_is_refused() {
     let node = Node::start().await;
-    for (query, name) in [
-        ("?limit=0", "bad-query"),
-        ("?limit=ten", "bad-query"),
-        ("?order=up", "bad-query"),
-        ("?prefix=a&start=b", "bad-query"),
-        ("?keys_only&count_only", "bad-query"),
-        ("?keys=1", "bad-query"),
-        ("?prefix=%f", "bad-query"),
-        ("?revision=99", "future-revision"),
-        ("?start=b&end=a", "range-backward"),
+    for (query, status, name) in [
+        ("?limit=0", 400, "bad-query"),
+        ("?limit=ten", 400, "bad-query"),
+        ("?order=up", 400, "bad-query"),
+        ("?prefix=a&start=b", 422, "unclear"),
+        ("?keys_only&count_only", 422, "unclear"),
+        ("?keys=1", 400, "bad-query"),
+        ("?prefix=%f", 400, "bad-query"),
+        ("?revision=99", 409, "future-revision"),
+        ("?start=b&end=a", 422, "range-backward"),
     ] {
-        node.get(&format!("/v1/kv{query}")).await.problem(400, name);
+        node.get(&format!("/v1/kv{query}")).await.problem(status, name);
     }
     let long = "k".repeat(10_000);
     node.get(&format!("/v1/kv?start={long}")).await.problem(400, "key-too-long");
@@ -173,6 +173,6 @@ async fn lines_are_all_records_of_one_moment_in_their_order() {
     }
     let refused = node.request(reqwest::Method::GET, "/v1/kv?start=b&end=a");
     let refused = super::Reply::to(refused.header("accept", "text/html, application/x-ndjson"));
-    refused.await.problem(400, "range-backward");
+    refused.await.problem(422, "range-backward");
     node.stop().await;
 }

@@ -126,16 +126,16 @@ async fn a_transaction_past_a_limit_is_refused_whole() {
         "when": vec![json!({"key": "k", "version": 0}); TXN_OPS_MAX / 2],
         "then": vec![json!({"get": {"key": "k"}}); TXN_OPS_MAX / 2 + 1]
     });
-    refused(spread.to_string(), 400, "txn-too-many-ops").await;
+    refused(spread.to_string(), 422, "txn-too-many-ops").await;
     refused(puts(3, 3 * 1024 * 1024), 413, "txn-too-large").await;
     refused(puts(1, 4 * 1024 * 1024 + 1), 413, "value-too-long").await;
     let twice = json!({"then": [put("k".into(), 1), put("k".into(), 2)]});
-    refused(twice.to_string(), 400, "txn-duplicate-key").await;
+    refused(twice.to_string(), 422, "txn-duplicate-key").await;
     let mut deep = json!({});
     for _ in 0..TXN_DEPTH_MAX {
         deep = json!({"then": [{"txn": deep}]});
     }
-    refused(deep.to_string(), 400, "txn-too-deep").await;
+    refused(deep.to_string(), 422, "txn-too-deep").await;
     refused(r#"{"then": [{"put": {"key": "", "value": ""}}]}"#.into(), 400, "key-empty").await;
     refused(" ".repeat(HTTP_JSON_BYTES_MAX + 1), 413, "body-too-large").await;
     assert_eq!(node.get("/v1/kv").await.json()["count"], 0);
@@ -152,7 +152,7 @@ async fn a_transaction_that_the_state_refuses_changes_nothing() {
     for (op, status, name) in [
         (json!({"put": {"key": "new", "keep_value": true}}), 404, "key-not-found"),
         (json!({"put": {"key": "new", "value": "", "lease": "77"}}), 404, "lease-not-found"),
-        (json!({"get": {"key": "k", "revision": last + 5}}), 400, "future-revision"),
+        (json!({"get": {"key": "k", "revision": last + 5}}), 409, "future-revision"),
     ] {
         let txn = json!({"then": [{"put": {"key": "k", "value": "changed"}}, op]});
         node.post("/v1/txn", txn.to_string()).await.problem(status, name);
