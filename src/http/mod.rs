@@ -3,8 +3,8 @@
 //! [`HttpDoor`] is the door as the node knows it; `docs/http.md` is the contract that this folder
 //! keeps.
 //!
-//! - `door`: its address and life. `serve`: connections, and their bounds and end. `body`: request
-//!   bodies, and theirs.
+//! - `door`: its address and life. `serve`: connections, and their bounds and end; `preface`: which
+//!   HTTP they speak, `http2`: those of HTTP/2. `body`: request bodies, and theirs.
 //! - `counts`: the routes, and what was asked of them. `metrics`: the page of all that is counted.
 //! - `decode`, `etag`, `json`, `cursor`: the forms that endpoints share, read and written.
 //! - `operation`: what each endpoint takes and answers; `openapi`: the document of them all, from the
@@ -23,6 +23,7 @@ mod cursor;
 mod decode;
 mod door;
 mod etag;
+mod http2;
 mod json;
 mod keyspaces;
 mod kv;
@@ -34,6 +35,7 @@ mod metrics;
 mod node;
 mod openapi;
 mod operation;
+mod preface;
 mod problem;
 mod range;
 mod refused;
@@ -45,6 +47,7 @@ mod txn;
 mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use axum::Router;
 use axum::extract::FromRef;
@@ -78,6 +81,8 @@ struct Shared {
     counts: Arc<HttpCounts>,
     /// Connections, and what is left to do for refused bodies.
     tasks: Tasks,
+    /// Requests under way over HTTP/2.
+    streams: AtomicUsize,
     /// Cancelled when the door is told to stop: watches end then, all else finishes.
     closing: CancellationToken,
     /// Whether somebody was told that the node is leaving, and has not asked again yet.
@@ -94,6 +99,7 @@ impl Shared {
             counts,
             bodies: Arc::new(Semaphore::new(HTTP_BODIES_BYTES_MAX)),
             tasks: Tasks::new(),
+            streams: AtomicUsize::new(0),
             closing: CancellationToken::new(),
             awaited: sync::watch::Sender::new(false),
         })

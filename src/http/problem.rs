@@ -216,6 +216,11 @@ impl Problem {
         Problem::from(error)
     }
 
+    /// More requests are under way over HTTP/2 than the door takes.
+    pub(super) fn streams_full() -> Self {
+        Problem::from(Error::Busy { what: "requests", retry_after_ms: RETRY_FULL_MS })
+    }
+
     /// A body is over this limit.
     pub(super) fn too_large(kind: &'static Kind, limit: usize) -> Self {
         let detail = format!("the body has more than {limit} bytes, which is the limit; send less");

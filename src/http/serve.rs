@@ -1,15 +1,20 @@
 //! Connections: accepting, bounding, timing out and shutting down in an orderly way.
 //!
-//! HTTP/1.1 only: without TLS hardly any client speaks HTTP/2, and its streams and windows would
-//! be a second set of limits to keep.
+//! A client speaks HTTP/1.1 or HTTP/2, as it likes, at the same address.
 
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{Future, ready};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::Response;
+use axum::response::IntoResponse;
+use futures_util::future::Either;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -22,16 +27,23 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::counts::HttpCounts;
-use super::{App, Shared, body, node_router, store_router};
+use super::preface::{self, Version};
+use super::problem::Problem;
+use super::{App, Shared, body, http2, node_router, store_router};
 use crate::client::KvClient;
 use crate::limits::{
     HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_MAX, HTTP_LEAVE_AGAIN,
+    HTTP2_REQUESTS_MAX,
 };
 use crate::node::DoorContext;
 
 /// The wait before accepting again after an error that is not one connection's own: most often
 /// the process has no file descriptor left, and one must be given back first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a connection that has not said anything may take to, once the door closes: what was
+/// sent before may be on its way still.
+const BEGUN_MAX: Duration = Duration::from_millis(100);
 
 /// Serves the door on a listening socket until `shutdown` resolves, then lets the requests that
 /// are under way, and one that asks whether the node has left, finish for a bounded time
@@ -130,29 +142,65 @@ fn is_connections_own(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// Serves one connection to its end; once the door closes, to the end of its present request.
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send, app: App, router: Router) {
-    let tasks = app.tasks.clone();
-    let routed = TowerToHyperService::new(router);
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        routed.call(body::lingering(request, &tasks))
-    });
+/// Serves one connection to its end; once the door closes, to the end of its present requests.
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    app: App,
+    router: Router,
+) {
+    let told = tokio::select! {
+        told = timeout(HTTP_HEAD_MAX, preface::version(stream)) => told,
+        () = async { app.closing.cancelled().await; sleep(BEGUN_MAX).await } => return,
+    };
+    let ended = match told {
+        Ok(Ok((Version::One, stream))) => http1(stream, &app, router).await,
+        Ok(Ok((Version::Two, stream))) => http2::serve(stream, &app, routed(&app, router)).await,
+        // Whoever says nothing for long, or is gone, is told nothing.
+        Ok(Err(_)) | Err(_) => Ok(()),
+    };
+    if let Err(error) = ended {
+        // What peers do wrong is told to them and not to the operator.
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// The router as what answers a connection's requests.
+fn routed(
+    app: &App,
+    router: Router,
+) -> impl Service<
+    hyper::Request<Incoming>,
+    Response = Response<Body>,
+    Error = Infallible,
+    Future: Send + 'static,
+> + use<> {
+    let (app, router) = (app.clone(), TowerToHyperService::new(router));
+    service_fn(move |request: hyper::Request<Incoming>| {
+        let is_too_much = app.streams.load(Ordering::Relaxed) >= HTTP2_REQUESTS_MAX;
+        if is_too_much && request.version() == axum::http::Version::HTTP_2 {
+            return Either::Left(ready(Ok(Problem::streams_full().into_response())));
+        }
+        Either::Right(router.call(body::lingering(request, &app.tasks)))
+    })
+}
+
+async fn http1(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    app: &App,
+    router: Router,
+) -> hyper::Result<()> {
     let mut served = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HTTP_HEAD_MAX)
             .max_buf_size(HTTP_HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(stream), routed(app, router))
     );
-    let ended = tokio::select! {
+    tokio::select! {
         ended = &mut served => ended,
         () = app.closing.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await
         }
-    };
-    if let Err(error) = ended {
-        // What peers do wrong is told to them and not to the operator.
-        tracing::debug!(%error, "a connection ended early");
     }
 }

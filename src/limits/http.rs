@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{KEY_BYTES_MAX, PART_STOP_MAX, TXN_BYTES_MAX};
+use super::{KEY_BYTES_MAX, PART_STOP_MAX, TXN_BYTES_MAX, WATCHES_MAX};
 
 /// Most connections to the HTTP door at once; further ones wait in the listen queue.
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
@@ -27,6 +27,28 @@ pub const HTTP_LINGER_MAX: Duration = Duration::from_secs(2);
 /// How long requests under way may take to finish once the door is told to stop; past it they
 /// are cut off, and a cut write's outcome is unknown to its client.
 pub const HTTP_DRAIN_MAX: Duration = Duration::from_secs(2);
+/// Most requests under way on one connection of HTTP/2. A client is told so; a stream past it is
+/// refused, and not processed.
+pub const HTTP2_STREAMS_MAX: u32 = 128;
+/// Most requests under way over HTTP/2, all connections together: as many as there may be watches.
+/// Past it: `Busy`.
+pub const HTTP2_REQUESTS_MAX: usize = WATCHES_MAX;
+/// Most bytes of a request's body that wait to be read; the client sends no more until they are.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+/// The same of all requests of a connection.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+/// Most bytes of an answer that wait for the client to take them; what makes the answer waits then.
+pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Most requests that a client has given up before they were looked at. Past it the connection is
+/// ended: to ask and give up costs the one less than the other.
+pub const HTTP2_RESETS_MAX: usize = 32;
+/// Most streams of a connection that are reset for a client's mistakes; past it it is ended.
+pub const HTTP2_ERRORS_MAX: usize = 256;
+/// How often a client is asked whether it is there, and how long it may take to say so; past it the
+/// connection is cut.
+pub const HTTP2_PING_EVERY: Duration = Duration::from_secs(15);
+/// See [`HTTP2_PING_EVERY`].
+pub const HTTP2_PING_MAX: Duration = Duration::from_secs(10);
 /// How often a watch without changes sends a comment, so that a dead connection is noticed and a
 /// live one is not closed on the way.
 pub const HTTP_HEARTBEAT: Duration = Duration::from_secs(15);
@@ -48,5 +70,9 @@ const _: () = {
     assert!(HTTP_JSON_BYTES_MAX > TXN_BYTES_MAX * 4 / 3);
     assert!(HTTP_JSON_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);
     assert!(3 * KEY_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
+    assert!(HTTP_HEAD_BYTES_MAX <= u32::MAX as usize);
+    // What clients can have wait in a node that reads nothing of it.
+    assert!(HTTP_CONNECTIONS_MAX * HTTP2_CONNECTION_WINDOW_BYTES as usize <= 1 << 30);
+    assert!(HTTP2_STREAM_WINDOW_BYTES <= HTTP2_CONNECTION_WINDOW_BYTES);
     assert!(HTTP_DRAIN_MAX.as_millis() + HTTP_LEAVE_AGAIN.as_millis() < PART_STOP_MAX.as_millis());
 };

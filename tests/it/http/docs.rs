@@ -27,6 +27,13 @@ fn the_documented_limits_are_the_limits() {
         format!("between requests on a connection | {} s |", HTTP_HEAD_MAX.as_secs()),
         format!("| time to send a body | {} s |", HTTP_BODY_MAX.as_secs()),
         format!("| connections | {HTTP_CONNECTIONS_MAX} |"),
+        format!("requests at once on a connection of HTTP/2 | {HTTP2_STREAMS_MAX} |"),
+        format!("requests at once over HTTP/2, all connections together | {HTTP2_REQUESTS_MAX} |"),
+        format!(
+            "asked every {} s whether it is there | {} s |",
+            HTTP2_PING_EVERY.as_secs(),
+            HTTP2_PING_MAX.as_secs()
+        ),
         format!("| stop of the node | {} s ", HTTP_DRAIN_MAX.as_secs()),
         format!("at most {RANGE_RECORDS_MAX})"),
         format!("A page also ends at {}.", mib(RANGE_BYTES_MAX)),

@@ -3,6 +3,7 @@
 mod claims;
 mod cluster;
 mod docs;
+mod http2;
 mod keys;
 mod leases;
 mod limits;

@@ -61,7 +61,7 @@ async fn nonsense_on_the_socket_is_answered_or_cut_and_harms_nobody() {
         b"\r\n\r\n",
         b"\0\0\0\0\0\0\0\0",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n",
         b"GET\r\n\r\n",
         b"GET /v1/kv/k HTTP/9.9\r\n\r\n",
         b"GET v1/kv/k HTTP/1.1\r\nHost: n\r\n\r\n",
