@@ -63,7 +63,9 @@ pub use aspen_tickets::{ClientTicket, JoinTicket, Role as MemberRole};
 pub use client::{Client, Compare, KvClient, Op};
 pub use error::{Error, Result};
 pub use net::{Internet, Reach};
-pub use node::{Cluster, KvService, KvServiceBuilder, Mesh, MeshError, StorageBackend};
+pub use node::{
+    Cluster, DoorAddress, KvService, KvServiceBuilder, Mesh, MeshError, StorageBackend,
+};
 pub use types::{Consistency, Key, LeaseId, NodeId, Record, Revision, Value};
 
 /// The examples of the README are compiled and run with the documentation's.

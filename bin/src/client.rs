@@ -1,4 +1,4 @@
-//! Talking to a node over HTTP/1.1, one connection a request.
+//! Talking to a node over HTTP/1.1, by TCP or a Unix socket, one connection a request.
 //!
 //! With a client ticket there is no node to name: the library finds one, and the requests are
 //! answered within this process by the same code that answers them in a node. What a command sends
@@ -12,11 +12,13 @@
 //! Answers are bounded; every wait has a deadline.
 
 use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use aspen::KvClient;
 use aspen::seams::Tasks;
 use aspen::types::KeyspaceName;
+use aspen::{DoorAddress, KvClient};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -29,7 +31,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, duplex};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{self, Instant};
 
 use aspen_tickets::ClientTicket;
@@ -56,16 +58,28 @@ const QUERY: &AsciiSet = &PATH.add(b'/');
 /// Where a node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
-    /// `host:port`, as the Host header has it.
+    /// As the Host header has it.
     authority: String,
-    host: String,
-    port: u16,
+    /// As people have it.
+    shown: String,
+    place: Place,
+}
+
+/// What to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Tcp { host: String, port: u16 },
+    Unix(PathBuf),
 }
 
 impl Address {
-    /// Reads `http://host:port`; the port may be left out and is 4680 then. Nodes serve plain
-    /// HTTP, and nothing may follow but a slash.
+    /// Reads `http://host:port`, where the port may be left out and is 4680 then and nothing may
+    /// follow but a slash; or `unix:path`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
+        if let Ok(DoorAddress::Unix(path)) = text.parse() {
+            let authority = "localhost".to_owned();
+            return Some(Address { authority, shown: text.to_owned(), place: Place::Unix(path) });
+        }
         let rest = text.strip_prefix("http://")?;
         let authority: hyper::http::uri::Authority =
             rest.strip_suffix('/').unwrap_or(rest).parse().ok()?;
@@ -78,13 +92,17 @@ impl Address {
             None => return None,
         };
         let host = authority.host();
-        Some(Address {
-            authority: format!("{host}:{port}"),
-            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
-            port,
-        })
+        let authority = format!("{host}:{port}");
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let shown = format!("http://{authority}");
+        Some(Address { authority, shown, place: Place::Tcp { host, port } })
     }
 }
+
+/// Bytes both ways.
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
 
 /// Where a node serves HTTP unless told otherwise.
 const PORT_DEFAULT: u16 = 4680;
@@ -414,7 +432,7 @@ impl Node {
             Way::Ticket(client) => {
                 let (near, far) = duplex(DUPLEX_BYTES);
                 self.connections.spawn(aspen::http::serve_client(client.clone(), far));
-                self.speak(near).await?
+                self.speak(Box::new(near)).await?
             }
         };
         match time::timeout_at(deadline, sender.send_request(request)).await {
@@ -427,24 +445,17 @@ impl Node {
         }
     }
 
-    async fn dial(&self, address: &Address, deadline: Instant) -> Result<TcpStream, Failure> {
+    async fn dial(&self, address: &Address, deadline: Instant) -> Result<Box<dyn Duplex>, Failure> {
         let connect_deadline = deadline.min(Instant::now() + CONNECT_MAX);
-        let connecting = TcpStream::connect((address.host.as_str(), address.port));
-        let stream = match time::timeout_at(connect_deadline, connecting).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(self.absent(&input::reason(&error))),
-            Err(_) => return Err(self.absent("it did not accept a connection in time")),
-        };
-        // Small requests leave at once; a failure to say so costs time and nothing else.
-        let _ = stream.set_nodelay(true);
-        Ok(stream)
+        match time::timeout_at(connect_deadline, connect(&address.place)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(self.absent(&input::reason(&error))),
+            Err(_) => Err(self.absent("it did not accept a connection in time")),
+        }
     }
 
     /// Begins HTTP on a stream.
-    async fn speak<S>(&self, stream: S) -> Result<SendRequest<Full<Bytes>>, Failure>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn speak(&self, stream: Box<dyn Duplex>) -> Result<SendRequest<Full<Bytes>>, Failure> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.absent(&error.to_string()))?;
@@ -465,7 +476,7 @@ impl Node {
     /// Whom a person knows it as.
     fn name(&self) -> String {
         match &self.way {
-            Way::Http(address) => format!("the node at http://{}", address.authority),
+            Way::Http(address) => format!("the node at {}", address.shown),
             Way::Ticket(_) => "the cluster of the ticket".to_owned(),
         }
     }
@@ -486,10 +497,13 @@ impl Node {
 
     /// No connection was made.
     fn absent(&self, reason: &str) -> Failure {
+        let shown = match &self.way {
+            Way::Http(address) => &address.shown,
+            Way::Ticket(_) => "this process",
+        };
         Failure::unreachable(format!(
-            "no node answers at http://{} ({reason}); start one with `aspen start`, or name \
-             another with --node",
-            self.authority()
+            "no node answers at {shown} ({reason}); start one with `aspen start`, or name another \
+             with --node"
         ))
     }
 
@@ -510,6 +524,18 @@ impl Node {
             return Failure::new(Exit::Unknown, format!("{name} {what}; {UNKNOWN_REMEDY}"));
         }
         Failure::unreachable(format!("{name} {what}; try again"))
+    }
+}
+
+async fn connect(place: &Place) -> io::Result<Box<dyn Duplex>> {
+    match place {
+        Place::Tcp { host, port } => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            // Small requests leave at once; a failure to say so costs time and nothing else.
+            let _ = stream.set_nodelay(true);
+            Ok(Box::new(stream))
+        }
+        Place::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
     }
 }
 
@@ -540,11 +566,15 @@ mod tests {
         assert_eq!(parsed("http://127.0.0.1:4680").as_deref(), Some("127.0.0.1:4680"));
         assert_eq!(parsed("http://node.example/").as_deref(), Some("node.example:4680"));
         assert_eq!(parsed("http://[::1]:99").as_deref(), Some("[::1]:99"));
-        assert_eq!(Address::parse("http://[::1]:99").map(|a| a.host).as_deref(), Some("::1"));
+        let place = |text: &str| Address::parse(text).map(|address| address.place);
+        let host = "::1".to_owned();
+        assert_eq!(place("http://[::1]:99"), Some(Place::Tcp { host, port: 99 }));
+        assert_eq!(place("unix:/a b"), Some(Place::Unix("/a b".into())));
         for text in [
             "",
             "127.0.0.1:4680",
             "https://a",
+            "unix:",
             "http://",
             "http://a/b",
             "http://a:0",

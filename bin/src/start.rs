@@ -13,7 +13,7 @@ use std::time::Duration;
 use aspen::limits::{MESH_SECRET_BYTES_MAX, VOTERS_MAX};
 use aspen::node::{ClusterError, DoorContext, GroupFacts, StartError};
 use aspen::status::GroupStatus;
-use aspen::{KvService, KvServiceBuilder, Mesh, StorageBackend};
+use aspen::{DoorAddress, KvService, KvServiceBuilder, Mesh, StorageBackend};
 use aspen_tickets::{JoinTicket, Role};
 use serde::Serialize;
 use tokio::sync::{oneshot, watch};
@@ -51,7 +51,8 @@ pub(crate) fn run(config: &Config, ticket: Option<JoinTicket>, json: bool) -> Re
 async fn live(config: &Config, ticket: Option<JoinTicket>, json: bool) -> Result<(), Failure> {
     let mut signals = Signals::catch()
         .map_err(|error| Failure::refused(format!("signals can't be caught: {error}")))?;
-    if let Some(address) = config.http.filter(|address| !address.ip().is_loopback()) {
+    let address = config.http.as_ref().and_then(DoorAddress::tcp);
+    if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
         tracing::warn!(%address, "HTTP asks nobody who they are, and others can reach this address");
     }
     let mut joining = ticket.map(|ticket| Joining::new(ticket, json));
@@ -226,8 +227,8 @@ fn builder(config: &Config) -> Result<KvServiceBuilder, Failure> {
     if let Some(address) = config.listen {
         builder = builder.with_listen(address);
     }
-    if let Some(address) = config.http {
-        builder = builder.with_http(address);
+    if let Some(address) = &config.http {
+        builder = builder.with_http(address.clone());
     }
     if let Some(name) = &config.lan {
         builder = builder.with_mesh(mesh(name, config)?);
@@ -281,7 +282,10 @@ async fn announce(service: &KvService, config: &Config, json: bool) -> Result<()
         StorageBackend::Redb => Some(std::path::absolute(service.data_dir())?),
         StorageBackend::Memory => None,
     };
-    let http = service.http().map(|address| format!("http://{address}"));
+    let http = service.http().map(|address| match address {
+        DoorAddress::Tcp(address) => format!("http://{address}"),
+        socket @ DoorAddress::Unix(_) => socket.to_string(),
+    });
     let ticket = ticket(service).await;
     if json {
         if let Err(reason) = &ticket {

@@ -1,6 +1,5 @@
 //! The HTTP door as the node knows it: an address that is taken once and served until the end.
 
-use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::FutureExt;
@@ -8,33 +7,35 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::counts::HttpCounts;
+use super::listen::{Listener, Taken};
 use super::serve::serve;
-use crate::node::{Door, DoorContext, KvService, KvServiceBuilder};
+use crate::node::{Door, DoorAddress, DoorContext, KvService, KvServiceBuilder};
 
 const NAME: &str = "http";
 
 /// The HTTP door.
 #[derive(Debug)]
 pub struct HttpDoor {
-    wanted: SocketAddr,
-    taken: OnceLock<SocketAddr>,
+    wanted: DoorAddress,
+    taken: OnceLock<DoorAddress>,
     listener: Arc<Held>,
     counts: Arc<HttpCounts>,
 }
 
 /// The listening socket, kept from a failure to the next run so that the door has its address
-/// again; closed once the door is told to stop, so that nobody waits for an answer any more.
+/// again; closed once the door is told to stop, so that nobody waits for an answer any more, and a
+/// socket's file is gone then.
 #[derive(Debug, Default)]
-struct Held(Mutex<Option<TcpListener>>);
+struct Held(Mutex<Option<Taken>>);
 
 impl Held {
-    fn set(&self, listener: Option<TcpListener>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = listener;
+    fn set(&self, taken: Option<Taken>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = taken;
     }
 
-    fn share(&self) -> Result<TcpListener, String> {
+    fn share(&self) -> Result<Listener, String> {
         match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(listener) => listener.try_clone().map_err(|error| error.to_string()),
+            Some(taken) => taken.listener().map_err(|error| error.to_string()),
             None => Err("the door is not open".into()),
         }
     }
@@ -42,7 +43,7 @@ impl Held {
 
 impl HttpDoor {
     /// A door at an address; port 0 takes a free one.
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(address: DoorAddress) -> Self {
         HttpDoor {
             wanted: address,
             taken: OnceLock::new(),
@@ -58,25 +59,14 @@ impl Door for HttpDoor {
     }
 
     fn open(&self) -> Result<(), String> {
-        let address = self.wanted;
-        let bound = TcpListener::bind(address).and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            Ok((listener.local_addr()?, listener))
-        });
-        let (taken, listener) = bound.map_err(|error| match error.kind() {
-            std::io::ErrorKind::AddrInUse => format!(
-                "the HTTP address {address} is taken; stop what listens there or choose another \
-                 one with --http (port 0 takes a free one)"
-            ),
-            _ => format!("can't listen for HTTP on {address}: {error}"),
-        })?;
+        let (listener, taken) = Taken::at(&self.wanted)?;
         self.taken.set(taken).map_err(|_| "the HTTP door is open already".to_owned())?;
         self.listener.set(Some(listener));
         Ok(())
     }
 
-    fn address(&self) -> Option<SocketAddr> {
-        self.taken.get().copied()
+    fn address(&self) -> Option<DoorAddress> {
+        self.taken.get().cloned()
     }
 
     fn serve(
@@ -86,8 +76,7 @@ impl Door for HttpDoor {
     ) -> BoxFuture<'static, Result<(), String>> {
         let (held, counts) = (self.listener.clone(), self.counts.clone());
         async move {
-            let listener = tokio::net::TcpListener::from_std(held.share()?)
-                .map_err(|error| error.to_string())?;
+            let listener = held.share()?;
             let stopped = stop.cancelled_owned().inspect(|()| held.set(None));
             serve(listener, context, counts, stopped).await;
             Ok(())
@@ -98,14 +87,17 @@ impl Door for HttpDoor {
 
 impl KvServiceBuilder {
     /// Opens an HTTP door at an address; port 0 takes a free one, which [`KvService::http`] tells.
-    pub fn with_http(self, address: SocketAddr) -> Self {
+    ///
+    /// A Unix socket is its owner's alone, is taken over from a node that is no more, and is removed
+    /// when the node stops.
+    pub fn with_http(self, address: DoorAddress) -> Self {
         self.with_door(Arc::new(HttpDoor::new(address)))
     }
 }
 
 impl KvService {
     /// Where the HTTP door is, if there is one.
-    pub fn http(&self) -> Option<SocketAddr> {
+    pub fn http(&self) -> Option<DoorAddress> {
         self.door(NAME)
     }
 }

@@ -3,7 +3,7 @@
 //! [`HttpDoor`] is the door as the node knows it; `docs/http.md` is the contract that this folder
 //! keeps.
 //!
-//! - `door`: its address and life. `serve`: connections, and their bounds and end; `preface`: which
+//! - `door`: its address and life; `listen`: the sockets of it. `serve`: connections, and their bounds and end; `preface`: which
 //!   HTTP they speak, `http2`: those of HTTP/2. `body`: request bodies, and theirs.
 //! - `counts`: the routes, and what was asked of them. `metrics`: the page of all that is counted.
 //! - `decode`, `etag`, `json`, `cursor`: the forms that endpoints share, read and written.
@@ -29,6 +29,7 @@ mod keyspaces;
 mod kv;
 mod leases;
 mod lines;
+mod listen;
 mod many;
 mod members;
 mod metrics;

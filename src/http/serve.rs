@@ -21,12 +21,12 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::counts::HttpCounts;
+use super::listen::{Listener, Stream};
 use super::preface::{self, Version};
 use super::problem::Problem;
 use super::{App, Shared, body, http2, node_router, store_router};
@@ -49,7 +49,7 @@ const BEGUN_MAX: Duration = Duration::from_millis(100);
 /// are under way, and one that asks whether the node has left, finish for a bounded time
 /// ([`HTTP_DRAIN_MAX`]) and returns. Dropping the future ends all of it at once.
 pub(super) async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     door: DoorContext,
     counts: Arc<HttpCounts>,
     shutdown: impl Future<Output = ()>,
@@ -76,10 +76,6 @@ pub(super) async fn serve(
             accepted = accept(&listener, &connections) => accepted,
         };
         if let Some((stream, permit)) = accepted {
-            // Answers are written whole; waiting to fill a packet would only delay them.
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "a connection keeps Nagle's delay");
-            }
             let served = connection(stream, app.clone(), router.clone());
             let cut = cut.clone();
             let open = app.counts.connection();
@@ -110,22 +106,22 @@ pub async fn serve_client(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) {
     let app = Shared::new(client, None, Arc::default());
-    connection(stream, app.clone(), store_router(app.clone())).await;
+    connection(Box::new(stream), app.clone(), store_router(app.clone())).await;
     app.tasks.ended().await;
 }
 
 /// Waits for a place among the connections, then for a connection; none if accepting failed.
 async fn accept(
-    listener: &TcpListener,
+    listener: &Listener,
     connections: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<(Stream, OwnedSemaphorePermit)> {
     let permit = connections
         .clone()
         .acquire_owned()
         .await
         .expect("the semaphore of connections is never closed");
     match listener.accept().await {
-        Ok((stream, _peer)) => Some((stream, permit)),
+        Ok(stream) => Some((stream, permit)),
         Err(error) => {
             if !is_connections_own(&error) {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -143,11 +139,7 @@ fn is_connections_own(error: &io::Error) -> bool {
 }
 
 /// Serves one connection to its end; once the door closes, to the end of its present requests.
-async fn connection(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    app: App,
-    router: Router,
-) {
+async fn connection(stream: Stream, app: App, router: Router) {
     let told = tokio::select! {
         told = timeout(HTTP_HEAD_MAX, preface::version(stream)) => told,
         () = async { app.closing.cancelled().await; sleep(BEGUN_MAX).await } => return,

@@ -1,6 +1,7 @@
 //! Composition: the builder, the running service, its doors, and shutdown.
 
 mod acts;
+mod address;
 mod balancing;
 mod builder;
 mod cluster;
@@ -21,12 +22,12 @@ mod service;
 mod start;
 
 use std::fmt::Debug;
-use std::net::SocketAddr;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use address::{AddressError, DoorAddress};
 pub use builder::{KvServiceBuilder, StartError, StorageBackend};
 pub use cluster::{Cluster, ClusterError};
 pub use facts::{GroupFacts, MemberFacts};
@@ -65,7 +66,7 @@ pub trait Door: Debug + Send + Sync + 'static {
     fn open(&self) -> Result<(), String>;
 
     /// Where it is, once it is open.
-    fn address(&self) -> Option<SocketAddr>;
+    fn address(&self) -> Option<DoorAddress>;
 
     /// Serves until the token is cancelled; called again after an error.
     fn serve(

@@ -1,6 +1,5 @@
 //! A running node.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +7,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::Door;
 use super::builder::StartError;
 use super::cluster::Cluster;
 use super::departures::Gone;
 use super::identity::Membership;
 use super::places::Home;
+use super::{Door, DoorAddress};
 use crate::actors::Tree;
 use crate::client::KvClient;
 use crate::error::{Error, Result};
@@ -144,7 +143,7 @@ impl KvService {
     }
 
     /// Where one of its doors is.
-    pub fn door(&self, name: &str) -> Option<SocketAddr> {
+    pub fn door(&self, name: &str) -> Option<DoorAddress> {
         self.doors.iter().find(|door| door.name() == name)?.address()
     }
 

@@ -10,6 +10,7 @@ pub mod disk;
 pub mod failpoint;
 pub mod network;
 mod random;
+pub mod socket;
 mod tasks;
 mod version;
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use aspen::limits::{KEYSPACE_SHARDS_MAX, MEMBER_WEIGHT_MAX, MEMBERS_MAX, VOTERS_MAX};
 use aspen::raft::RaftTimes;
 use aspen::types::KeyspaceName;
-use aspen::{Internet, Reach, StorageBackend};
+use aspen::{DoorAddress, Internet, Reach, StorageBackend};
 
 use crate::input;
 use crate::logs;
@@ -106,7 +106,7 @@ pub(crate) struct Config {
     /// Where it listens for peers.
     pub(crate) listen: Option<SocketAddr>,
     /// Where it serves HTTP; `None` is off.
-    pub(crate) http: Option<SocketAddr>,
+    pub(crate) http: Option<DoorAddress>,
     /// What it keeps its data in.
     pub(crate) storage: StorageBackend,
     /// How fast it notices that a leader is gone.
@@ -391,16 +391,19 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "http",
-        value_name: "ADDR|off",
+        value_name: "ADDR|unix:PATH|off",
         scope: Scope::Node,
         default: Some("127.0.0.1:4680"),
-        allowed: "an address and port such as 127.0.0.1:4680 (port 0 takes a free one), or off",
-        help: "Where the node serves HTTP, or off; port 0 takes a free one",
+        allowed: "an address and port such as 127.0.0.1:4680 (port 0 takes a free one), a socket \
+                  such as unix:/run/aspen.sock, or off",
+        help: "Where the node serves HTTP: an address, a Unix socket, or off; port 0 takes a free one",
         apply: |config, text| {
             config.http = if text == "off" { None } else { Some(text.parse().ok()?) };
             Some(())
         },
-        show: |config| Some(config.http.map_or_else(|| "off".to_owned(), |a| a.to_string())),
+        show: |config| {
+            Some(config.http.as_ref().map_or_else(|| "off".to_owned(), DoorAddress::to_string))
+        },
     },
     Setting {
         name: "storage",
@@ -486,7 +489,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         value_name: "URL",
         scope: Scope::Client,
         default: Some("http://127.0.0.1:4680"),
-        allowed: "a URL such as http://127.0.0.1:4680",
+        allowed: "a URL such as http://127.0.0.1:4680, or a socket such as unix:/run/aspen.sock",
         help: "The node that a command talks to",
         apply: |config, text| {
             crate::client::Address::parse(text)?;

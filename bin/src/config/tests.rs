@@ -101,12 +101,14 @@ fn a_bad_line_is_told_with_its_place_and_what_is_allowed() {
     assert_eq!(
         refusals("http = true"),
         ["aspen.toml:1: http can't be of type boolean; use an address and port such as \
-          127.0.0.1:4680 (port 0 takes a free one), or off"]
+          127.0.0.1:4680 (port 0 takes a free one), a socket such as unix:/run/aspen.sock, or \
+          off"]
     );
     assert_eq!(
         refusals("[http]\naddr = 1"),
         ["aspen.toml:1: http can't be of type table; use an address and port such as \
-          127.0.0.1:4680 (port 0 takes a free one), or off"]
+          127.0.0.1:4680 (port 0 takes a free one), a socket such as unix:/run/aspen.sock, or \
+          off"]
     );
 }
 

@@ -66,7 +66,7 @@ fn a_file_is_checked_without_starting_anything() {
         2,
         "aspen.toml:1: reach can't be \"wan\"; use one of: loopback, lan, internet\n\
          aspen: aspen.toml:3: http can't be \"4680\"; use an address and port such as \
-         127.0.0.1:4680 (port 0 takes a free one), or off\n\
+         127.0.0.1:4680 (port 0 takes a free one), a socket such as unix:/run/aspen.sock, or off\n\
          aspen: aspen.toml:4: \"rech\" is not a key (did you mean reach?); use one of: data-dir, \
          name, node-id, node-name, reach, relay, relay-only, directory, dht, port-mapping, lan, \
          lan-secret-file, open, expect, shards, replicas, capacity, listen, http, storage, heartbeat, election-min, election-max, log, log-format",
@@ -87,7 +87,7 @@ fn a_bad_setting_stops_the_start_before_anything_is_made() {
     start(&["--http", "somewhere"], ("ASPEN_REACH", "lan")).failed_with(
         2,
         "--http can't be \"somewhere\"; use an address and port such as 127.0.0.1:4680 (port 0 \
-         takes a free one), or off",
+         takes a free one), a socket such as unix:/run/aspen.sock, or off",
     );
     let run = start(&[], ("ASPEN_RAECH", "lan"));
     let begins = "aspen: ASPEN_RAECH is not a variable of aspen (did you mean ASPEN_REACH?); ";

@@ -5,6 +5,7 @@ mod answers;
 mod cluster;
 mod config;
 mod conformance;
+mod doors;
 mod failpoints;
 mod fields;
 mod full;

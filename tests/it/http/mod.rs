@@ -43,7 +43,7 @@ impl Node {
             .start()
             .await
             .unwrap();
-        let address = service.http().unwrap();
+        let address = service.http().and_then(|address| address.tcp()).unwrap();
         // The client wants a provider for TLS even where it speaks none; whoever is first sets it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Node { address, client: reqwest::Client::new(), service }

@@ -1,10 +1,10 @@
 //! A node that stops: in time, whatever its users do, and without another one in its way.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use aspen::DoorAddress;
 use aspen::error::Error;
 use aspen::limits::SHUTDOWN_MAX;
 use aspen::node::{Door, DoorContext};
@@ -21,7 +21,7 @@ use super::{builder, start, temp_dir};
 #[tokio::test]
 async fn a_node_stops_in_time_under_a_thousand_writers_watchers_and_a_slow_client() {
     let dir = temp_dir();
-    let http: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    let http: DoorAddress = "127.0.0.1:0".parse().expect("an address");
     let service = builder(dir.path()).with_http(http).start().await.expect("start");
     let kv = service.client();
     let written = Arc::new(AtomicUsize::new(0));
@@ -45,7 +45,9 @@ async fn a_node_stops_in_time_under_a_thousand_writers_watchers_and_a_slow_clien
         let mut watch = kv.watch("nothing/").await.expect("watch");
         watchers.push(tokio::spawn(async move { watch.next().await }));
     }
-    let mut slow = TcpStream::connect(service.http().expect("a door")).await.expect("connect");
+    let mut slow = TcpStream::connect(service.http().and_then(|http| http.tcp()).expect("a door"))
+        .await
+        .expect("connect");
     let half = "PUT /v1/keys/slow HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf";
     slow.write_all(half.as_bytes()).await.expect("send");
     until(async || written.load(Ordering::Relaxed) > 5_000).await;
@@ -115,7 +117,7 @@ impl Door for BadDoor {
     fn open(&self) -> Result<(), String> {
         Ok(())
     }
-    fn address(&self) -> Option<SocketAddr> {
+    fn address(&self) -> Option<DoorAddress> {
         None
     }
     fn serve(
