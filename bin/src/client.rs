@@ -40,6 +40,7 @@ use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::input;
 use crate::output;
+use crate::tls::Trust;
 
 /// Largest answer that is taken: a page of records of the largest size, in base64 and JSON, twice.
 const ANSWER_BYTES_MAX: usize = 4 * aspen::limits::RANGE_BYTES_MAX;
@@ -68,19 +69,22 @@ pub(crate) struct Address {
 /// What to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
-    Tcp { host: String, port: u16 },
+    Tcp { host: String, port: u16, is_tls: bool },
     Unix(PathBuf),
 }
 
 impl Address {
-    /// Reads `http://host:port`, where the port may be left out and is 4680 then and nothing may
+    /// Reads `http://host:port` or `https://host:port`, where the port may be left out and is 4680 then and nothing may
     /// follow but a slash; or `unix:path`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if let Ok(DoorAddress::Unix(path)) = text.parse() {
             let authority = "localhost".to_owned();
             return Some(Address { authority, shown: text.to_owned(), place: Place::Unix(path) });
         }
-        let rest = text.strip_prefix("http://")?;
+        let (is_tls, rest) = match text.strip_prefix("https://") {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix("http://")?),
+        };
         let authority: hyper::http::uri::Authority =
             rest.strip_suffix('/').unwrap_or(rest).parse().ok()?;
         if authority.as_str().contains('@') || authority.host().is_empty() {
@@ -94,8 +98,8 @@ impl Address {
         let host = authority.host();
         let authority = format!("{host}:{port}");
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let shown = format!("http://{authority}");
-        Some(Address { authority, shown, place: Place::Tcp { host, port } })
+        let shown = format!("{}://{authority}", if is_tls { "https" } else { "http" });
+        Some(Address { authority, shown, place: Place::Tcp { host, port, is_tls } })
     }
 }
 
@@ -320,7 +324,7 @@ pub(crate) struct Node {
 #[derive(Clone, Debug)]
 enum Way {
     /// Over HTTP.
-    Http(Address),
+    Http(Address, Option<Trust>),
     /// By a client ticket.
     Ticket(KvClient),
 }
@@ -337,7 +341,17 @@ impl Node {
     pub(crate) fn of(config: &Config) -> Result<Self, Failure> {
         let address = Address::parse(&config.node)
             .ok_or_else(|| Failure::usage(format!("{:?} is not a node's URL", config.node)))?;
-        Ok(Node::by(Way::Http(address), config))
+        let is_tls = matches!(address.place, Place::Tcp { is_tls: true, .. });
+        let trust = match (&config.ca, is_tls) {
+            (Some(file), true) => Some(Trust::in_file(file).map_err(Failure::usage)?),
+            (None, true) => {
+                let sentence = "a node at https is known by its certificate: name the file of \
+                                whoever vouches for it with --ca FILE";
+                return Err(Failure::usage(sentence));
+            }
+            (_, false) => None,
+        };
+        Ok(Node::by(Way::Http(address, trust), config))
     }
 
     fn by(way: Way, config: &Config) -> Self {
@@ -428,7 +442,9 @@ impl Node {
         let writes = request.writes;
         let request = self.prepare(self.aimed(request))?;
         let mut sender = match &self.way {
-            Way::Http(address) => self.speak(self.dial(address, deadline).await?).await?,
+            Way::Http(address, trust) => {
+                self.speak(self.dial(address, trust.as_ref(), deadline).await?).await?
+            }
             Way::Ticket(client) => {
                 let (near, far) = duplex(DUPLEX_BYTES);
                 self.connections.spawn(aspen::http::serve_client(client.clone(), far));
@@ -445,13 +461,38 @@ impl Node {
         }
     }
 
-    async fn dial(&self, address: &Address, deadline: Instant) -> Result<Box<dyn Duplex>, Failure> {
+    async fn dial(
+        &self,
+        address: &Address,
+        trust: Option<&Trust>,
+        deadline: Instant,
+    ) -> Result<Box<dyn Duplex>, Failure> {
         let connect_deadline = deadline.min(Instant::now() + CONNECT_MAX);
-        match time::timeout_at(connect_deadline, connect(&address.place)).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(self.absent(&input::reason(&error))),
-            Err(_) => Err(self.absent("it did not accept a connection in time")),
-        }
+        let connecting = async {
+            let absent = |error: io::Error| self.absent(&input::reason(&error));
+            let (stream, host) = match &address.place {
+                Place::Unix(path) => {
+                    return Ok(Box::new(UnixStream::connect(path).await.map_err(absent)?) as _);
+                }
+                Place::Tcp { host, port, .. } => {
+                    let connecting = TcpStream::connect((host.as_str(), *port));
+                    (connecting.await.map_err(absent)?, host)
+                }
+            };
+            // Small requests leave at once; a failure to say so costs time and nothing else.
+            let _ = stream.set_nodelay(true);
+            let Some(trust) = trust else { return Ok(Box::new(stream) as _) };
+            match trust.greet(stream, host).await {
+                Ok(stream) => Ok(Box::new(stream) as _),
+                Err(error) => Err(Failure::unreachable(format!(
+                    "no TLS with the node at {} ({error}); is it the one for which the file of \
+                     --ca vouches?",
+                    address.shown
+                ))),
+            }
+        };
+        let connected = time::timeout_at(connect_deadline, connecting).await;
+        connected.map_err(|_| self.absent("it did not accept a connection in time"))?
     }
 
     /// Begins HTTP on a stream.
@@ -468,7 +509,7 @@ impl Node {
 
     fn authority(&self) -> &str {
         match &self.way {
-            Way::Http(address) => &address.authority,
+            Way::Http(address, _) => &address.authority,
             Way::Ticket(_) => "aspen",
         }
     }
@@ -476,7 +517,7 @@ impl Node {
     /// Whom a person knows it as.
     fn name(&self) -> String {
         match &self.way {
-            Way::Http(address) => format!("the node at {}", address.shown),
+            Way::Http(address, _) => format!("the node at {}", address.shown),
             Way::Ticket(_) => "the cluster of the ticket".to_owned(),
         }
     }
@@ -498,7 +539,7 @@ impl Node {
     /// No connection was made.
     fn absent(&self, reason: &str) -> Failure {
         let shown = match &self.way {
-            Way::Http(address) => &address.shown,
+            Way::Http(address, _) => &address.shown,
             Way::Ticket(_) => "this process",
         };
         Failure::unreachable(format!(
@@ -524,18 +565,6 @@ impl Node {
             return Failure::new(Exit::Unknown, format!("{name} {what}; {UNKNOWN_REMEDY}"));
         }
         Failure::unreachable(format!("{name} {what}; try again"))
-    }
-}
-
-async fn connect(place: &Place) -> io::Result<Box<dyn Duplex>> {
-    match place {
-        Place::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            // Small requests leave at once; a failure to say so costs time and nothing else.
-            let _ = stream.set_nodelay(true);
-            Ok(Box::new(stream))
-        }
-        Place::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
     }
 }
 
@@ -568,12 +597,14 @@ mod tests {
         assert_eq!(parsed("http://[::1]:99").as_deref(), Some("[::1]:99"));
         let place = |text: &str| Address::parse(text).map(|address| address.place);
         let host = "::1".to_owned();
-        assert_eq!(place("http://[::1]:99"), Some(Place::Tcp { host, port: 99 }));
+        let is_tls = false;
+        assert_eq!(place("http://[::1]:99"), Some(Place::Tcp { host, port: 99, is_tls }));
+        assert_eq!(parsed("https://a").as_deref(), Some("a:4680"));
         assert_eq!(place("unix:/a b"), Some(Place::Unix("/a b".into())));
         for text in [
             "",
             "127.0.0.1:4680",
-            "https://a",
+            "ftp://a",
             "unix:",
             "http://",
             "http://a/b",

@@ -21,6 +21,7 @@ mod progress;
 mod signals;
 mod sse;
 mod start;
+mod tls;
 
 use std::pin::Pin;
 use std::process::ExitCode;

@@ -8,8 +8,10 @@
 
 use std::path::Path;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use aspen::http::HttpDoor;
 use aspen::limits::{MESH_SECRET_BYTES_MAX, VOTERS_MAX};
 use aspen::node::{ClusterError, DoorContext, GroupFacts, StartError};
 use aspen::status::GroupStatus;
@@ -228,12 +230,21 @@ fn builder(config: &Config) -> Result<KvServiceBuilder, Failure> {
         builder = builder.with_listen(address);
     }
     if let Some(address) = &config.http {
-        builder = builder.with_http(address.clone());
+        builder = builder.with_door(Arc::new(door(address, config)));
     }
     if let Some(name) = &config.lan {
         builder = builder.with_mesh(mesh(name, config)?);
     }
     Ok(builder)
+}
+
+/// The HTTP door of the configuration.
+fn door(address: &DoorAddress, config: &Config) -> HttpDoor {
+    let door = HttpDoor::new(address.clone());
+    match (&config.http_tls_cert, &config.http_tls_key) {
+        (Some(certificate), Some(key)) => door.with_tls(certificate, key),
+        _ => door,
+    }
 }
 
 /// The mesh of the configuration; its secret is read here, without the line end behind it.
@@ -283,7 +294,10 @@ async fn announce(service: &KvService, config: &Config, json: bool) -> Result<()
         StorageBackend::Memory => None,
     };
     let http = service.http().map(|address| match address {
-        DoorAddress::Tcp(address) => format!("http://{address}"),
+        DoorAddress::Tcp(address) => match config.http_tls_cert {
+            Some(_) => format!("https://{address}"),
+            None => format!("http://{address}"),
+        },
         socket @ DoorAddress::Unix(_) => socket.to_string(),
     });
     let ticket = ticket(service).await;

@@ -1,5 +1,6 @@
 //! The HTTP door as the node knows it: an address that is taken once and served until the end.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::FutureExt;
@@ -8,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::counts::HttpCounts;
 use super::listen::{Listener, Taken};
-use super::serve::serve;
+use super::serve::{Way, serve};
+use super::tls::Tls;
 use crate::node::{Door, DoorAddress, DoorContext, KvService, KvServiceBuilder};
 
 const NAME: &str = "http";
@@ -17,9 +19,12 @@ const NAME: &str = "http";
 #[derive(Debug)]
 pub struct HttpDoor {
     wanted: DoorAddress,
+    /// Where the certificate and its key are, if there is to be TLS.
+    files: Option<(PathBuf, PathBuf)>,
     taken: OnceLock<DoorAddress>,
     listener: Arc<Held>,
     counts: Arc<HttpCounts>,
+    tls: OnceLock<Arc<Tls>>,
 }
 
 /// The listening socket, kept from a failure to the next run so that the door has its address
@@ -46,10 +51,18 @@ impl HttpDoor {
     pub fn new(address: DoorAddress) -> Self {
         HttpDoor {
             wanted: address,
+            files: None,
             taken: OnceLock::new(),
             listener: Arc::default(),
             counts: Arc::default(),
+            tls: OnceLock::new(),
         }
+    }
+
+    /// The same with TLS: with a certificate, followed by those that vouch for it, and its key, in
+    /// PEM. The files may be exchanged while the node runs, which is noticed after some seconds.
+    pub fn with_tls(self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        HttpDoor { files: Some((certificate.into(), key.into())), ..self }
     }
 }
 
@@ -59,6 +72,10 @@ impl Door for HttpDoor {
     }
 
     fn open(&self) -> Result<(), String> {
+        if let Some((certificate, key)) = &self.files {
+            let tls = Tls::of(certificate, key)?;
+            self.tls.set(Arc::new(tls)).map_err(|_| "the HTTP door is open already".to_owned())?;
+        }
         let (listener, taken) = Taken::at(&self.wanted)?;
         self.taken.set(taken).map_err(|_| "the HTTP door is open already".to_owned())?;
         self.listener.set(Some(listener));
@@ -74,11 +91,12 @@ impl Door for HttpDoor {
         context: DoorContext,
         stop: CancellationToken,
     ) -> BoxFuture<'static, Result<(), String>> {
-        let (held, counts) = (self.listener.clone(), self.counts.clone());
+        let held = self.listener.clone();
+        let way = Way { counts: self.counts.clone(), tls: self.tls.get().cloned() };
         async move {
             let listener = held.share()?;
             let stopped = stop.cancelled_owned().inspect(|()| held.set(None));
-            serve(listener, context, counts, stopped).await;
+            serve(listener, context, way, stopped).await;
             Ok(())
         }
         .boxed()

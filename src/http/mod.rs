@@ -4,7 +4,7 @@
 //! keeps.
 //!
 //! - `door`: its address and life; `listen`: the sockets of it. `serve`: connections, and their bounds and end; `preface`: which
-//!   HTTP they speak, `http2`: those of HTTP/2. `body`: request bodies, and theirs.
+//!   HTTP they speak, `tls`: the certificate they are shown, `http2`: those of HTTP/2. `body`: request bodies, and theirs.
 //! - `counts`: the routes, and what was asked of them. `metrics`: the page of all that is counted.
 //! - `decode`, `etag`, `json`, `cursor`: the forms that endpoints share, read and written.
 //! - `operation`: what each endpoint takes and answers; `openapi`: the document of them all, from the
@@ -44,6 +44,7 @@ mod schemas;
 mod serve;
 mod settings;
 mod tickets;
+mod tls;
 mod txn;
 mod watch;
 

@@ -29,11 +29,12 @@ use super::counts::HttpCounts;
 use super::listen::{Listener, Stream};
 use super::preface::{self, Version};
 use super::problem::Problem;
+use super::tls::Tls;
 use super::{App, Shared, body, http2, node_router, store_router};
 use crate::client::KvClient;
 use crate::limits::{
     HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_MAX, HTTP_LEAVE_AGAIN,
-    HTTP2_REQUESTS_MAX,
+    HTTP_TLS_MAX, HTTP2_REQUESTS_MAX,
 };
 use crate::node::DoorContext;
 
@@ -45,19 +46,31 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// sent before may be on its way still.
 const BEGUN_MAX: Duration = Duration::from_millis(100);
 
+/// How the door is served.
+pub(super) struct Way {
+    /// What was asked of it.
+    pub(super) counts: Arc<HttpCounts>,
+    /// The certificate that clients are shown, if there is TLS.
+    pub(super) tls: Option<Arc<Tls>>,
+}
+
 /// Serves the door on a listening socket until `shutdown` resolves, then lets the requests that
 /// are under way, and one that asks whether the node has left, finish for a bounded time
 /// ([`HTTP_DRAIN_MAX`]) and returns. Dropping the future ends all of it at once.
 pub(super) async fn serve(
     listener: Listener,
     door: DoorContext,
-    counts: Arc<HttpCounts>,
+    way: Way,
     shutdown: impl Future<Output = ()>,
 ) {
-    let app = Shared::new(door.client.clone(), Some(door.cluster.clone()), counts);
+    let app = Shared::new(door.client.clone(), Some(door.cluster.clone()), way.counts);
     // Cancelled when this future is dropped: connections never outlive it.
     let cut = CancellationToken::new();
     let cut_on_drop = cut.clone().drop_guard();
+    if let Some(tls) = &way.tls {
+        let board = door.instruments.board.clone();
+        app.tasks.spawn(tls.clone().follow(board, app.closing.clone()));
+    }
     let router = node_router(app.clone(), door);
     let connections = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
     let mut awaited = app.awaited.subscribe();
@@ -76,7 +89,7 @@ pub(super) async fn serve(
             accepted = accept(&listener, &connections) => accepted,
         };
         if let Some((stream, permit)) = accepted {
-            let served = connection(stream, app.clone(), router.clone());
+            let served = greeted(stream, way.tls.clone(), app.clone(), router.clone());
             let cut = cut.clone();
             let open = app.counts.connection();
             app.tasks.spawn(async move {
@@ -136,6 +149,23 @@ async fn accept(
 fn is_connections_own(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// Agrees on TLS with a client, if there is to be any, and serves it; whoever accepts does not wait
+/// for that.
+async fn greeted(stream: Stream, tls: Option<Arc<Tls>>, app: App, router: Router) {
+    let stream = match tls {
+        None => stream,
+        Some(tls) => match timeout(HTTP_TLS_MAX, tls.greet(stream)).await {
+            Ok(Ok(stream)) => Box::new(stream),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a client and the door do not agree on TLS");
+                return;
+            }
+            Err(_) => return,
+        },
+    };
+    connection(stream, app, router).await;
 }
 
 /// Serves one connection to its end; once the door closes, to the end of its present requests.

@@ -11,6 +11,12 @@ pub const HTTP_JSON_BYTES_MAX: usize = 2 * TXN_BYTES_MAX;
 /// Most bytes of request bodies held at once, all connections together: requests keep theirs
 /// until they are answered. Past it: `Busy`.
 pub const HTTP_BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// How long a client may take to agree on TLS; past it the connection is closed.
+pub const HTTP_TLS_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether the door's certificate or key is another one.
+pub const HTTP_TLS_LOOK: Duration = Duration::from_secs(5);
+/// Largest file of certificates, or of a key, that is read: far above any real one.
+pub const HTTP_TLS_FILE_BYTES_MAX: usize = 1024 * 1024;
 /// Most bytes of a request's head; a key of full length fits with every byte escaped. Past it the
 /// request is answered 431 and the connection closed.
 pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;

@@ -8,12 +8,14 @@
 
 pub mod disk;
 pub mod failpoint;
+mod named;
 pub mod network;
 mod random;
 pub mod socket;
 mod tasks;
 mod version;
 
+pub use named::read_named;
 pub use random::{EnteredRandom, Random, ThreadRandom};
 pub use tasks::{Tasks, blocking, run_in_place, runs_in_place, spawn_for_library, spawn_thread};
 pub use version::version;

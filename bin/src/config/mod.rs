@@ -18,6 +18,8 @@ use std::path::Path;
 
 pub(crate) use settings::{Config, LogFormat, SETTINGS, Scope, Setting};
 
+use aspen::DoorAddress;
+
 use crate::exit::Failure;
 use crate::input;
 
@@ -174,6 +176,7 @@ pub(crate) fn load_node(
     // A setting that could not be read is not missing beside the others.
     if problems.is_empty() {
         problems.extend(mesh_problem(&loaded.config).map(|what| Problem(what.to_owned())));
+        problems.extend(tls_problem(&loaded.config).map(|what| Problem(what.to_owned())));
         problems.extend(internet_problems(&loaded));
     }
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
@@ -190,6 +193,18 @@ fn internet_problems(loaded: &Loaded) -> Vec<Problem> {
     given
         .map(|name| Problem(format!("{name} is for --reach internet, and reach is {reach}")))
         .collect()
+}
+
+/// What is wrong with the settings of TLS together.
+fn tls_problem(config: &Config) -> Option<&'static str> {
+    match (&config.http_tls_cert, &config.http_tls_key) {
+        (None, None) => None,
+        (Some(_), Some(_)) => match config.http.as_ref().and_then(DoorAddress::tcp) {
+            Some(_) => None,
+            None => Some("http-tls-cert and http-tls-key are for HTTP at an address and port"),
+        },
+        _ => Some("http-tls-cert and http-tls-key go together: give both"),
+    }
 }
 
 /// What is wrong with the settings of a mesh together.

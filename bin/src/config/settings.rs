@@ -107,6 +107,10 @@ pub(crate) struct Config {
     pub(crate) listen: Option<SocketAddr>,
     /// Where it serves HTTP; `None` is off.
     pub(crate) http: Option<DoorAddress>,
+    /// With which certificate, if over TLS.
+    pub(crate) http_tls_cert: Option<PathBuf>,
+    /// Where its key is.
+    pub(crate) http_tls_key: Option<PathBuf>,
     /// What it keeps its data in.
     pub(crate) storage: StorageBackend,
     /// How fast it notices that a leader is gone.
@@ -123,6 +127,8 @@ pub(crate) struct Config {
     pub(crate) capacity: Option<u32>,
     /// The node that a client command talks to.
     pub(crate) node: String,
+    /// Who vouches for it, if it speaks TLS.
+    pub(crate) ca: Option<PathBuf>,
     /// The client ticket by which it uses a cluster instead.
     pub(crate) ticket: Option<String>,
     /// The keyspace that a client command is about.
@@ -302,7 +308,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         allowed: "a path to a file",
         help: "The file with the secret that the nodes of the LAN's cluster share",
         apply: |config, text| {
-            config.lan_secret_file = Some((!text.is_empty()).then(|| PathBuf::from(text))?);
+            config.lan_secret_file = some_path(text)?;
             Some(())
         },
         show: |config| config.lan_secret_file.as_ref().map(|path| path.display().to_string()),
@@ -406,6 +412,32 @@ pub(crate) const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        name: "http-tls-cert",
+        value_name: "FILE",
+        scope: Scope::Node,
+        default: None,
+        allowed: "a path to a file",
+        help: "The certificate with which the node serves HTTP over TLS, in PEM",
+        apply: |config, text| {
+            config.http_tls_cert = some_path(text)?;
+            Some(())
+        },
+        show: |config| config.http_tls_cert.as_ref().map(|path| path.display().to_string()),
+    },
+    Setting {
+        name: "http-tls-key",
+        value_name: "FILE",
+        scope: Scope::Node,
+        default: None,
+        allowed: "a path to a file",
+        help: "The private key of that certificate, in PEM",
+        apply: |config, text| {
+            config.http_tls_key = some_path(text)?;
+            Some(())
+        },
+        show: |config| config.http_tls_key.as_ref().map(|path| path.display().to_string()),
+    },
+    Setting {
         name: "storage",
         value_name: "STORAGE",
         scope: Scope::Node,
@@ -489,7 +521,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         value_name: "URL",
         scope: Scope::Client,
         default: Some("http://127.0.0.1:4680"),
-        allowed: "a URL such as http://127.0.0.1:4680, or a socket such as unix:/run/aspen.sock",
+        allowed: "a URL such as http://127.0.0.1:4680 or https://node.example, or a socket such as \
+                  unix:/run/aspen.sock",
         help: "The node that a command talks to",
         apply: |config, text| {
             crate::client::Address::parse(text)?;
@@ -497,6 +530,19 @@ pub(crate) const SETTINGS: &[Setting] = &[
             Some(())
         },
         show: |config| Some(config.node.clone()),
+    },
+    Setting {
+        name: "ca",
+        value_name: "FILE",
+        scope: Scope::Client,
+        default: None,
+        allowed: "a path to a file",
+        help: "The certificates, in PEM, that vouch for a node whose URL is https",
+        apply: |config, text| {
+            config.ca = some_path(text)?;
+            Some(())
+        },
+        show: |config| config.ca.as_ref().map(|path| path.display().to_string()),
     },
     Setting {
         name: "ticket",
@@ -565,6 +611,10 @@ const TIMES_ALLOWED: &str = "a time above zero such as 150ms or 1s";
 
 fn some_time(text: &str) -> Option<Duration> {
     input::duration(text).filter(|time| !time.is_zero())
+}
+
+fn some_path(text: &str) -> Option<Option<PathBuf>> {
+    (!text.is_empty()).then(|| Some(PathBuf::from(text)))
 }
 
 fn is_name(text: &str) -> bool {

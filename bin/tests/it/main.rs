@@ -2,6 +2,7 @@
 
 mod across;
 mod answers;
+mod certificates;
 mod cluster;
 mod config;
 mod conformance;

@@ -59,8 +59,8 @@ fn wrong_arguments_are_one_sentence_that_says_where_to_look() {
         ),
         (
             &["get", "k", "--node", "ftp://node"],
-            "--node can't be \"ftp://node\"; use a URL such as http://127.0.0.1:4680, \
-             or a socket such as unix:/run/aspen.sock",
+            "--node can't be \"ftp://node\"; use a URL such as http://127.0.0.1:4680 or \
+             https://node.example, or a socket such as unix:/run/aspen.sock",
         ),
         (
             &["start", "--node", "http://node"],

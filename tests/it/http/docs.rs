@@ -25,6 +25,7 @@ fn the_documented_limits_are_the_limits() {
         format!("all clients together | {} |", mib(HTTP_BODIES_BYTES_MAX)),
         format!("| request head | {} KiB |", HTTP_HEAD_BYTES_MAX >> 10),
         format!("between requests on a connection | {} s |", HTTP_HEAD_MAX.as_secs()),
+        format!("| time to agree on TLS | {} s |", HTTP_TLS_MAX.as_secs()),
         format!("| time to send a body | {} s |", HTTP_BODY_MAX.as_secs()),
         format!("| connections | {HTTP_CONNECTIONS_MAX} |"),
         format!("requests at once on a connection of HTTP/2 | {HTTP2_STREAMS_MAX} |"),

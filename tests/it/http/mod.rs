@@ -11,6 +11,7 @@ mod many;
 mod node;
 mod ranges;
 mod refusals;
+mod tls;
 mod txns;
 mod watches;
 
