@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::cors::Origins;
 use super::counts::HttpCounts;
 use super::listen::{Listener, Taken};
 use super::serve::{Way, serve};
@@ -21,6 +22,7 @@ pub struct HttpDoor {
     wanted: DoorAddress,
     /// Where the certificate and its key are, if there is to be TLS.
     files: Option<(PathBuf, PathBuf)>,
+    origins: Origins,
     taken: OnceLock<DoorAddress>,
     listener: Arc<Held>,
     counts: Arc<HttpCounts>,
@@ -52,6 +54,7 @@ impl HttpDoor {
         HttpDoor {
             wanted: address,
             files: None,
+            origins: Origins::default(),
             taken: OnceLock::new(),
             listener: Arc::default(),
             counts: Arc::default(),
@@ -63,6 +66,11 @@ impl HttpDoor {
     /// PEM. The files may be exchanged while the node runs, which is noticed after some seconds.
     pub fn with_tls(self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         HttpDoor { files: Some((certificate.into(), key.into())), ..self }
+    }
+
+    /// The same for pages of these origins too, in browsers; without it for those of none.
+    pub fn with_origins(self, origins: Origins) -> Self {
+        HttpDoor { origins, ..self }
     }
 }
 
@@ -92,7 +100,11 @@ impl Door for HttpDoor {
         stop: CancellationToken,
     ) -> BoxFuture<'static, Result<(), String>> {
         let held = self.listener.clone();
-        let way = Way { counts: self.counts.clone(), tls: self.tls.get().cloned() };
+        let way = Way {
+            counts: self.counts.clone(),
+            tls: self.tls.get().cloned(),
+            origins: self.origins.clone(),
+        };
         async move {
             let listener = held.share()?;
             let stopped = stop.cancelled_owned().inspect(|()| held.set(None));

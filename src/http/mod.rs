@@ -4,7 +4,8 @@
 //! keeps.
 //!
 //! - `door`: its address and life; `listen`: the sockets of it. `serve`: connections, and their bounds and end; `preface`: which
-//!   HTTP they speak, `tls`: the certificate they are shown, `http2`: those of HTTP/2. `body`: request bodies, and theirs.
+//!   HTTP they speak, `tls`: the certificate they are shown, `http2`: those of HTTP/2. `cors`, `gzip`: what is
+//!   done around every request. `body`: request bodies, and theirs.
 //! - `counts`: the routes, and what was asked of them. `metrics`: the page of all that is counted.
 //! - `decode`, `etag`, `json`, `cursor`: the forms that endpoints share, read and written.
 //! - `operation`: what each endpoint takes and answers; `openapi`: the document of them all, from the
@@ -18,11 +19,13 @@ mod body;
 mod claims;
 mod cluster;
 mod compact;
+mod cors;
 mod counts;
 mod cursor;
 mod decode;
 mod door;
 mod etag;
+mod gzip;
 mod http2;
 mod json;
 mod keyspaces;
@@ -58,12 +61,13 @@ use tokio::sync::{self, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::KvClient;
-use crate::limits::HTTP_BODIES_BYTES_MAX;
+use crate::limits::{HTTP_BODIES_BYTES_MAX, HTTP_GZIPS_MAX};
 use crate::node::{Cluster, DoorContext};
 use crate::seams::Tasks;
 use counts::{Described, HttpCounts, Routes};
 use operation::Methods;
 
+pub use cors::{Origins, OriginsError};
 pub use decode::key_from_path;
 pub use door::HttpDoor;
 pub use metrics::{FAMILIES, Family, Shape};
@@ -83,6 +87,10 @@ struct Shared {
     counts: Arc<HttpCounts>,
     /// Connections, and what is left to do for refused bodies.
     tasks: Tasks,
+    /// One permit for each answer that may be made smaller at once.
+    gzips: Arc<Semaphore>,
+    /// Whose pages may use the door.
+    origins: Origins,
     /// Requests under way over HTTP/2.
     streams: AtomicUsize,
     /// Cancelled when the door is told to stop: watches end then, all else finishes.
@@ -94,13 +102,20 @@ struct Shared {
 type App = Arc<Shared>;
 
 impl Shared {
-    fn new(client: KvClient, cluster: Option<Cluster>, counts: Arc<HttpCounts>) -> App {
+    fn new(
+        client: KvClient,
+        cluster: Option<Cluster>,
+        counts: Arc<HttpCounts>,
+        origins: Origins,
+    ) -> App {
         Arc::new(Shared {
             client,
             cluster,
             counts,
             bodies: Arc::new(Semaphore::new(HTTP_BODIES_BYTES_MAX)),
             tasks: Tasks::new(),
+            gzips: Arc::new(Semaphore::new(HTTP_GZIPS_MAX)),
+            origins,
             streams: AtomicUsize::new(0),
             closing: CancellationToken::new(),
             awaited: sync::watch::Sender::new(false),

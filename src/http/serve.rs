@@ -25,12 +25,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::cors::Origins;
 use super::counts::HttpCounts;
 use super::listen::{Listener, Stream};
 use super::preface::{self, Version};
 use super::problem::Problem;
 use super::tls::Tls;
-use super::{App, Shared, body, http2, node_router, store_router};
+use super::{App, Shared, body, gzip, http2, node_router, store_router};
 use crate::client::KvClient;
 use crate::limits::{
     HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_MAX, HTTP_LEAVE_AGAIN,
@@ -52,6 +53,8 @@ pub(super) struct Way {
     pub(super) counts: Arc<HttpCounts>,
     /// The certificate that clients are shown, if there is TLS.
     pub(super) tls: Option<Arc<Tls>>,
+    /// Whose pages may use it.
+    pub(super) origins: Origins,
 }
 
 /// Serves the door on a listening socket until `shutdown` resolves, then lets the requests that
@@ -63,7 +66,7 @@ pub(super) async fn serve(
     way: Way,
     shutdown: impl Future<Output = ()>,
 ) {
-    let app = Shared::new(door.client.clone(), Some(door.cluster.clone()), way.counts);
+    let app = Shared::new(door.client.clone(), Some(door.cluster.clone()), way.counts, way.origins);
     // Cancelled when this future is dropped: connections never outlive it.
     let cut = CancellationToken::new();
     let cut_on_drop = cut.clone().drop_guard();
@@ -118,7 +121,7 @@ pub async fn serve_client(
     client: KvClient,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) {
-    let app = Shared::new(client, None, Arc::default());
+    let app = Shared::new(client, None, Arc::default(), Origins::default());
     connection(Box::new(stream), app.clone(), store_router(app.clone())).await;
     app.tasks.ended().await;
 }
@@ -198,12 +201,26 @@ fn routed(
 > + use<> {
     let (app, router) = (app.clone(), TowerToHyperService::new(router));
     service_fn(move |request: hyper::Request<Incoming>| {
-        let is_too_much = app.streams.load(Ordering::Relaxed) >= HTTP2_REQUESTS_MAX;
-        if is_too_much && request.version() == axum::http::Version::HTTP_2 {
-            return Either::Left(ready(Ok(Problem::streams_full().into_response())));
+        let origin = app.origins.allowed(request.headers());
+        let is_gzip_wanted = gzip::is_wanted(request.headers());
+        let answered = match refused(&app, &request).or_else(|| app.origins.preflight(&request)) {
+            Some(response) => Either::Left(ready(Ok(response))),
+            None => Either::Right(router.call(body::lingering(request, &app.tasks))),
+        };
+        let app = app.clone();
+        async move {
+            let mut response = answered.await?;
+            app.origins.tell(response.headers_mut(), origin);
+            Ok(gzip::answer(response, is_gzip_wanted.then_some(&app.gzips)))
         }
-        Either::Right(router.call(body::lingering(request, &app.tasks)))
     })
+}
+
+/// The answer to a request past what the door takes over HTTP/2.
+fn refused(app: &App, request: &hyper::Request<Incoming>) -> Option<Response<Body>> {
+    let is_too_much = app.streams.load(Ordering::Relaxed) >= HTTP2_REQUESTS_MAX;
+    let is_refused = is_too_much && request.version() == axum::http::Version::HTTP_2;
+    is_refused.then(|| Problem::streams_full().into_response())
 }
 
 async fn http1(

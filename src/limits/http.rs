@@ -50,6 +50,13 @@ pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 pub const HTTP2_RESETS_MAX: usize = 32;
 /// Most streams of a connection that are reset for a client's mistakes; past it it is ended.
 pub const HTTP2_ERRORS_MAX: usize = 256;
+/// Fewest bytes of an answer in text that are worth making smaller for a client that reads gzip.
+pub const HTTP_GZIP_BYTES_MIN: usize = 1024;
+/// Most answers that are made smaller at once, each with some 300 KiB of memory; others go out as they
+/// are.
+pub const HTTP_GZIPS_MAX: usize = 64;
+/// Most origins whose pages may use the door; past it the setting is refused.
+pub const HTTP_ORIGINS_MAX: usize = 64;
 /// How often a client is asked whether it is there, and how long it may take to say so; past it the
 /// connection is cut.
 pub const HTTP2_PING_EVERY: Duration = Duration::from_secs(15);

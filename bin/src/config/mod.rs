@@ -176,7 +176,7 @@ pub(crate) fn load_node(
     // A setting that could not be read is not missing beside the others.
     if problems.is_empty() {
         problems.extend(mesh_problem(&loaded.config).map(|what| Problem(what.to_owned())));
-        problems.extend(tls_problem(&loaded.config).map(|what| Problem(what.to_owned())));
+        problems.extend(http_problem(&loaded.config).map(|what| Problem(what.to_owned())));
         problems.extend(internet_problems(&loaded));
     }
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
@@ -195,8 +195,11 @@ fn internet_problems(loaded: &Loaded) -> Vec<Problem> {
         .collect()
 }
 
-/// What is wrong with the settings of TLS together.
-fn tls_problem(config: &Config) -> Option<&'static str> {
+/// What is wrong with the settings of HTTP together.
+fn http_problem(config: &Config) -> Option<&'static str> {
+    if config.http.is_none() && config.http_cors.is_some() {
+        return Some("http-cors is for HTTP, which is off: drop one of the two");
+    }
     match (&config.http_tls_cert, &config.http_tls_key) {
         (None, None) => None,
         (Some(_), Some(_)) => match config.http.as_ref().and_then(DoorAddress::tcp) {

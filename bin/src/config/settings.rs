@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aspen::http::Origins;
 use aspen::limits::{KEYSPACE_SHARDS_MAX, MEMBER_WEIGHT_MAX, MEMBERS_MAX, VOTERS_MAX};
 use aspen::raft::RaftTimes;
 use aspen::types::KeyspaceName;
@@ -61,7 +62,7 @@ impl Setting {
 
     /// Whether the flag may be given several times.
     pub(crate) fn is_list(&self) -> bool {
-        self.value_name == RELAYS
+        [RELAYS, ORIGINS].contains(&self.value_name)
     }
 
     /// The environment variable.
@@ -111,6 +112,8 @@ pub(crate) struct Config {
     pub(crate) http_tls_cert: Option<PathBuf>,
     /// Where its key is.
     pub(crate) http_tls_key: Option<PathBuf>,
+    /// Whose pages may use it.
+    pub(crate) http_cors: Option<Origins>,
     /// What it keeps its data in.
     pub(crate) storage: StorageBackend,
     /// How fast it notices that a leader is gone.
@@ -148,6 +151,8 @@ const SWITCH: &str = "yes|no";
 const SWITCHED: &[(&str, bool)] = &[("yes", true), ("no", false)];
 const ON_OFF: &[(&str, bool)] = &[("on", true), ("off", false)];
 const RELAYS: &str = "URL|public|off";
+/// The same of origins.
+const ORIGINS: &str = "ORIGIN";
 const DHT: &str = "public|off|ADDR,…";
 
 /// Every setting there is.
@@ -436,6 +441,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
             Some(())
         },
         show: |config| config.http_tls_key.as_ref().map(|path| path.display().to_string()),
+    },
+    Setting {
+        name: "http-cors",
+        value_name: ORIGINS,
+        scope: Scope::Node,
+        default: None,
+        allowed: "the origin of pages such as https://app.example, several with commas between \
+                  them, or * alone for all",
+        help: "Pages of which origin may use HTTP in a browser; may be given several times",
+        apply: |config, text| {
+            config.http_cors = Some(text.parse().ok()?);
+            Some(())
+        },
+        show: |config| config.http_cors.as_ref().map(Origins::to_string),
     },
     Setting {
         name: "storage",

@@ -100,3 +100,77 @@ fn a_dead_nodes_socket_is_taken_over_and_nothing_else_is() {
     run(&mut start).refused_as("there is a file of another kind; choose another path");
     assert_eq!(std::fs::read_to_string(&file).expect("it is there"), "mine");
 }
+
+#[test]
+fn long_text_is_sent_in_gzip_to_those_who_read_it_and_nothing_else_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path(), &[]);
+    let long = "0123456789".repeat(1_000);
+    for n in 0..300 {
+        node.printed(&["put", &format!("k{n}"), &long]);
+    }
+    let coded = |path: &str, accept: &[&str]| {
+        let url = format!("{}{path}", node.url());
+        let asked = [&["-D", "-", "-o", "/dev/null"][..], accept, &[&url]].concat();
+        let head = curl(&asked).to_ascii_lowercase();
+        (head.contains("content-encoding: gzip"), head.contains("vary: accept-encoding"))
+    };
+    let gzip = ["-H", "Accept-Encoding: br, gzip"];
+    for path in ["/v1/kv", "/v1/kv?keys_only", "/metrics"] {
+        assert_eq!(coded(path, &gzip), (true, true), "{path}");
+        assert_eq!(coded(path, &[]), (false, true), "{path}");
+        assert_eq!(coded(path, &["-H", "Accept-Encoding: gzip;q=0"]), (false, true), "{path}");
+    }
+    for path in ["/v1/kv/k1", "/livez", "/v1/kv?limit=1&keys_only", "/v1/kv/none"] {
+        assert_eq!(coded(path, &gzip), (false, false), "{path}");
+    }
+    for (path, accept) in
+        [("/v1/kv", "application/json"), ("/v1/kv", "application/x-ndjson"), ("/v1/kv/k1", "*/*")]
+    {
+        let (url, accept) = (format!("{}{path}", node.url()), format!("Accept: {accept}"));
+        let plain = curl(&["-H", &accept, &url]);
+        assert!(plain.len() >= long.len());
+        for version in ["--http1.1", "--http2-prior-knowledge"] {
+            assert!(plain == curl(&[version, "--compressed", "-H", &accept, &url]), "{accept}");
+        }
+    }
+}
+
+#[test]
+fn pages_of_no_origin_but_those_that_are_named_may_use_the_door() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let allowing = |flags: &[&str], origin: &str| {
+        let node = Node::start(dir.path(), flags);
+        let key = format!("{}/v1/kv/k", node.url());
+        let origin = format!("Origin: {origin}");
+        let page = ["-D", "-", "-o", "/dev/null", "-H", &origin];
+        let get = curl(&[&page[..], &[&key]].concat()).to_ascii_lowercase();
+        let method = "Access-Control-Request-Method: PUT";
+        let before = curl(&[&page[..], &["-X", "OPTIONS", "-H", method, &key]].concat());
+        let before = before.to_ascii_lowercase();
+        let is_allowed = get.contains("access-control-allow-origin: ");
+        assert_eq!(is_allowed, before.starts_with("http/1.1 204"), "{before}");
+        assert_eq!(is_allowed, before.contains("access-control-allow-methods: get, head, put,"));
+        let told = |head: &str| {
+            let line =
+                head.lines().find_map(|line| line.strip_prefix("access-control-allow-origin: "));
+            line.map(str::to_owned)
+        };
+        assert_eq!(told(&get), told(&before));
+        (told(&get), get.contains("vary: origin"))
+    };
+    let (app, other) = ("https://app.example", "https://other.example");
+    assert_eq!(allowing(&[], app), (None, false));
+    let named = ["--http-cors", app, "--http-cors", "http://localhost:3000"];
+    assert_eq!(allowing(&named, app), (Some(app.to_owned()), true));
+    let local = "http://localhost:3000";
+    assert_eq!(allowing(&named, local), (Some(local.to_owned()), true));
+    assert_eq!(allowing(&named, other), (None, true));
+    assert_eq!(allowing(&["--http-cors", "*"], other), (Some("*".to_owned()), false));
+    for bad in [&["--http-cors", "*", "--http-cors", app][..], &["--http-cors", "app.example"]] {
+        let run = run(&mut aspen([&["start"], bad].concat()));
+        assert!(run.stderr.contains("--http-cors can't be"), "{run:?}");
+        assert!(run.stderr.contains("or * alone for all"), "{run:?}");
+        assert_eq!(run.code, 2);
+    }
+}
