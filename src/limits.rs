@@ -98,6 +98,9 @@ pub const WATCH_BATCH_EVENTS_MAX: usize = 1_024;
 pub const HISTORY_SCAN_ROWS_MAX: usize = 65_536;
 /// Most bytes of recent changes kept in memory for watchers; older ones are read from history.
 pub const WATCH_RECENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest name of a request, as it goes into log lines and between nodes. A longer one is not taken
+/// over, and the request gets another.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Most watches open at once in one group. Past it: `Busy`.
 pub const WATCHES_MAX: usize = 16_384;
 

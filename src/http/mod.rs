@@ -4,8 +4,8 @@
 //! keeps.
 //!
 //! - `door`: its address and life; `listen`: the sockets of it. `serve`: connections, and their bounds and end; `preface`: which
-//!   HTTP they speak, `tls`: the certificate they are shown, `http2`: those of HTTP/2. `cors`, `gzip`: what is
-//!   done around every request. `body`: request bodies, and theirs.
+//!   HTTP they speak, `tls`: the certificate they are shown, `http2`: those of HTTP/2. `around`, `cors`,
+//!   `gzip`: what is done around every request. `body`: request bodies, and theirs.
 //! - `counts`: the routes, and what was asked of them. `metrics`: the page of all that is counted.
 //! - `decode`, `etag`, `json`, `cursor`: the forms that endpoints share, read and written.
 //! - `operation`: what each endpoint takes and answers; `openapi`: the document of them all, from the
@@ -15,6 +15,7 @@
 //!   the store, which need a client and no node ([`serve_client`]). `node`, `cluster`, `members`,
 //!   `tickets`, `keyspaces`, `settings`: those of a node.
 
+mod around;
 mod body;
 mod claims;
 mod cluster;
@@ -63,7 +64,8 @@ use tokio_util::sync::CancellationToken;
 use crate::client::KvClient;
 use crate::limits::{HTTP_BODIES_BYTES_MAX, HTTP_GZIPS_MAX};
 use crate::node::{Cluster, DoorContext};
-use crate::seams::Tasks;
+use crate::seams::{Random, Tasks};
+use around::Names;
 use counts::{Described, HttpCounts, Routes};
 use operation::Methods;
 
@@ -89,6 +91,8 @@ struct Shared {
     tasks: Tasks,
     /// One permit for each answer that may be made smaller at once.
     gzips: Arc<Semaphore>,
+    /// What requests are called that come without a name.
+    names: Names,
     /// Whose pages may use the door.
     origins: Origins,
     /// Requests under way over HTTP/2.
@@ -115,6 +119,7 @@ impl Shared {
             bodies: Arc::new(Semaphore::new(HTTP_BODIES_BYTES_MAX)),
             tasks: Tasks::new(),
             gzips: Arc::new(Semaphore::new(HTTP_GZIPS_MAX)),
+            names: Names::new(&Random::from_entropy()),
             origins,
             streams: AtomicUsize::new(0),
             closing: CancellationToken::new(),

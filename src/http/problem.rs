@@ -284,14 +284,24 @@ impl Serialize for Problem {
     }
 }
 
+/// Beside an answer: what the log is to say of it, with the request's name.
+#[derive(Clone, Debug)]
+pub(super) struct Failed {
+    /// The kind's name.
+    pub(super) problem: &'static str,
+    /// The sentence.
+    pub(super) detail: String,
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response<Body> {
         let status = StatusCode::from_u16(self.kind.status)
             .expect("the statuses of the table are between 400 and 599");
-        if status.is_server_error() {
-            tracing::warn!(problem = self.kind.name, detail = %self.detail, "request failed");
-        }
         let mut response = Response::new(Body::from(self.to_json()));
+        if status.is_server_error() {
+            let (problem, detail) = (self.kind.name, self.detail);
+            response.extensions_mut().insert(Failed { problem, detail });
+        }
         *response.status_mut() = status;
         response.extensions_mut().insert(self.kind);
         let headers = response.headers_mut();

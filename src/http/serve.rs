@@ -2,40 +2,31 @@
 //!
 //! A client speaks HTTP/1.1 or HTTP/2, as it likes, at the same address.
 
-use std::convert::Infallible;
-use std::future::{Future, ready};
+use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::Response;
-use axum::response::IntoResponse;
-use futures_util::future::Either;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::around::routed;
 use super::cors::Origins;
 use super::counts::HttpCounts;
 use super::listen::{Listener, Stream};
 use super::preface::{self, Version};
-use super::problem::Problem;
 use super::tls::Tls;
-use super::{App, Shared, body, gzip, http2, node_router, store_router};
+use super::{App, Shared, http2, node_router, store_router};
 use crate::client::KvClient;
 use crate::limits::{
     HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_MAX, HTTP_LEAVE_AGAIN,
-    HTTP_TLS_MAX, HTTP2_REQUESTS_MAX,
+    HTTP_TLS_MAX,
 };
 use crate::node::DoorContext;
 
@@ -187,40 +178,6 @@ async fn connection(stream: Stream, app: App, router: Router) {
         // What peers do wrong is told to them and not to the operator.
         tracing::debug!(%error, "a connection ended early");
     }
-}
-
-/// The router as what answers a connection's requests.
-fn routed(
-    app: &App,
-    router: Router,
-) -> impl Service<
-    hyper::Request<Incoming>,
-    Response = Response<Body>,
-    Error = Infallible,
-    Future: Send + 'static,
-> + use<> {
-    let (app, router) = (app.clone(), TowerToHyperService::new(router));
-    service_fn(move |request: hyper::Request<Incoming>| {
-        let origin = app.origins.allowed(request.headers());
-        let is_gzip_wanted = gzip::is_wanted(request.headers());
-        let answered = match refused(&app, &request).or_else(|| app.origins.preflight(&request)) {
-            Some(response) => Either::Left(ready(Ok(response))),
-            None => Either::Right(router.call(body::lingering(request, &app.tasks))),
-        };
-        let app = app.clone();
-        async move {
-            let mut response = answered.await?;
-            app.origins.tell(response.headers_mut(), origin);
-            Ok(gzip::answer(response, is_gzip_wanted.then_some(&app.gzips)))
-        }
-    })
-}
-
-/// The answer to a request past what the door takes over HTTP/2.
-fn refused(app: &App, request: &hyper::Request<Incoming>) -> Option<Response<Body>> {
-    let is_too_much = app.streams.load(Ordering::Relaxed) >= HTTP2_REQUESTS_MAX;
-    let is_refused = is_too_much && request.version() == axum::http::Version::HTTP_2;
-    is_refused.then(|| Problem::streams_full().into_response())
 }
 
 async fn http1(

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Node, aspen, run, write_file};
+use crate::support::{Node, aspen, run, until, write_file};
 
 /// What curl prints when it is asked this.
 #[track_caller]
@@ -173,4 +173,52 @@ fn pages_of_no_origin_but_those_that_are_named_may_use_the_door() {
         assert!(run.stderr.contains("or * alone for all"), "{run:?}");
         assert_eq!(run.code, 2);
     }
+}
+
+/// The name of a request in the head of its answer.
+fn name_of(head: &str) -> String {
+    let named = head.lines().filter_map(|line| line.split_once(": "));
+    let mut named = named.filter(|(name, _)| name.eq_ignore_ascii_case("aspen-request-id"));
+    let (_, id) = named.next().unwrap_or_else(|| panic!("no name in {head}"));
+    assert!(named.next().is_none(), "{head}");
+    id.trim().to_owned()
+}
+
+#[test]
+fn a_request_has_a_name_in_its_answer_and_in_the_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start_with(dir.path(), |command| {
+        command.args(["--http", "127.0.0.1:0", "--log", "aspen=debug", "--log-format", "json"]);
+    });
+    let head = |arguments: &[&str], path: &str| {
+        let url = format!("{}{path}", node.url());
+        curl(&[&["-D", "-", "-o", "/dev/null"][..], arguments, &[&url]].concat())
+    };
+    let long = "x".repeat(128);
+    for given in ["mine", "~{!}", &long] {
+        let header = format!("Aspen-Request-Id: {given}");
+        for path in ["/livez", "/v1/kv/distinctive", "/nowhere", "/v1/kv?limit=0"] {
+            assert_eq!(name_of(&head(&["-H", &header], path)), given, "{path}");
+        }
+        assert_eq!(name_of(&head(&["-H", &header, "-X", "PATCH"], "/livez")), given);
+    }
+    let (long, mut made) = (format!("Aspen-Request-Id: {long}x"), Vec::new());
+    for bad in ["X: y", "Aspen-Request-Id: a b", "Aspen-Request-Id: ä", "Aspen-Request-Id;", &long]
+    {
+        made.push(name_of(&head(&["-H", bad], "/livez")));
+        made.push(name_of(&head(&["--http2-prior-knowledge", "-H", bad], "/livez")));
+    }
+    assert!(made.iter().all(|id| id.len() < 40 && id.bytes().all(|byte| byte.is_ascii_graphic())));
+    made.sort();
+    made.dedup();
+    assert_eq!(made.len(), 10, "each is another one");
+    let line = || {
+        let log = node.log();
+        let lines = log.lines().filter(|line| line.contains("\"mine\"")).collect::<Vec<_>>();
+        lines
+            .iter()
+            .any(|line| line.contains("a request was answered") && line.contains("\"status\":404"))
+    };
+    assert!(until(line), "{}", node.log());
+    assert!(!node.log().contains("distinctive"), "what is asked for is not told");
 }

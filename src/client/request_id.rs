@@ -1,0 +1,65 @@
+//! What a request is called in the log lines of all nodes that have to do with it.
+//!
+//! Whoever asks gives it, or the door at which it comes in. Within a process it goes with the task
+//! that works on the request, so that nobody on the way has to hand it on.
+
+use std::fmt;
+use std::future::Future;
+
+use bytes::Bytes;
+
+use crate::limits::REQUEST_ID_BYTES_MAX;
+
+/// The name of a request: visible ASCII, and not much of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RequestId(Bytes);
+
+tokio::task_local! {
+    static PRESENT: RequestId;
+}
+
+impl RequestId {
+    /// One of these bytes, if they can be one.
+    pub fn new(bytes: impl Into<Bytes>) -> Option<Self> {
+        let bytes = bytes.into();
+        let fits = (1..=REQUEST_ID_BYTES_MAX).contains(&bytes.len());
+        (fits && bytes.iter().all(u8::is_ascii_graphic)).then_some(RequestId(bytes))
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// Works on a request of this name.
+    pub fn name<F: Future>(self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        PRESENT.scope(self, work)
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.0).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_visible_and_short() {
+        for good in ["a", "7f3c-1", "~!{}", &"x".repeat(REQUEST_ID_BYTES_MAX)] {
+            assert_eq!(RequestId::new(good.to_owned()).unwrap().to_string(), good);
+        }
+        for bad in ["", "a b", "a\tb", "ä", "a\x7f", &"x".repeat(REQUEST_ID_BYTES_MAX + 1)] {
+            assert_eq!(RequestId::new(bad.to_owned()), None, "{bad}");
+        }
+    }
+}
