@@ -17,9 +17,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::counts::Operations;
 use super::nodes::Members;
 use super::request::{
-    Asked, Failure, Located, Reply, Request, Response, WatchAsked, decode_response, encode_response,
+    Asked, Failure, LEVEL_NAMED, Located, Reply, Request, Response, WatchAsked, decode_response,
+    encode_response,
 };
-use super::shown;
+use super::{RequestId, shown};
 use crate::actors::Groups;
 use crate::error::{Error, Refusal};
 use crate::limits::{
@@ -30,6 +31,10 @@ use crate::raft::{Failed, GroupWatch, Replica, WatchRequest};
 use crate::seams::network::{StreamIn, StreamOut};
 use crate::types::{EndpointId, GroupId, KeyspaceName};
 use crate::wire::StreamKind;
+
+/// What the log says of requests with a name that other nodes have passed on.
+const ANSWERED: &str = "a request of another node was answered";
+const SHOWN: &str = "a watch of another node has ended";
 
 /// The pause between looks at who leads.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -215,13 +220,30 @@ impl Desk {
         Box::pin(async move {
             let read = read_message(&mut input, CONTROL_BYTES_MAX);
             let Ok(Ok(message)) = timeout(CALL_TRANSFER_MAX, read).await else { return };
-            let Ok(asked) = WatchAsked::decode(&message) else { return };
-            shown::serve(&desk, asked, &|| Ok(()), &mut out, &mut input).await;
+            let Ok(mut asked) = WatchAsked::decode(&message) else { return };
+            let id = asked.id.take();
+            let shown = shown::serve(&desk, asked, &|| Ok(()), &mut out, &mut input);
+            match id {
+                Some(id) => id.log(SHOWN, shown).await,
+                None => shown.await,
+            }
         })
     }
 
+    /// What the present request is called, for a node that reads names.
+    pub(super) fn name_for(&self, node: EndpointId) -> Option<RequestId> {
+        RequestId::present().filter(|_| self.members.level(node) >= LEVEL_NAMED)
+    }
+
     /// Answers what came over the network, for as long as its client waits.
-    pub(super) async fn answer_asked(&self, asked: Asked, hop: Hop) -> Response {
+    pub(super) async fn answer_asked(&self, mut asked: Asked, hop: Hop) -> Response {
+        match asked.id.take() {
+            Some(id) => id.log(ANSWERED, self.answer_for(asked, hop)).await,
+            None => self.answer_for(asked, hop).await,
+        }
+    }
+
+    async fn answer_for(&self, asked: Asked, hop: Hop) -> Response {
         let now = Instant::now();
         let within = Duration::from_millis(asked.within_ms.into()).min(REQUEST_SERVE_MAX);
         let (request, deadline) = (asked.request, now + within);
@@ -245,7 +267,7 @@ impl Desk {
     ) -> Option<Response> {
         let peers = self.peers.get()?.upgrade()?;
         let (is_write, group) = (request.is_write(), request.group());
-        let message = Asked::by(deadline, request).encode();
+        let message = Asked::by(deadline, request, self.name_for(leader)).encode();
         let called = tokio::select! {
             biased;
             called = peers.call(leader, StreamKind::Request, message, deadline) => called,

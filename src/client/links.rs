@@ -346,7 +346,7 @@ impl Nodes for Links {
     ) -> BoxFuture<'_, Result<Reply, NotAnswered>> {
         Box::pin(async move {
             let (link, mut out, mut input) = self.open(node, hop.kind(), deadline).await?;
-            let message = Asked::by(deadline, request).encode();
+            let message = Asked::by(deadline, request, None).encode();
             let exchange = async {
                 write_message(&mut out, &message).await.map_err(|error| error.to_string())?;
                 out.shutdown().await.map_err(|error| error.to_string())?;
@@ -379,7 +379,7 @@ impl Nodes for Links {
     ) -> BoxFuture<'_, Result<Box<dyn Changes>, NotAnswered>> {
         Box::pin(async move {
             let (_, out, input) = self.open(node, StreamKind::Watch, deadline).await?;
-            let asked = WatchAsked::new(group, &request);
+            let asked = WatchAsked::new(group, &request, None);
             let watch = RemoteWatch::begin((out, input), &asked, deadline).await?;
             Ok(Box::new(watch) as _)
         })

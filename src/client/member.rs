@@ -57,7 +57,7 @@ impl Member {
         deadline: Instant,
     ) -> Result<Reply, NotAnswered> {
         let group = request.group();
-        let message = Asked::by(deadline, request).encode();
+        let message = Asked::by(deadline, request, self.desk.name_for(node)).encode();
         let called = self.peers()?.call(node, hop.kind(), message, deadline);
         let called = tokio::select! {
             biased;
@@ -179,7 +179,7 @@ impl Nodes for Member {
     ) -> BoxFuture<'_, Result<Box<dyn Changes>, NotAnswered>> {
         Box::pin(async move {
             if node != self.id {
-                let asked = WatchAsked::new(group, &request);
+                let asked = WatchAsked::new(group, &request, self.desk.name_for(node));
                 let watch = self.watch_peer(node, asked, deadline).await?;
                 return Ok(Box::new(watch) as _);
             }

@@ -72,6 +72,8 @@ pub trait Members: Debug + Send + Sync + 'static {
     fn keyspace_of(&self, group: GroupId) -> Option<KeyspaceName>;
     /// The revision of the roster that says all this.
     fn as_of(&self) -> Revision;
+    /// The level of what a member's build knows.
+    fn level(&self, member: EndpointId) -> u32;
     /// Resolves when that is at least this one.
     fn reached(&self, revision: Revision) -> BoxFuture<'static, ()>;
     /// Where one of them is.

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::RequestId;
 use crate::error::{Corrupt, Denied, Error, Invalid, Refusal};
 use crate::limits::{CLIENT_PLACE_ADDRESSES_MAX, CLIENT_REASON_BYTES_MAX};
 use crate::machine::ops::{Answer, Command, KeyRange, Query};
@@ -23,6 +24,10 @@ use crate::wire::envelope::{self, Unreadable};
 
 /// The version that this build writes and reads.
 const VERSION: u8 = 1;
+/// The same for a request with a name, which comes last; [`LEVEL_NAMED`] says who reads it.
+const VERSION_NAMED: u8 = 2;
+/// The level of builds that read requests with names.
+pub(super) const LEVEL_NAMED: u32 = 2;
 
 /// Shows that a session was opened by the key that uses it; see `scope`.
 pub type Proof = [u8; 16];
@@ -110,12 +115,14 @@ impl Request {
 }
 
 /// A request as it is sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// How long the client waits; the node does not work on it for longer.
     pub within_ms: u32,
     /// What is asked.
     pub request: Request,
+    /// What it is called in log lines.
+    pub id: Option<RequestId>,
 }
 
 /// What a request comes to.
@@ -312,21 +319,37 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
     envelope::open(VERSION, bytes)
 }
 
+fn encode_named(message: &impl Serialize, id: &Option<RequestId>) -> Bytes {
+    match id {
+        None => encode(message),
+        Some(id) => envelope::seal(VERSION_NAMED, &(message, id)),
+    }
+}
+
+fn decode_named<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Option<RequestId>), Unreadable> {
+    if bytes.first() == Some(&VERSION) {
+        return Ok((decode(bytes)?, None));
+    }
+    let (message, id) = envelope::open(VERSION_NAMED, bytes)?;
+    Ok((message, Some(id)))
+}
+
 impl Asked {
     /// A request whose client waits until a deadline.
-    pub fn by(deadline: Instant, request: Request) -> Self {
+    pub fn by(deadline: Instant, request: Request, id: Option<RequestId>) -> Self {
         let within = deadline.saturating_duration_since(Instant::now()).as_millis();
-        Asked { within_ms: within.try_into().unwrap_or(u32::MAX), request }
+        Asked { within_ms: within.try_into().unwrap_or(u32::MAX), request, id }
     }
 
     /// As it is sent.
     pub fn encode(&self) -> Bytes {
-        encode(self)
+        encode_named(&(self.within_ms, &self.request), &self.id)
     }
 
     /// Reads what a client sent.
     pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
-        decode(bytes)
+        let ((within_ms, request), id) = decode_named(bytes)?;
+        Ok(Asked { within_ms, request, id })
     }
 }
 
@@ -341,7 +364,7 @@ pub fn decode_response(bytes: &[u8]) -> Result<Response, Unreadable> {
 }
 
 /// A watch as it is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchAsked {
     /// The group.
     pub group: GroupId,
@@ -351,12 +374,14 @@ pub struct WatchAsked {
     pub from: Option<Revision>,
     /// Show what each change replaced.
     pub prev: bool,
+    /// What it is called in log lines.
+    pub id: Option<RequestId>,
 }
 
 impl WatchAsked {
-    pub(super) fn new(group: GroupId, request: &WatchRequest) -> Self {
+    pub(super) fn new(group: GroupId, request: &WatchRequest, id: Option<RequestId>) -> Self {
         let WatchRequest { range, from, prev } = request.clone();
-        WatchAsked { group, range, from, prev }
+        WatchAsked { group, range, from, prev, id }
     }
 
     pub(super) fn request(&self) -> WatchRequest {
@@ -365,12 +390,13 @@ impl WatchAsked {
 
     /// As it is sent.
     pub fn encode(&self) -> Bytes {
-        encode(self)
+        encode_named(&(self.group, &self.range, self.from, self.prev), &self.id)
     }
 
     /// Reads what a client sent.
     pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
-        decode(bytes)
+        let ((group, range, from, prev), id) = decode_named(bytes)?;
+        Ok(WatchAsked { group, range, from, prev, id })
     }
 }
 

@@ -7,6 +7,8 @@ use std::fmt;
 use std::future::Future;
 
 use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tracing::Instrument;
 
 use crate::limits::REQUEST_ID_BYTES_MAX;
 
@@ -31,9 +33,44 @@ impl RequestId {
         &self.0
     }
 
+    /// The name of the request that the present task works on, if it has one.
+    pub(super) fn present() -> Option<Self> {
+        PRESENT.try_with(RequestId::clone).ok()
+    }
+
+    /// Works on a request of this name that another node has passed on, also in log lines if they are
+    /// as fine as that; `what` says which kind it is.
+    pub(super) fn log<F: Future>(
+        self,
+        what: &'static str,
+        work: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        let span = tracing::debug_span!("request", request_id = %self);
+        let work = self.name(async move {
+            let done = work.await;
+            tracing::debug!("{what}");
+            done
+        });
+        work.instrument(span)
+    }
+
     /// Works on a request of this name.
     pub fn name<F: Future>(self, work: F) -> impl Future<Output = F::Output> + use<F> {
         PRESENT.scope(self, work)
+    }
+}
+
+impl Serialize for RequestId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for RequestId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = <&[u8]>::deserialize(deserializer)?;
+        let id = RequestId::new(Bytes::copy_from_slice(bytes));
+        id.ok_or_else(|| serde::de::Error::custom("it is no name of a request"))
     }
 }
 

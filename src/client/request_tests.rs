@@ -1,5 +1,7 @@
 //! The bytes of requests and answers: fixed, bounded, and refused when they are not ours.
 
+use std::ops::Bound;
+
 use data_encoding::HEXLOWER;
 
 use super::*;
@@ -13,7 +15,13 @@ fn put() -> Asked {
     let session = Some(SessionSeq { id: SessionId(5), seq: 3, acked_below: 2 });
     let command = Command { session, action: Action::Put(put) };
     let request = Request::Propose { group: GROUP, command, proof: Some([7; 16]) };
-    Asked { within_ms: 5_000, request }
+    Asked { within_ms: 5_000, request, id: None }
+}
+
+fn watch(id: Option<RequestId>) -> WatchAsked {
+    let (start, end) = (Bytes::from_static(b"a"), Bytes::from_static(b"b"));
+    let range = KeyRange { start: Bound::Included(start), end: Bound::Excluded(end) };
+    WatchAsked { group: GROUP, range, from: Some(9), prev: false, id }
 }
 
 /// What a peer of the first version sends must be understood for ever.
@@ -32,6 +40,12 @@ fn the_bytes_stay() {
             hex(put().encode()),
             "0188270001010503020201 6b01017600000107070707070707070707070707070707",
         ),
+        (
+            hex(Asked { id: RequestId::new("a-1"), ..put() }.encode()),
+            "0288270001010503020201 6b01017600000107070707070707070707070707070707 03612d31",
+        ),
+        (hex(watch(None).encode()), "0101 010161 020162 0109 00"),
+        (hex(watch(RequestId::new("a-1")).encode()), "0201 010161 020162 0109 00 03612d31"),
         (hex(encode_response(Ok(answer.into()))), "0100000902000 0"),
         (
             hex(encode_response(Err(Failure::NotLeader { leader: Some(place) }))),
@@ -50,6 +64,15 @@ fn the_bytes_stay() {
         assert_eq!(found, right.replace(' ', ""), "message {n}");
     }
     assert_eq!(Asked::decode(&put().encode()), Ok(put()));
+    for id in [None, RequestId::new("a-1")] {
+        let asked = Asked { id: id.clone(), ..put() };
+        assert_eq!(Asked::decode(&asked.encode()), Ok(asked));
+        assert_eq!(WatchAsked::decode(&watch(id.clone()).encode()), Ok(watch(id)));
+    }
+    // A name that is none makes the request none of ours.
+    let mut bad = Asked { id: RequestId::new("a-1"), ..put() }.encode().to_vec();
+    *bad.last_mut().expect("a byte") = b' ';
+    assert_eq!(Asked::decode(&bad), Err(Unreadable::Garbled));
 }
 
 impl From<Refusal> for Failure {
@@ -119,7 +142,8 @@ fn reasons_are_cut_between_characters() {
 fn what_is_not_ours_is_malformed() {
     let good = put().encode();
     assert_eq!(Asked::decode(&[]), Err(Unreadable::Garbled));
-    assert_eq!(Asked::decode(&[2, 0, 0]), Err(Unreadable::Version { found: 2, speaks: 1 }));
+    assert_eq!(Asked::decode(&[3, 0, 0]), Err(Unreadable::Version { found: 3, speaks: 2 }));
+    assert_eq!(decode_response(&[2, 0, 0]), Err(Unreadable::Version { found: 2, speaks: 1 }));
     for cut in 1..good.len() {
         assert_eq!(Asked::decode(&good[..cut]), Err(Unreadable::Garbled), "cut at {cut}");
     }
@@ -130,6 +154,8 @@ fn what_is_not_ours_is_malformed() {
 proptest::proptest! {
     #[test]
     fn any_bytes_are_decoded_or_refused(bytes: Vec<u8>) {
+        let named = [&[VERSION_NAMED][..], &bytes].concat();
+        let _ = (Asked::decode(&named), WatchAsked::decode(&named));
         let bytes = [&[VERSION][..], &bytes].concat();
         let _ = (Asked::decode(&bytes), decode_response(&bytes), Shown::decode(&bytes));
         let _ = (WatchAsked::decode(&bytes), Hello::decode(&bytes), Whereabouts::decode(&bytes));

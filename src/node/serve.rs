@@ -15,6 +15,7 @@ use crate::limits::CLIENT_NODES_MAX;
 use crate::net::{Lane, Refused, RefusedCode, Serve};
 use crate::raft::{Directory, Inbound};
 use crate::roster::Roster;
+use crate::roster::builds::{LEVEL_FIRST, split};
 use crate::roster::records::{Keyspace, Member};
 use crate::seams::network::{CloseCode, Link, Protocol, StreamIn, StreamOut};
 use crate::types::{EndpointId, GroupId, KeyspaceName, NodeId, Revision};
@@ -134,6 +135,11 @@ impl client::nodes::Members for Members {
 
     fn as_of(&self) -> Revision {
         self.roster().revision()
+    }
+
+    fn level(&self, member: EndpointId) -> u32 {
+        let version = |member: &Member| split(&member.version).1;
+        self.roster().member_of(member).map_or(LEVEL_FIRST, version)
     }
 
     fn reached(&self, revision: Revision) -> BoxFuture<'static, ()> {

@@ -69,7 +69,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "off",
         allowed: "on or off",
         help: "Nothing; only builds for tests have it",
-        since: 2,
+        since: 3,
         is_allowed: |text| matches!(text, "on" | "off"),
     },
 ];

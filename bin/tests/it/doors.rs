@@ -222,3 +222,32 @@ fn a_request_has_a_name_in_its_answer_and_in_the_log() {
     assert!(until(line), "{}", node.log());
     assert!(!node.log().contains("distinctive"), "what is asked for is not told");
 }
+
+/// Starts a node that logs all, as this build or another, and one that joins it; asks the latter, again
+/// and again until the former has answered in its place, and says whether that knew the name.
+fn is_named_at_the_leader(build: Option<&str>) -> bool {
+    let (first, second) = (tempfile::tempdir().expect("one"), tempfile::tempdir().expect("other"));
+    let leader = Node::start_with(first.path(), |command| {
+        command.args(["--http", "127.0.0.1:0", "--log", "aspen=debug", "--log-format", "json"]);
+        if let Some(build) = build {
+            command.env("FAILPOINT_VERSION", build);
+        }
+    });
+    let other = Node::join(second.path(), &leader.ticket(), &[]);
+    let (key, header) = (format!("{}/v1/kv/k", other.url()), "Aspen-Request-Id: across-1");
+    let is_led = || curl(&[&format!("{key}?explain")]).contains("\"leader\":1,");
+    for _ in 0..10 {
+        assert!(until(is_led), "{}", leader.log());
+        curl(&["-f", "-X", "PUT", "-d", "v", "-H", header, &key]);
+    }
+    assert!(is_led());
+    let log = leader.log();
+    let mut lines = log.lines().filter(|line| line.contains("across-1"));
+    lines.any(|line| line.contains("a request of another node was answered"))
+}
+
+#[test]
+fn a_requests_name_goes_along_to_the_leader_if_its_build_reads_names() {
+    assert!(is_named_at_the_leader(None));
+    assert!(!is_named_at_the_leader(Some("0.1.0")));
+}

@@ -382,7 +382,7 @@ fn put(session: Option<SessionSeq>, proof: Option<[u8; 16]>) -> Vec<u8> {
     let put = Put::new(Key::try_from("k").unwrap(), Value::try_from("forged").unwrap());
     let command = Command { session, action: Action::Put(put) };
     let request = Request::Propose { group: GroupId::FIRST_SHARD, command, proof };
-    Asked { within_ms: 5_000, request }.encode().into()
+    Asked { within_ms: 5_000, request, id: None }.encode().into()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -427,7 +427,8 @@ async fn a_session_can_be_used_by_nobody_else() {
     };
     let command = Command { session: None, action: Action::SessionOpen };
     let request = Request::Propose { group: GroupId::FIRST_SHARD, command, proof: None };
-    let opened = ask(&owner_link, Asked { within_ms: 5_000, request }.encode().into()).await;
+    let opened =
+        ask(&owner_link, Asked { within_ms: 5_000, request, id: None }.encode().into()).await;
     let Ok(Reply::Answer { answer, proof }) = opened else { panic!("{opened:?}") };
     let AnswerBody::Session(id) = answer.body else { panic!("{answer:?}") };
     let place = Some(SessionSeq { id, seq: 1, acked_below: 1 });
