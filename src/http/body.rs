@@ -21,8 +21,10 @@ use tokio::time::timeout;
 use super::App;
 use super::json;
 use super::problem::{self, Kind, Problem};
-use crate::limits::{HTTP_BODY_MAX, HTTP_JSON_BYTES_MAX, HTTP_LINGER_BYTES_MAX, HTTP_LINGER_MAX};
-use crate::seams::Tasks;
+use crate::limits::{
+    HTTP_ASK_BYTES_MAX, HTTP_BODY_MAX, HTTP_JSON_BYTES_MAX, HTTP_LINGER_BYTES_MAX, HTTP_LINGER_MAX,
+};
+use crate::seams::{Tasks, blocking};
 
 /// Bodies up to this size are copied out of the connection's read buffer, so that a small value
 /// that is kept does not keep a whole buffer.
@@ -64,13 +66,28 @@ pub(super) async fn read(
     }
 }
 
-/// Reads a whole body of JSON; what is held is its memory, for as long as what was read is.
+/// Reads a whole body of JSON that holds no values; what is held is its memory, for as long as what
+/// was read is.
 pub(super) async fn read_json<T: DeserializeOwned>(
     app: &App,
     body: Body,
 ) -> Result<(T, Held), Problem> {
-    let held = read(app, body, HTTP_JSON_BYTES_MAX, &problem::BODY_TOO_LARGE).await?;
+    let held = read(app, body, HTTP_ASK_BYTES_MAX, &problem::BODY_TOO_LARGE).await?;
     Ok((json::read(&held.bytes)?, held))
+}
+
+/// The same of one that holds keys and values: its lists are read up to a bound only. A long one takes
+/// tens of milliseconds, in which nobody else is to wait.
+pub(super) async fn read_data<T: DeserializeOwned + Send + 'static>(
+    app: &App,
+    body: Body,
+) -> Result<(T, Held), Problem> {
+    let held = read(app, body, HTTP_JSON_BYTES_MAX, &problem::BODY_TOO_LARGE).await?;
+    if held.bytes.len() <= HTTP_ASK_BYTES_MAX {
+        return Ok((json::read(&held.bytes)?, held));
+    }
+    let read = move || json::read(&held.bytes).map(|read| (read, held));
+    blocking(read).await
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -158,7 +158,7 @@ pub(super) async fn campaign(
     let name = name_of(request.uri())?;
     let (_, client) = Params::of_store(request.uri().query(), CAMPAIGN.query, &app.client)?;
     let (CampaignForm { lease, value, wait_ms }, _held) =
-        body::read_json(&app, request.into_body()).await?;
+        body::read_data(&app, request.into_body()).await?;
     let (value, wait) = (Value::new(value.0)?, Duration::from_millis(wait_ms));
     take(&app, &client, Claim { name, lease: lease.0, value, wait }).await
 }
@@ -284,7 +284,7 @@ pub(super) async fn proclaim(
 ) -> Result<Response<Body>, Problem> {
     let name = name_of(request.uri())?;
     let (_, client) = Params::of_store(request.uri().query(), PROCLAIM.query, &app.client)?;
-    let (ProclaimForm { lease, value }, _held) = body::read_json(&app, request.into_body()).await?;
+    let (ProclaimForm { lease, value }, _held) = body::read_data(&app, request.into_body()).await?;
     let proclaim = Action::Proclaim { name, lease: lease.0, value: Value::new(value.0)? };
     let Answer { revision, .. } = client.execute(proclaim).await?;
     Ok(json::answer_at(StatusCode::OK, revision, &ProclaimedForm { revision }))

@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path as PathPart, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::AtNode;
-use super::decode::Params;
+use super::decode::{Params, Path as PathPart};
 use super::json;
 use super::members::number;
 use super::openapi::CLUSTER;

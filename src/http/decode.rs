@@ -8,7 +8,10 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::str::FromStr;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 
 use super::operation::Param;
 use super::problem::{self, Problem};
@@ -29,6 +32,27 @@ pub fn key_from_path(raw: &str) -> Result<Key, Problem> {
         Cow::Owned(bytes) => Bytes::from(bytes),
     };
     Ok(Key::new(bytes)?)
+}
+
+/// What a path's pattern leaves open, as text; axum's own refuses in another form than ours.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T, S> FromRequestParts<S> for Path<T>
+where
+    T: DeserializeOwned + Send,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(text)) => Ok(Path(text)),
+            Err(_) => Err(Problem::new(
+                &problem::BAD_ESCAPE,
+                "a name in this path is text, and its escapes are bytes of no UTF-8; spell it again",
+            )),
+        }
+    }
 }
 
 /// Replaces each `%XX` by its byte, and `+` by a space in a form; answers the place of the first

@@ -3,7 +3,7 @@
 //! What is listed is what this node knows, so it is there when no majority is.
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderValue};
 use axum::http::{Response, StatusCode};
 use schemars::JsonSchema;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::AtNode;
 use super::body;
-use super::decode::Params;
+use super::decode::{Params, Path};
 use super::json;
 use super::openapi::KEYSPACES;
 use super::operation::*;

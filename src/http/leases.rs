@@ -1,7 +1,7 @@
 //! `/v1/leases`: granting, listing, looking at, keeping alive and revoking.
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderValue};
 use axum::http::{Response, StatusCode};
 use schemars::JsonSchema;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::body;
-use super::decode::Params;
+use super::decode::{Params, Path};
 use super::json::{self, Blob, GivenLease, Hex};
 use super::openapi::LEASES;
 use super::operation::*;

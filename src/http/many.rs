@@ -55,7 +55,7 @@ pub(super) async fn get(
 ) -> Result<Response<Body>, Problem> {
     let (params, client) = Params::of_store(request.uri().query(), MGET.query, &app.client)?;
     let consistency = params.parsed::<Consistency>("consistency")?.unwrap_or_default();
-    let (form, _held) = body::read_json::<KeysForm>(&app, request.into_body()).await?;
+    let (form, _held) = body::read_data::<KeysForm>(&app, request.into_body()).await?;
     let keys: Vec<Key> = each("keys", form.keys, |key| Ok(Key::new(key.0)?))?;
     let found = client.get_many(&keys, consistency).await?;
     let more = found.len() < keys.len();
@@ -141,7 +141,7 @@ pub(super) async fn write(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let (_, client) = Params::of_store(request.uri().query(), BATCH.query, &app.client)?;
-    let (form, _held) = body::read_json::<WritesForm>(&app, request.into_body()).await?;
+    let (form, _held) = body::read_data::<WritesForm>(&app, request.into_body()).await?;
     let shapes: Vec<Shape> = form.ops.iter().map(Shape::of_op).collect();
     let ops = each("ops", form.ops, write_of)?;
     let done = client.write_many(ops).await?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::AtNode;
 use super::body;
-use super::decode::Params;
+use super::decode::{Params, Path};
 use super::json;
 use super::openapi::CLUSTER;
 use super::operation::*;

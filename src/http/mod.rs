@@ -3,9 +3,10 @@
 //! [`HttpDoor`] is the door as the node knows it; `docs/http.md` is the contract that this folder
 //! keeps.
 //!
-//! - `door`: its address and life; `listen`: the sockets of it. `serve`: connections, and their bounds and end; `preface`: which
-//!   HTTP they speak, `tls`: the certificate they are shown, `http2`: those of HTTP/2. `around`, `cors`,
-//!   `gzip`: what is done around every request. `body`: request bodies, and theirs.
+//! - `door`: its address and life; `listen`: its sockets. `serve`: connections, and their bounds and
+//!   end; `preface`: which HTTP they speak, `tls`: the certificate they are shown, `http2`: those of
+//!   HTTP/2, `patient`: how long they may stall. `around`, `cors`, `gzip`: what is done around every
+//!   request. `body`: request bodies, and their bounds.
 //! - `counts`: the routes, and what was asked of them. `metrics`: the page of all that is counted.
 //! - `decode`, `etag`, `json`, `cursor`: the forms that endpoints share, read and written.
 //! - `operation`: what each endpoint takes and answers; `openapi`: the document of them all, from the
@@ -40,6 +41,7 @@ mod metrics;
 mod node;
 mod openapi;
 mod operation;
+mod patient;
 mod preface;
 mod problem;
 mod range;

@@ -187,7 +187,7 @@ pub(super) const AT_REVISION: &[Param] =
     &[Param::of::<u64>("Aspen-Revision", "the shard's revision when it was answered")];
 
 /// What any request may be answered.
-pub(super) const ANY: &[&Kind] = &[&BAD_QUERY, &BUSY, &CORRUPT, &FATAL, &INTERNAL];
+pub(super) const ANY: &[&Kind] = &[&BAD_ESCAPE, &BAD_QUERY, &BUSY, &CORRUPT, &FATAL, &INTERNAL];
 /// What one with a body may be.
 pub(super) const WITH_BODY: &[&Kind] = &[&BAD_BODY, &BAD_JSON, &BODY_TIMEOUT, &BODY_TOO_LARGE];
 /// What one on the store may be.

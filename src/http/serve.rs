@@ -20,6 +20,7 @@ use super::around::routed;
 use super::cors::Origins;
 use super::counts::HttpCounts;
 use super::listen::{Listener, Stream};
+use super::patient::Patient;
 use super::preface::{self, Version};
 use super::tls::Tls;
 use super::{App, Shared, http2, node_router, store_router};
@@ -190,7 +191,7 @@ async fn http1(
             .timer(TokioTimer::new())
             .header_read_timeout(HTTP_HEAD_MAX)
             .max_buf_size(HTTP_HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), routed(app, router))
+            .serve_connection(TokioIo::new(Patient::new(stream)), routed(app, router))
     );
     tokio::select! {
         ended = &mut served => ended,

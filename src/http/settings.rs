@@ -1,14 +1,14 @@
 //! `/v1/settings`: what holds for the whole cluster.
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::AtNode;
 use super::body;
-use super::decode::Params;
+use super::decode::{Params, Path};
 use super::json;
 use super::openapi::CLUSTER;
 use super::operation::*;

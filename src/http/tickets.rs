@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aspen_tickets::{Prefix, Role, SCOPE_ENTRIES_MAX, Scope, USES_ANY, Verbs};
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderValue};
 use axum::http::{Response, StatusCode};
 use schemars::JsonSchema;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::AtNode;
 use super::body;
-use super::decode::Params;
+use super::decode::{Params, Path};
 use super::json::{self, Blob, Given};
 use super::openapi::CLUSTER;
 use super::operation::*;

@@ -4,6 +4,7 @@
 //! form that says two things at once is refused with its place. The answers mirror the
 //! operations, one for one.
 
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -23,7 +24,7 @@ use super::operation::*;
 use super::problem::*;
 use super::range::{Direction, PageForm, check_limit, selection};
 use super::schemas::KeyBytes;
-use crate::limits::TXN_OPS_MAX;
+use crate::limits::{HTTP_ITEMS_MAX, TXN_OPS_MAX};
 use crate::machine::ops::{
     Action, Answer, AnswerBody, Compare, CompareKeys, CompareTarget, Delete, Is, KeyRange, Op,
     Order, OrderBy, Put, PutLease, Range, Select, Txn,
@@ -70,7 +71,7 @@ pub(super) async fn run(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let (_, client) = Params::of_store(request.uri().query(), RUN.query, &app.client)?;
-    let (form, _held) = body::read_json::<TxnForm>(&app, request.into_body()).await?;
+    let (form, _held) = body::read_data::<TxnForm>(&app, request.into_body()).await?;
     let shape = Shape::of(&form);
     let txn = form.into_txn()?;
     let Answer { revision, body } = client.execute(Action::Txn(txn)).await?;
@@ -216,8 +217,39 @@ impl<'de> Deserialize<'de> for LeaseOrNone {
     }
 }
 
-/// Reads a list that no transaction may exceed, and stops at its bound: what is read takes more
-/// memory than its JSON.
+thread_local! {
+    /// In how many lists of a body what is being read is, and how much was read of them.
+    static READ: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+}
+
+/// A list that is being read; a body is read without a pause, on one thread.
+struct InList;
+
+impl InList {
+    fn begin() -> Self {
+        let (depth, items) = READ.get();
+        // The first list of a body is in none.
+        READ.set((depth + 1, if depth == 0 { 0 } else { items }));
+        InList
+    }
+
+    /// One more; false if there are too many in all lists together.
+    fn has_one_more(&self) -> bool {
+        let (depth, items) = READ.get();
+        READ.set((depth, items + 1));
+        items < HTTP_ITEMS_MAX
+    }
+}
+
+impl Drop for InList {
+    fn drop(&mut self) {
+        let (depth, items) = READ.get();
+        READ.set((depth - 1, items));
+    }
+}
+
+/// Reads a list that no transaction may exceed, and stops at its bound, or where it and what it is
+/// nested in have too many together: what is read takes more memory than its JSON.
 pub(super) fn bounded<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -233,10 +265,17 @@ where
         }
 
         fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Vec<T>, S::Error> {
+            let in_list = InList::begin();
             let mut list = Vec::new();
             while let Some(item) = seq.next_element()? {
                 if list.len() == TXN_OPS_MAX {
                     return Err(de::Error::invalid_length(TXN_OPS_MAX + 1, &self));
+                }
+                if !in_list.has_one_more() {
+                    let detail = format!(
+                        "at most {TXN_OPS_MAX} operations and conditions, nested ones counted"
+                    );
+                    return Err(de::Error::custom(detail));
                 }
                 list.push(item);
             }

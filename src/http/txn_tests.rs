@@ -220,6 +220,17 @@ fn a_list_is_read_only_up_to_its_bound() {
 }
 
 #[test]
+fn lists_within_lists_are_read_up_to_a_bound_of_all_together() {
+    let list = |count, item: &str| format!(r#"{{"then": [{}]}}"#, vec![item; count].join(","));
+    let inner = |count| format!(r#"{{"txn": {}}}"#, list(count, r#"{"txn":{}}"#));
+    assert!(parse(&list(3, &inner(1_000))).is_ok());
+    let refused = refused(&list(5, &inner(1_000)));
+    assert!(refused.contains("at most 1024 operations and conditions"), "{refused}");
+    // What one body had too many of is nothing to the next.
+    assert!(parse(&list(3, &inner(1_000))).is_ok());
+}
+
+#[test]
 fn deep_nesting_ends_in_a_complaint() {
     let depth = 10_000;
     let json = r#"{"then":[{"txn":"#.repeat(depth) + "{}" + &"}]}".repeat(depth);

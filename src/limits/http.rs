@@ -2,12 +2,20 @@
 
 use std::time::Duration;
 
-use super::{KEY_BYTES_MAX, PART_STOP_MAX, TXN_BYTES_MAX, WATCHES_MAX};
+use super::{KEY_BYTES_MAX, PART_STOP_MAX, TXN_BYTES_MAX, TXN_OPS_MAX, WATCHES_MAX};
 
 /// Most connections to the HTTP door at once; further ones wait in the listen queue.
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
-/// Most bytes of a request's body that is not a raw value: a transaction in base64 and JSON.
+/// Most bytes of a request's body of keys and values that is not a raw value: a transaction in base64
+/// and JSON.
 pub const HTTP_JSON_BYTES_MAX: usize = 2 * TXN_BYTES_MAX;
+/// Most bytes of any other request's body: the longest ticket that can be asked for, spelled as JSON
+/// may spell it. What is read of JSON can take thirty times as much memory as the JSON.
+pub const HTTP_ASK_BYTES_MAX: usize = 256 * 1024;
+/// Most operations and conditions that are read of one request, nested ones counted: more than are
+/// allowed, so that most who have too many are told how many. What is read takes some hundred bytes for
+/// each, whatever its JSON takes. Past it: 400.
+pub const HTTP_ITEMS_MAX: usize = 4 * TXN_OPS_MAX;
 /// Most bytes of request bodies held at once, all connections together: requests keep theirs
 /// until they are answered. Past it: `Busy`.
 pub const HTTP_BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -25,6 +33,9 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
 pub const HTTP_HEAD_MAX: Duration = Duration::from_secs(10);
 /// How long a client may take to send a request's body. Past it: 408.
 pub const HTTP_BODY_MAX: Duration = Duration::from_secs(60);
+/// How long a client may take none of an answer that waits to be sent. Past it the connection is cut:
+/// what it is to be sent is held in memory.
+pub const HTTP_STALL_MAX: Duration = Duration::from_secs(60);
 /// Most bytes of a refused body that are read and dropped, so that its sender gets to read why;
 /// past it the connection is cut.
 pub const HTTP_LINGER_BYTES_MAX: usize = HTTP_JSON_BYTES_MAX;

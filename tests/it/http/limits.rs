@@ -1,7 +1,7 @@
 //! What the door bears: bodies, slow clients, and its own end.
 
 use super::{Node, PATIENCE};
-use aspen::limits::VALUE_BYTES_MAX;
+use aspen::limits::{HTTP_STALL_MAX, VALUE_BYTES_MAX};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -101,6 +101,27 @@ async fn a_client_that_sends_no_head_is_cut() {
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
     }
     tokio::time::resume();
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_is_cut() {
+    let node = Node::start().await;
+    node.put("/v1/kv/k", vec![b'v'; VALUE_BYTES_MAX]).await;
+    let mut line = Line::open(&node).await;
+    // More than the sockets between the two hold.
+    line.send("GET /v1/kv/k HTTP/1.1\r\nHost: n\r\n\r\n".repeat(16)).await;
+    line.until("200 OK").await;
+    tokio::time::pause();
+    tokio::time::sleep(HTTP_STALL_MAX + std::time::Duration::from_secs(1)).await;
+    tokio::time::resume();
+    let mut taken = 0;
+    let mut buffer = vec![0; 1 << 20];
+    // It ends in the middle of an answer, orderly or not.
+    while let Ok(len @ 1..) = line.0.read(&mut buffer).await {
+        taken += len;
+    }
+    assert!(taken < 16 * VALUE_BYTES_MAX, "all was sent to somebody who took nothing");
     node.stop().await;
 }
 

@@ -1,6 +1,7 @@
 //! What is no request of this API, down to what is no HTTP.
 
 use super::{Node, Reply};
+use aspen::limits::HTTP_ASK_BYTES_MAX;
 use reqwest::Method;
 
 #[tokio::test]
@@ -33,6 +34,38 @@ async fn a_wrong_method_is_told_the_right_ones() {
         given.sort_unstable();
         assert_eq!(given.join(","), allowed, "{method} {path}");
     }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_name_in_a_path_that_is_no_text_is_a_problem() {
+    let node = Node::start().await;
+    for (method, path) in [
+        (Method::GET, "/v1/keyspaces/%ff"),
+        (Method::DELETE, "/v1/keyspaces/a%C0%AF"),
+        (Method::GET, "/v1/leases/%ff"),
+        (Method::POST, "/v1/leases/%ff/keep-alive"),
+        (Method::PUT, "/v1/settings/%ff"),
+        (Method::GET, "/v1/nodes/%ff"),
+        (Method::DELETE, "/v1/members/%ff"),
+        (Method::POST, "/v1/groups/%ff/repair"),
+        (Method::DELETE, "/v1/tickets/%ff"),
+    ] {
+        Reply::to(node.request(method, path)).await.problem(400, "bad-escape");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_holds_no_values_is_refused_long_before_one_that_does() {
+    let node = Node::start().await;
+    let body = |len| format!("{}{{}}", " ".repeat(len - 2));
+    for path in ["/v1/leases", "/v1/tickets", "/v1/keyspaces", "/v1/locks/l", "/v1/maintenance"] {
+        node.post(path, body(HTTP_ASK_BYTES_MAX)).await.problem(400, "bad-json");
+        node.post(path, body(HTTP_ASK_BYTES_MAX + 1)).await.problem(413, "body-too-large");
+    }
+    node.post("/v1/elections/e", body(HTTP_ASK_BYTES_MAX + 1)).await.problem(400, "bad-json");
+    assert_eq!(node.post("/v1/txn", body(HTTP_ASK_BYTES_MAX + 1)).await.status, 200);
     node.stop().await;
 }
 
