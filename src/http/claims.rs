@@ -108,7 +108,7 @@ const OFFICE: &[Param] =
     &[Param::needed::<ClaimName>("name", "its name; slashes belong to it", "boss")];
 const LEASE: Param = Param::needed::<GivenLease>("lease", "the lease that claims it", "2a");
 /// What is in the way of a claim.
-const OF_CLAIM: &[&Kind] = &[&BAD_ESCAPE, &LOCK_HELD, &NEEDS_SHARD, &VALUE_TOO_LONG];
+const OF_CLAIM: &[&Kind] = &[&LOCK_HELD, &NEEDS_SHARD, &VALUE_TOO_LONG];
 
 pub(super) static LOCK: Operation = Operation {
     id: "lock",
@@ -204,7 +204,7 @@ const SHOW: Operation = Operation {
     path: NAME,
     query: &[KEYSPACE, NEAR],
     answers: &[Reply::json::<ShownForm<'static>>(200, "the holder; null if there is none")],
-    problems: &[ANY, OF_STORE, &[&BAD_ESCAPE]],
+    problems: &[ANY, OF_STORE],
     ..Operation::NEW
 };
 
@@ -236,7 +236,7 @@ const GIVE_UP: Operation = Operation {
     path: NAME,
     query: &[LEASE, KEYSPACE, NEAR],
     answers: &[Reply::json::<ReleasedForm>(200, "whether there was a claim").with(AT_REVISION)],
-    problems: &[ANY, OF_STORE, WRITES, &[&BAD_ESCAPE]],
+    problems: &[ANY, OF_STORE, WRITES],
     ..Operation::NEW
 };
 
@@ -267,14 +267,7 @@ pub(super) static PROCLAIM: Operation = Operation {
     query: &[KEYSPACE, NEAR],
     body: Some(Content::json::<ProclaimForm>(r#"{"lease": "2a", "value": "still me"}"#)),
     answers: &[Reply::json::<ProclaimedForm>(200, "it is said").with(AT_REVISION)],
-    problems: &[
-        ANY,
-        OF_STORE,
-        WITH_BODY,
-        WRITES,
-        WITH_LEASE,
-        &[&BAD_ESCAPE, &NOT_HOLDER, &VALUE_TOO_LONG],
-    ],
+    problems: &[ANY, OF_STORE, WITH_BODY, WRITES, WITH_LEASE, &[&NOT_HOLDER, &VALUE_TOO_LONG]],
     ..Operation::NEW
 };
 

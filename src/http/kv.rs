@@ -71,7 +71,6 @@ const WRITTEN: &[Param] = &[
 ];
 /// What is in the way of a condition.
 const CONDITIONAL: &[&Kind] = &[&BAD_HEADER, &CONDITION_FAILED, &UNCLEAR];
-const ADDRESSED: &[&Kind] = &[&BAD_ESCAPE];
 
 pub(super) static GET: Operation = Operation {
     id: "getKey",
@@ -94,13 +93,7 @@ pub(super) static GET: Operation = Operation {
         .with(RECORD),
         Reply::empty(304, "the value has the tag that was named").with(RECORD),
     ],
-    problems: &[
-        ANY,
-        OF_STORE,
-        ADDRESSED,
-        CONDITIONAL,
-        &[&KEY_NOT_FOUND, &COMPACTED, &FUTURE_REVISION],
-    ],
+    problems: &[ANY, OF_STORE, CONDITIONAL, &[&KEY_NOT_FOUND, &COMPACTED, &FUTURE_REVISION]],
     ..Operation::NEW
 };
 
@@ -215,7 +208,6 @@ pub(super) static PUT: Operation = Operation {
         ANY,
         OF_STORE,
         WRITES,
-        ADDRESSED,
         CONDITIONAL,
         WITH_LEASE,
         &[&BAD_BODY, &BODY_TIMEOUT, &VALUE_TOO_LONG],
@@ -274,7 +266,7 @@ pub(super) static DELETE: Operation = Operation {
     query: &[PREV, KEYSPACE, NEAR],
     headers: CONDITIONS,
     answers: &[Reply::json::<DeleteForm<'static>>(200, "whether there was one").with(AT_REVISION)],
-    problems: &[ANY, OF_STORE, WRITES, ADDRESSED, CONDITIONAL],
+    problems: &[ANY, OF_STORE, WRITES, CONDITIONAL],
     ..Operation::NEW
 };
 
