@@ -16,6 +16,7 @@ use hyper::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 use hyper::{Method, StatusCode};
 use tokio::time::sleep;
 
+use crate::dice::{Dice, number};
 use crate::http::{Answer, Broken, Http};
 use crate::running::Node;
 
@@ -79,28 +80,6 @@ async fn every_acknowledged_write_outlives_a_kill_and_no_refused_one_does() {
         "{rounds} kills: {acknowledged} acknowledged writes, {refused} refused, {unknown} unknown"
     );
     assert!(acknowledged > rounds && refused > 0, "hardly anything was written; {repeat}");
-}
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a whole number, not {text}")))
-}
-
-/// A seeded sequence (SplitMix64): a failure is repeated as far as the scheduler lets it.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
 }
 
 /// One client: the only writer of its keys, so that it knows what must be there.

@@ -1,11 +1,13 @@
 //! The real binary, from the outside: arguments in; output, sentences and exit codes out.
 
+mod abuse;
 mod across;
 mod answers;
 mod certificates;
 mod cluster;
 mod config;
 mod conformance;
+mod dice;
 mod doors;
 mod failpoints;
 mod fields;

@@ -355,6 +355,25 @@ impl Node {
         files.filter(|file| file.ends_with(name)).count()
     }
 
+    /// How many sockets its process holds open.
+    #[track_caller]
+    pub(crate) fn open_sockets(&self) -> usize {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.process.child.id()));
+        let files =
+            files.expect("it runs").filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        files.filter(|file| file.to_string_lossy().starts_with("socket:")).count()
+    }
+
+    /// A figure of its process's memory in MiB: `VmRSS` is what is resident, `VmHWM` the most that was.
+    #[track_caller]
+    pub(crate) fn memory_mib(&self, name: &str) -> f64 {
+        let status = format!("/proc/{}/status", self.process.child.id());
+        let status = fs::read_to_string(status).expect("it runs");
+        let figure = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kib = figure.and_then(|figure| figure.trim().strip_suffix("kB")?.trim().parse().ok());
+        kib.map(|kib: f64| kib / 1024.0).expect("a figure in kB")
+    }
+
     /// Its number.
     #[track_caller]
     pub(crate) fn id(&self) -> u64 {
