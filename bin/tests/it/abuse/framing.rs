@@ -231,7 +231,7 @@ pub(super) fn first_line(dice: &mut Dice) -> Attack {
         b"GET /\x00 HTTP/1.1\r\n", b"GET /\x7f HTTP/1.1\r\n", b"GET /\xff HTTP/1.1\r\n", b"GET # HTTP/1.1\r\n",
         b"GET /a#b HTTP/1.1\r\n", b"GET ? HTTP/1.1\r\n", b"GET http://[::1 HTTP/1.1\r\n",
         b"GET http://a:b@c/livez HTTP/1.1\r\n", b"GET http://x:99999/livez HTTP/1.1\r\n", b"G\xc3\xa9T / HTTP/1.1\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSX\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", b"SSH-2.0-OpenSSH_9.6\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"EHLO example\r\n", b"*1\r\n$4\r\nPING\r\n",
         b"\x00\x00\x00\x00", b"HTTP/1.1 200 OK\r\n", b"POST /v1/txn HTTP/1.0\r\ntransfer-encoding: chunked\r\n",
         b"GET /livez HTTP/1.0\r\nconnection: keep-alive\r\n", b"CONNECT a:1 HTTP/1.1\r\n",
