@@ -73,9 +73,8 @@ impl Neighbours {
         self.times.lock().unwrap_or_else(PoisonError::into_inner)[0].clear();
     }
 
-    /// Ends them, looks for all that was acknowledged, and gives within which time 99 of 100 requests
-    /// were answered before, and in each part since, and how many writes were acknowledged.
-    pub(super) fn end(self, runtime: &Runtime, url: &str) -> (Duration, Vec<Duration>, u64) {
+    /// Ends them, looks for all that was acknowledged, and gives how long they waited.
+    pub(super) fn end(self, runtime: &Runtime, url: &str) -> Waits {
         self.stop.store(true, Ordering::SeqCst);
         let mut acknowledged = 0;
         for task in self.tasks {
@@ -91,15 +90,24 @@ impl Neighbours {
                 }
             }
         }
-        let mut times =
-            std::mem::take(&mut *self.times.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut most = times.iter_mut().filter(|times| times.len() >= 100).map(|times| {
+        let times = std::mem::take(&mut *self.times.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut most = times.into_iter().map(|mut times| {
             times.sort_unstable();
-            times[times.len() * 99 / 100]
+            let most = times.get(times.len() * 99 / 100).copied();
+            most.filter(|_| times.len() >= 100)
         });
-        let calm = most.next().expect("something was measured before");
-        (calm, most.collect(), acknowledged)
+        let calm = most.next().flatten().expect("something was measured before");
+        Waits { calm, meanwhile: most.collect(), acknowledged }
     }
+}
+
+/// How long others waited: 99 of 100 requests no longer than this.
+pub(super) struct Waits {
+    pub(super) calm: Duration,
+    /// In each part since, unless there was too little to measure.
+    pub(super) meanwhile: Vec<Option<Duration>>,
+    /// How many of their writes were acknowledged.
+    pub(super) acknowledged: u64,
 }
 
 struct Neighbour {
