@@ -227,7 +227,7 @@ fn a_cursor_of_another_keyspace_is_refused_whatever_its_name_and_shards() {
         let path = format!("{}&cursor={cursor}", path(keyspace));
         for through in 0..3 {
             let (status, problem) = cluster.ask(through, Method::GET, &path, String::new());
-            assert_eq!(status, StatusCode::BAD_REQUEST, "{path}: {problem}");
+            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{path}: {problem}");
             assert_eq!(problem["type"], "urn:aspen:problem:bad-cursor", "{problem}");
             let detail = "the cursor does not continue this query: it is of another keyspace, or of \
                           an earlier one of this name; start again without a cursor";
@@ -283,7 +283,7 @@ fn a_transaction_over_several_shards_is_refused_with_its_keys_and_nothing_of_it_
     for txn in &across {
         for through in 0..3 {
             let (status, problem) = cluster.ask(through, Method::POST, "/v1/txn", txn.to_string());
-            assert_eq!(status, StatusCode::BAD_REQUEST, "{txn}: {problem}");
+            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{txn}: {problem}");
             assert_eq!(problem["type"], "urn:aspen:problem:cross-shard", "{problem}");
             let mut keys = problem["keys"].as_array().expect("a list").clone();
             keys.sort_by_key(|key| *key == c);
@@ -294,7 +294,7 @@ fn a_transaction_over_several_shards_is_refused_with_its_keys_and_nothing_of_it_
     let wide = json!({"then": [put(a.clone()), {"range": {"prefix": "k/"}}]}).to_string();
 
     let (status, problem) = cluster.ask(0, Method::POST, "/v1/txn", wide.clone());
-    assert_eq!((status, &problem["keys"]), (StatusCode::BAD_REQUEST, &json!(["k/"])), "{problem}");
+    assert_eq!((status, &problem["keys"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!(["k/"])), "{problem}");
     for through in 0..3 {
         for key in [&first, &near, &far] {
             let (status, _) =
