@@ -294,7 +294,11 @@ fn a_transaction_over_several_shards_is_refused_with_its_keys_and_nothing_of_it_
     let wide = json!({"then": [put(a.clone()), {"range": {"prefix": "k/"}}]}).to_string();
 
     let (status, problem) = cluster.ask(0, Method::POST, "/v1/txn", wide.clone());
-    assert_eq!((status, &problem["keys"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!(["k/"])), "{problem}");
+    assert_eq!(
+        (status, &problem["keys"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!(["k/"])),
+        "{problem}"
+    );
     for through in 0..3 {
         for key in [&first, &near, &far] {
             let (status, _) =
