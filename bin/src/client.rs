@@ -74,8 +74,8 @@ enum Place {
 }
 
 impl Address {
-    /// Reads `http://host:port` or `https://host:port`, where the port may be left out and is 4680 then and nothing may
-    /// follow but a slash; or `unix:path`.
+    /// Reads `http://host:port` or `https://host:port`, where the port may be left out and is 4680
+    /// then, and nothing may follow but a slash; or `unix:path`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if let Ok(DoorAddress::Unix(path)) = text.parse() {
             let authority = "localhost".to_owned();

@@ -57,18 +57,16 @@ const IF_NONE_MATCH: Param = Param {
     )
 };
 const CONDITIONS: &[Param] = &[IF_MATCH, IF_NONE_MATCH];
+const ETAG: Param = Param::of::<String>("ETag", "the key's modification revision in double quotes");
 const RECORD: &[Param] = &[
-    Param::of::<String>("ETag", "the key's modification revision in double quotes"),
-    Param::of::<Revision>("Aspen-Revision", "the shard's revision when it was answered"),
+    ETAG,
+    REVISION,
     Param::of::<Revision>("Aspen-Create-Revision", "when the key was created"),
     Param::of::<Revision>("Aspen-Mod-Revision", "when it was written last"),
     Param::of::<u64>("Aspen-Version", "how often it was written since it was created"),
     Param::of::<GivenLease>("Aspen-Lease", "the lease that it is attached to"),
 ];
-const WRITTEN: &[Param] = &[
-    Param::of::<String>("ETag", "the key's modification revision in double quotes"),
-    Param::of::<Revision>("Aspen-Revision", "the shard's revision when it was answered"),
-];
+const WRITTEN: &[Param] = &[ETAG, REVISION];
 /// What is in the way of a condition.
 const CONDITIONAL: &[&Kind] = &[&BAD_HEADER, &CONDITION_FAILED, &UNCLEAR];
 

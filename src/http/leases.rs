@@ -47,10 +47,7 @@ pub(super) static GRANT: Operation = Operation {
     about: "Grants a lease",
     query: &[KEYSPACE, NEAR],
     body: Some(Content::json::<GrantForm>(r#"{"ttl_ms": 60000, "id": "2a"}"#)),
-    answers: &[Reply::json::<GrantedForm>(201, "the lease").with(&[
-        Param::of::<Revision>("Aspen-Revision", "the shard's revision when it was answered"),
-        Param::of::<String>("Location", "the lease"),
-    ])],
+    answers: &[Reply::json::<GrantedForm>(201, "the lease").with(&[REVISION, LOCATION])],
     problems: &[
         ANY,
         OF_STORE,

@@ -182,9 +182,13 @@ pub(super) const START: Param = Param::of::<String>("start", "the keys from this
 pub(super) const END: Param = Param::of::<String>("end", "the keys before this one");
 pub(super) const PREV: Param =
     Param::of::<bool>("prev", "whether to answer with the record as it was before");
-/// The header of answers about keys.
-pub(super) const AT_REVISION: &[Param] =
-    &[Param::of::<u64>("Aspen-Revision", "the shard's revision when it was answered")];
+/// What says of which revision an answer about keys is.
+pub(super) const REVISION: Param =
+    Param::of::<u64>("Aspen-Revision", "the shard's revision when it was answered");
+/// The header of most answers about keys.
+pub(super) const AT_REVISION: &[Param] = &[REVISION];
+/// What says under which path the thing is that was made.
+pub(super) const LOCATION: Param = Param::of::<String>("Location", "the path of what was made");
 
 /// What any request may be answered.
 pub(super) const ANY: &[&Kind] = &[&BAD_ESCAPE, &BAD_QUERY, &BUSY, &CORRUPT, &FATAL, &INTERNAL];
@@ -242,39 +246,28 @@ impl<S: Clone + Send + Sync + 'static> Methods<S> {
     pub(super) fn or(self, others: MethodRouter<S>) -> Self {
         Methods { router: self.router.merge(others), ..self }
     }
+}
 
-    /// `GET`, and with it `HEAD`.
-    pub(super) fn get<H, T>(self, operation: &'static Operation, handler: H) -> Self
-    where
-        H: Handler<T, S>,
-        T: 'static,
-    {
-        self.on((MethodFilter::GET, Method::GET), operation, handler)
-    }
+/// Each method by its name; `GET` takes `HEAD` with it.
+macro_rules! methods {
+    ($($name:ident = $METHOD:ident;)*) => {
+        impl<S: Clone + Send + Sync + 'static> Methods<S> {
+            $(pub(super) fn $name<H, T>(self, operation: &'static Operation, handler: H) -> Self
+            where
+                H: Handler<T, S>,
+                T: 'static,
+            {
+                self.on((MethodFilter::$METHOD, Method::$METHOD), operation, handler)
+            })*
+        }
+    };
+}
 
-    pub(super) fn put<H, T>(self, operation: &'static Operation, handler: H) -> Self
-    where
-        H: Handler<T, S>,
-        T: 'static,
-    {
-        self.on((MethodFilter::PUT, Method::PUT), operation, handler)
-    }
-
-    pub(super) fn post<H, T>(self, operation: &'static Operation, handler: H) -> Self
-    where
-        H: Handler<T, S>,
-        T: 'static,
-    {
-        self.on((MethodFilter::POST, Method::POST), operation, handler)
-    }
-
-    pub(super) fn delete<H, T>(self, operation: &'static Operation, handler: H) -> Self
-    where
-        H: Handler<T, S>,
-        T: 'static,
-    {
-        self.on((MethodFilter::DELETE, Method::DELETE), operation, handler)
-    }
+methods! {
+    get = GET;
+    put = PUT;
+    post = POST;
+    delete = DELETE;
 }
 
 #[cfg(test)]

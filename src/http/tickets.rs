@@ -128,8 +128,7 @@ pub(super) static CREATE: Operation = Operation {
     body: Some(Content::json::<CreateForm>(
         r#"{"kind": "client", "allow": ["read"], "name": "dashboard", "life_s": 3600}"#,
     )),
-    answers: &[Reply::json::<CreatedForm>(201, "the ticket")
-        .with(&[Param::of::<String>("Location", "the ticket in the list")])],
+    answers: &[Reply::json::<CreatedForm>(201, "the ticket").with(&[LOCATION])],
     problems: &[
         ANY,
         WITH_BODY,

@@ -28,6 +28,9 @@ pub enum SocketError {
     /// It is something else.
     #[error("there is a file of another kind; choose another path")]
     NoSocket,
+    /// It would be in nothing.
+    #[error("its directory does not exist; make that first or choose another path")]
+    NoDirectory,
     /// Paths of sockets are short.
     #[error("the path is too long for a socket; choose one of at most 100 bytes")]
     TooLong,
@@ -92,9 +95,12 @@ fn new_socket() -> rustix::io::Result<rustix::fd::OwnedFd> {
 
 /// The directory of the path, locked until this is dropped.
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
-fn turn_in(path: &Path) -> io::Result<fs::File> {
+fn turn_in(path: &Path) -> Result<fs::File, SocketError> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let dir = fs::File::open(dir)?;
+    let dir = fs::File::open(dir).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => SocketError::NoDirectory,
+        _ => error.into(),
+    })?;
     dir.lock()?;
     Ok(dir)
 }
@@ -158,6 +164,6 @@ mod tests {
         let long = dir.path().join("x".repeat(200));
         assert!(matches!(listen(&long), Err(SocketError::TooLong)));
         let nowhere = listen(&dir.path().join("none/s"));
-        assert!(matches!(nowhere, Err(SocketError::Io(_))));
+        assert!(matches!(nowhere, Err(SocketError::NoDirectory)));
     }
 }
