@@ -14,6 +14,7 @@ use std::time::Duration;
 use aspen::http::HttpDoor;
 use aspen::limits::{MESH_SECRET_BYTES_MAX, VOTERS_MAX};
 use aspen::node::{ClusterError, DoorContext, GroupFacts, StartError};
+use aspen::seams::raise_open_files_max;
 use aspen::status::GroupStatus;
 use aspen::{DoorAddress, KvService, KvServiceBuilder, Mesh, StorageBackend};
 use aspen_tickets::{JoinTicket, Role};
@@ -40,6 +41,8 @@ const TICKET_MAX: Duration = Duration::from_secs(3);
 /// Runs a node until it is told to stop; with a ticket, one that joins.
 pub(crate) fn run(config: &Config, ticket: Option<JoinTicket>, json: bool) -> Result<(), Failure> {
     logs::start(&config.log, config.log_format);
+    // Each client takes one.
+    raise_open_files_max();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -241,7 +244,9 @@ fn builder(config: &Config) -> Result<KvServiceBuilder, Failure> {
 /// The HTTP door of the configuration.
 fn door(address: &DoorAddress, config: &Config) -> HttpDoor {
     let origins = config.http_cors.clone().unwrap_or_default();
-    let door = HttpDoor::new(address.clone()).with_origins(origins);
+    let door = HttpDoor::new(address.clone())
+        .with_origins(origins)
+        .with_limits(config.http_limits);
     match (&config.http_tls_cert, &config.http_tls_key) {
         (Some(certificate), Some(key)) => door.with_tls(certificate, key),
         _ => door,

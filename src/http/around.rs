@@ -17,6 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use super::gate::Visitor;
 use super::problem::{Failed, Problem};
 use super::{App, body, gzip};
 use crate::client::RequestId;
@@ -54,6 +55,7 @@ impl Names {
 /// The router as what answers a connection's requests.
 pub(super) fn routed(
     app: &App,
+    visitor: Visitor,
     router: Router,
 ) -> impl Service<
     hyper::Request<Incoming>,
@@ -62,7 +64,8 @@ pub(super) fn routed(
     Future: Send + 'static,
 > + use<> {
     let (app, router) = (app.clone(), TowerToHyperService::new(router));
-    service_fn(move |request: hyper::Request<Incoming>| {
+    service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(visitor.visit());
         let id = app.names.of(request.headers());
         let origin = app.origins.allowed(request.headers());
         let is_gzip_wanted = gzip::is_wanted(request.headers());

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::App;
 use super::body;
 use super::decode::{Params, key_from_path};
+use super::gate::Visit;
 use super::json::{self, Blob, Given, GivenLease, Hex};
 use super::openapi::CLAIMS;
 use super::operation::*;
@@ -131,9 +132,11 @@ pub(super) async fn lock(
 ) -> Result<Response<Body>, Problem> {
     let name = name_of(request.uri())?;
     let (_, client) = Params::of_store(request.uri().query(), LOCK.query, &app.client)?;
+    let visit = Visit::of(&request);
     let (LockForm { lease, wait_ms }, _held) = body::read_json(&app, request.into_body()).await?;
     let wait = Duration::from_millis(wait_ms);
-    take(&app, &client, Claim { name, lease: lease.0, value: Value::default(), wait }).await
+    let claim = Claim { name, lease: lease.0, value: Value::default(), wait };
+    take(&app, &client, claim, visit).await
 }
 
 pub(super) static CAMPAIGN: Operation = Operation {
@@ -157,18 +160,25 @@ pub(super) async fn campaign(
 ) -> Result<Response<Body>, Problem> {
     let name = name_of(request.uri())?;
     let (_, client) = Params::of_store(request.uri().query(), CAMPAIGN.query, &app.client)?;
+    let visit = Visit::of(&request);
     let (CampaignForm { lease, value, wait_ms }, _held) =
         body::read_data(&app, request.into_body()).await?;
     let (value, wait) = (Value::new(value.0)?, Duration::from_millis(wait_ms));
-    take(&app, &client, Claim { name, lease: lease.0, value, wait }).await
+    take(&app, &client, Claim { name, lease: lease.0, value, wait }, visit).await
 }
 
 /// Claims, and waits for as long as is asked for. Whoever does not wait keeps no place in the line.
-async fn take(app: &App, client: &KvClient, claim: Claim) -> Result<Response<Body>, Problem> {
+async fn take(
+    app: &App,
+    client: &KvClient,
+    claim: Claim,
+    visit: Option<Visit>,
+) -> Result<Response<Body>, Problem> {
     let Claim { name, lease, value, wait } = claim;
     let won = match wait {
         Duration::ZERO => client.try_campaign(name.clone(), lease, value).await?,
         wait => {
+            let _lasting = visit.map(|visit| visit.last()).transpose()?;
             let waiting = client.campaign(name.clone(), lease, value);
             let waiting = timeout(wait.min(HTTP_CLAIM_WAIT_MAX), waiting);
             tokio::select! {

@@ -15,7 +15,7 @@ use axum::middleware::{Next, from_fn};
 use axum::routing::MethodRouter;
 
 use super::operation::{Methods, Operation};
-use super::problem;
+use super::{gate, problem};
 use crate::metrics::Counter;
 
 /// Paths that fit no route, methods that a route does not take, statuses that are not listed.
@@ -199,6 +199,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         operations: Vec<(Method, &'static Operation)>,
     ) -> Self {
         let route = self.counts.route(path);
+        // Whoever is refused is counted.
+        let methods = methods.layer(from_fn(gate::pass));
         let methods = methods.layer(from_fn(move |request: Request, next: Next| {
             let counted = Counted::begin(route.clone(), request.method());
             let operation = operation_of(&operations, request.method());

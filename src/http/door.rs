@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cors::Origins;
 use super::counts::HttpCounts;
+use super::gate::DoorLimits;
 use super::listen::{Listener, Taken};
 use super::serve::{Way, serve};
 use super::tls::Tls;
@@ -27,6 +28,7 @@ pub struct HttpDoor {
     listener: Arc<Held>,
     counts: Arc<HttpCounts>,
     tls: OnceLock<Arc<Tls>>,
+    limits: DoorLimits,
 }
 
 /// The listening socket, kept from a failure to the next run so that the door has its address
@@ -59,6 +61,7 @@ impl HttpDoor {
             listener: Arc::default(),
             counts: Arc::default(),
             tls: OnceLock::new(),
+            limits: DoorLimits::default(),
         }
     }
 
@@ -71,6 +74,11 @@ impl HttpDoor {
     /// The same for pages of these origins too, in browsers; without it for those of none.
     pub fn with_origins(self, origins: Origins) -> Self {
         HttpDoor { origins, ..self }
+    }
+
+    /// The same, which lets in so much.
+    pub fn with_limits(self, limits: DoorLimits) -> Self {
+        HttpDoor { limits, ..self }
     }
 }
 
@@ -104,7 +112,9 @@ impl Door for HttpDoor {
             counts: self.counts.clone(),
             tls: self.tls.get().cloned(),
             origins: self.origins.clone(),
+            limits: self.limits,
         };
+        self.limits.log();
         async move {
             let listener = held.share()?;
             let stopped = stop.cancelled_owned().inspect(|()| held.set(None));

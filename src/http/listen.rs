@@ -1,7 +1,7 @@
 //! The sockets that the door listens on, of either kind, and the connections that come from them.
 
 use std::io;
-use std::net;
+use std::net::{self, IpAddr};
 use std::os::unix;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -76,19 +76,20 @@ pub(super) enum Listener {
 }
 
 impl Listener {
-    pub(super) async fn accept(&self) -> io::Result<Stream> {
+    /// The next connection, and the address that it is from if it has one.
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
         match self {
             Listener::Tcp(listener) => {
-                let (stream, _peer) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 // Answers are written whole; waiting to fill a packet would only delay them.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "a connection keeps Nagle's delay");
                 }
-                Ok(Box::new(stream))
+                Ok((Box::new(stream), Some(peer.ip())))
             }
             Listener::Unix(listener) => {
                 let (stream, _peer) = listener.accept().await?;
-                Ok(Box::new(stream))
+                Ok((Box::new(stream), None))
             }
         }
     }

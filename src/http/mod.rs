@@ -5,8 +5,8 @@
 //!
 //! - `door`: its address and life; `listen`: its sockets. `serve`: connections, and their bounds and
 //!   end; `preface`: which HTTP they speak, `tls`: the certificate they are shown, `http2`: those of
-//!   HTTP/2, `patient`: how long they may stall. `around`, `cors`, `gzip`: what is done around every
-//!   request. `body`: request bodies, and their bounds.
+//!   HTTP/2, `patient`: how long they may stall. `gate`: whom the door
+//!   lets in, `buckets`: how often. `around`, `cors`, `gzip`: what is done around every request. `body`: request bodies, and their bounds.
 //! - `counts`: the routes, and what was asked of them. `metrics`: the page of all that is counted.
 //! - `decode`, `etag`, `json`, `cursor`: the forms that endpoints share, read and written.
 //! - `operation`: what each endpoint takes and answers; `openapi`: the document of them all, from the
@@ -18,6 +18,7 @@
 
 mod around;
 mod body;
+mod buckets;
 mod claims;
 mod cluster;
 mod compact;
@@ -27,6 +28,7 @@ mod cursor;
 mod decode;
 mod door;
 mod etag;
+mod gate;
 mod gzip;
 mod http2;
 mod json;
@@ -69,11 +71,14 @@ use crate::node::{Cluster, DoorContext};
 use crate::seams::{Random, Tasks};
 use around::Names;
 use counts::{Described, HttpCounts, Routes};
+use gate::Gate;
 use operation::Methods;
+use serve::Way;
 
 pub use cors::{Origins, OriginsError};
 pub use decode::key_from_path;
 pub use door::HttpDoor;
+pub use gate::DoorLimits;
 pub use metrics::{FAMILIES, Family, Shape};
 pub use openapi::document;
 pub use problem::{KINDS, Kind, Problem, TYPE_PREFIX};
@@ -87,6 +92,8 @@ struct Shared {
     cluster: Option<Cluster>,
     /// One permit for each byte of request bodies that may be held at once.
     bodies: Arc<Semaphore>,
+    /// Whom the door lets in.
+    gate: Arc<Gate>,
     /// What was asked.
     counts: Arc<HttpCounts>,
     /// Connections, and what is left to do for refused bodies.
@@ -111,12 +118,12 @@ impl Shared {
     fn new(
         client: KvClient,
         cluster: Option<Cluster>,
-        counts: Arc<HttpCounts>,
-        origins: Origins,
+        Way { counts, origins, limits, .. }: Way,
     ) -> App {
         Arc::new(Shared {
             client,
             cluster,
+            gate: Gate::new(limits),
             counts,
             bodies: Arc::new(Semaphore::new(HTTP_BODIES_BYTES_MAX)),
             tasks: Tasks::new(),

@@ -1,12 +1,15 @@
 //! The node itself: its health and version.
 
+use std::collections::BTreeMap;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::AtNode;
+use super::gate::DoorLimits;
 use super::json;
 use super::openapi::NODE;
 use super::operation::*;
@@ -39,6 +42,17 @@ struct HealthForm<'a> {
     state: &'static str,
     ready: bool,
     parts: Vec<PartForm<'a>>,
+    #[schemars(with = "BTreeMap<String, Option<u32>>")]
+    limits: LimitsForm,
+}
+
+/// What the door lets in, by the names of the settings; `null` is off.
+struct LimitsForm(DoorLimits);
+
+impl Serialize for LimitsForm {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.named())
+    }
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -49,7 +63,7 @@ struct PartForm<'a> {
     reason: Option<&'a str>,
 }
 
-fn health_response(report: &HealthReport, well: bool) -> Response<Body> {
+fn health_response(report: &HealthReport, limits: DoorLimits, well: bool) -> Response<Body> {
     let form = HealthForm {
         state: report.state().as_str(),
         ready: report.ready,
@@ -62,17 +76,18 @@ fn health_response(report: &HealthReport, well: bool) -> Response<Body> {
                 reason: part.reason.as_deref(),
             })
             .collect(),
+        limits: LimitsForm(limits),
     };
     let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json::answer(status, &form)
 }
 
-fn readiness_of(report: &HealthReport) -> Response<Body> {
-    health_response(report, report.ready)
+fn readiness_of(report: &HealthReport, limits: DoorLimits) -> Response<Body> {
+    health_response(report, limits, report.ready)
 }
 
-fn health_of(report: &HealthReport) -> Response<Body> {
-    health_response(report, report.state() != PartState::Unhealthy)
+fn health_of(report: &HealthReport, limits: DoorLimits) -> Response<Body> {
+    health_response(report, limits, report.state() != PartState::Unhealthy)
 }
 
 pub(super) static READYZ: Operation = Operation {
@@ -87,7 +102,7 @@ pub(super) static READYZ: Operation = Operation {
 };
 
 pub(super) async fn readyz(State(node): State<AtNode>) -> Response<Body> {
-    readiness_of(&node.door.health.borrow())
+    readiness_of(&node.door.health.borrow(), node.app.gate.limits)
 }
 
 pub(super) static HEALTH: Operation = Operation {
@@ -102,7 +117,7 @@ pub(super) static HEALTH: Operation = Operation {
 };
 
 pub(super) async fn health(State(node): State<AtNode>) -> Response<Body> {
-    health_of(&node.door.health.borrow())
+    health_of(&node.door.health.borrow(), node.app.gate.limits)
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -145,7 +160,10 @@ mod tests {
         let expected = serde_json::json!({"state": "degraded", "ready": true, "parts": [
             {"name": "store", "state": "healthy", "reason": null},
             {"name": "disk", "state": "degraded", "reason": "12 % of the disk is free"}
-        ]});
+        ], "limits": {"http-rate": null, "http-at-once": 4096}});
+        let limits = DoorLimits::default();
+        let health_of = |report: &_| health_of(report, limits);
+        let readiness_of = |report: &_| readiness_of(report, limits);
         assert_eq!(sent(health_of(&report)), (StatusCode::OK, expected.clone()));
         assert_eq!(sent(readiness_of(&report)), (StatusCode::OK, expected));
 

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::counts::Described;
 use super::described;
-use super::operation::{Content, Operation, Param, Reply, SchemaOf};
+use super::operation::{ANY, Content, Operation, Param, Reply, SchemaOf};
 use super::problem::{Kind, Problem};
 use crate::roster::builds::split;
 use crate::seams;
@@ -57,6 +57,7 @@ pub(super) static DOCUMENT: Operation = Operation {
     part: NODE,
     about: "This document",
     answers: &[Reply::json::<Map<String, Value>>(200, "OpenAPI 3.1")],
+    problems: &[ANY],
     ..Operation::NEW
 };
 
@@ -72,6 +73,7 @@ pub(super) static DOCS: Operation = Operation {
     part: NODE,
     about: "This document as a page",
     answers: &[Reply::of(200, "a page for people", Content::of::<String>("text/html"))],
+    problems: &[ANY],
     ..Operation::NEW
 };
 

@@ -2,14 +2,20 @@
 //!
 //! A client speaks HTTP/1.1 or HTTP/2, as it likes, at the same address.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::Response;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::around::routed;
 use super::cors::Origins;
 use super::counts::HttpCounts;
+use super::gate::{DoorLimits, Visitor};
 use super::listen::{Listener, Stream};
 use super::patient::Patient;
 use super::preface::{self, Version};
@@ -26,10 +33,11 @@ use super::tls::Tls;
 use super::{App, Shared, http2, node_router, store_router};
 use crate::client::KvClient;
 use crate::limits::{
-    HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_MAX, HTTP_LEAVE_AGAIN,
-    HTTP_TLS_MAX,
+    HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MAX, HTTP_FILES_LEFT, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_MAX,
+    HTTP_LEAVE_AGAIN, HTTP_TLS_MAX,
 };
 use crate::node::DoorContext;
+use crate::seams::open_files_max;
 
 /// The wait before accepting again after an error that is not one connection's own: most often
 /// the process has no file descriptor left, and one must be given back first.
@@ -40,6 +48,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const BEGUN_MAX: Duration = Duration::from_millis(100);
 
 /// How the door is served.
+#[derive(Debug, Default)]
 pub(super) struct Way {
     /// What was asked of it.
     pub(super) counts: Arc<HttpCounts>,
@@ -47,6 +56,8 @@ pub(super) struct Way {
     pub(super) tls: Option<Arc<Tls>>,
     /// Whose pages may use it.
     pub(super) origins: Origins,
+    /// How much it lets in.
+    pub(super) limits: DoorLimits,
 }
 
 /// Serves the door on a listening socket until `shutdown` resolves, then lets the requests that
@@ -58,16 +69,17 @@ pub(super) async fn serve(
     way: Way,
     shutdown: impl Future<Output = ()>,
 ) {
-    let app = Shared::new(door.client.clone(), Some(door.cluster.clone()), way.counts, way.origins);
+    let tls = way.tls.clone();
+    let app = Shared::new(door.client.clone(), Some(door.cluster.clone()), way);
     // Cancelled when this future is dropped: connections never outlive it.
     let cut = CancellationToken::new();
     let cut_on_drop = cut.clone().drop_guard();
-    if let Some(tls) = &way.tls {
+    if let Some(tls) = &tls {
         let board = door.instruments.board.clone();
         app.tasks.spawn(tls.clone().follow(board, app.closing.clone()));
     }
     let router = node_router(app.clone(), door);
-    let connections = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
+    let connections = Arc::new(Semaphore::new(connections_max(open_files_max())));
     let mut awaited = app.awaited.subscribe();
     let mut shutdown = pin!(async {
         shutdown.await;
@@ -83,8 +95,9 @@ pub(super) async fn serve(
             () = &mut shutdown => break,
             accepted = accept(&listener, &connections) => accepted,
         };
-        if let Some((stream, permit)) = accepted {
-            let served = greeted(stream, way.tls.clone(), app.clone(), router.clone());
+        if let Some((stream, address, permit)) = accepted {
+            let visitor = app.gate.visitor(address);
+            let served = greeted(stream, tls.clone(), visitor, app.clone(), router.clone());
             let cut = cut.clone();
             let open = app.counts.connection();
             app.tasks.spawn(async move {
@@ -113,23 +126,40 @@ pub async fn serve_client(
     client: KvClient,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) {
-    let app = Shared::new(client, None, Arc::default(), Origins::default());
-    connection(Box::new(stream), app.clone(), store_router(app.clone())).await;
+    let app = Shared::new(client, None, Way::default());
+    let (visitor, router) = (app.gate.visitor(None), store_router(app.clone()));
+    connection(Box::new(stream), visitor, app.clone(), router).await;
     app.tasks.ended().await;
+}
+
+/// How many connections there may be where a process may have so many files open.
+fn connections_max(files: Option<u64>) -> usize {
+    let Some(files) = files else { return HTTP_CONNECTIONS_MAX };
+    let most = usize::try_from(files - HTTP_FILES_LEFT.min(files / 2)).unwrap_or(usize::MAX);
+    if most < HTTP_CONNECTIONS_MAX {
+        let wanted = HTTP_CONNECTIONS_MAX as u64 + HTTP_FILES_LEFT;
+        tracing::warn!(
+            files,
+            connections = most,
+            "the process may have few files open, so few HTTP connections are taken; let it have \
+             {wanted} (ulimit -n, or LimitNOFILE of its service)"
+        );
+    }
+    most.min(HTTP_CONNECTIONS_MAX)
 }
 
 /// Waits for a place among the connections, then for a connection; none if accepting failed.
 async fn accept(
     listener: &Listener,
     connections: &Arc<Semaphore>,
-) -> Option<(Stream, OwnedSemaphorePermit)> {
+) -> Option<(Stream, Option<IpAddr>, OwnedSemaphorePermit)> {
     let permit = connections
         .clone()
         .acquire_owned()
         .await
         .expect("the semaphore of connections is never closed");
     match listener.accept().await {
-        Ok(stream) => Some((stream, permit)),
+        Ok((stream, address)) => Some((stream, address, permit)),
         Err(error) => {
             if !is_connections_own(&error) {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -148,7 +178,13 @@ fn is_connections_own(error: &io::Error) -> bool {
 
 /// Agrees on TLS with a client, if there is to be any, and serves it; whoever accepts does not wait
 /// for that.
-async fn greeted(stream: Stream, tls: Option<Arc<Tls>>, app: App, router: Router) {
+async fn greeted(
+    stream: Stream,
+    tls: Option<Arc<Tls>>,
+    visitor: Visitor,
+    app: App,
+    router: Router,
+) {
     let stream = match tls {
         None => stream,
         Some(tls) => match timeout(HTTP_TLS_MAX, tls.greet(stream)).await {
@@ -160,18 +196,20 @@ async fn greeted(stream: Stream, tls: Option<Arc<Tls>>, app: App, router: Router
             Err(_) => return,
         },
     };
-    connection(stream, app, router).await;
+    connection(stream, visitor, app, router).await;
 }
 
 /// Serves one connection to its end; once the door closes, to the end of its present requests.
-async fn connection(stream: Stream, app: App, router: Router) {
+async fn connection(stream: Stream, visitor: Visitor, app: App, router: Router) {
     let told = tokio::select! {
         told = timeout(HTTP_HEAD_MAX, preface::version(stream)) => told,
         () = async { app.closing.cancelled().await; sleep(BEGUN_MAX).await } => return,
     };
     let ended = match told {
-        Ok(Ok((Version::One, stream))) => http1(stream, &app, router).await,
-        Ok(Ok((Version::Two, stream))) => http2::serve(stream, &app, routed(&app, router)).await,
+        Ok(Ok((Version::One, stream))) => http1(stream, &app, routed(&app, visitor, router)).await,
+        Ok(Ok((Version::Two, stream))) => {
+            http2::serve(stream, &app, routed(&app, visitor, router)).await
+        }
         // Whoever says nothing for long, or is gone, is told nothing.
         Ok(Err(_)) | Err(_) => Ok(()),
     };
@@ -181,17 +219,20 @@ async fn connection(stream: Stream, app: App, router: Router) {
     }
 }
 
-async fn http1(
+async fn http1<S>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     app: &App,
-    router: Router,
-) -> hyper::Result<()> {
+    service: S,
+) -> hyper::Result<()>
+where
+    S: Service<hyper::Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+{
     let mut served = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HTTP_HEAD_MAX)
             .max_buf_size(HTTP_HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(Patient::new(stream)), routed(app, router))
+            .serve_connection(TokioIo::new(Patient::new(stream)), service)
     );
     tokio::select! {
         ended = &mut served => ended,

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::App;
 use super::decode::Params;
+use super::gate::Visit;
 use super::json::{self, Blob, RecordForm};
 use super::openapi::WATCHES;
 use super::operation::*;
@@ -61,6 +62,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 
 pub(super) async fn watch(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (params, client) = Params::of_store(request.uri().query(), WATCH.query, &app.client)?;
+    let lasting = Visit::of(&request).map(|visit| visit.last()).transpose()?;
     let request_headers = request.headers();
     let unclear = |detail| Problem::new(&UNCLEAR, detail);
     let ranged = ["prefix", "start", "end"].map(|name| params.bytes(name));
@@ -77,7 +79,10 @@ pub(super) async fn watch(State(app): State<App>, request: Request) -> Result<Re
     };
     let begun = stream::iter([Ok(begun(changes.position()))]);
     let events = begun.chain(events(batches(changes)));
-    Ok(respond(events.take_until(app.closing.clone().cancelled_owned())))
+    let events = events.take_until(app.closing.clone().cancelled_owned());
+    Ok(respond(events.inspect(move |_| {
+        let _until_it_ends = &lasting;
+    })))
 }
 
 /// Sends events as they come, and a comment when none has come for long.

@@ -2,10 +2,35 @@
 
 use std::time::Duration;
 
-use super::{KEY_BYTES_MAX, PART_STOP_MAX, TXN_BYTES_MAX, TXN_OPS_MAX, WATCHES_MAX};
+use super::{
+    KEY_BYTES_MAX, PART_STOP_MAX, RANGE_BYTES_MAX, TXN_ANSWER_BYTES_MAX, TXN_BYTES_MAX,
+    TXN_OPS_MAX, WATCHES_MAX,
+};
 
-/// Most connections to the HTTP door at once; further ones wait in the listen queue.
-pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// Most connections to the HTTP door at once; further ones wait in the listen queue. Fewer where the
+/// process may not have so many files open.
+pub const HTTP_CONNECTIONS_MAX: usize = 16_384;
+/// How many of the files that a process may have open the door leaves to the node, whose log must find
+/// one when it needs it, however many clients there are; of few it leaves half.
+pub const HTTP_FILES_LEFT: u64 = 1_024;
+/// Most watches, and claims that wait, at once at a door. Past it: `Busy`. The other connections are for
+/// what is answered at once.
+pub const HTTP_LASTING_MAX: usize = 12_288;
+/// The same on one connection, so that no single client has all of them.
+pub const HTTP_CONNECTION_LASTING_MAX: usize = 128;
+/// Most operations under way at once at a door unless an operator says otherwise: far more than a node
+/// has use for. Past it: `Busy`.
+pub const HTTP_AT_ONCE: u32 = 4_096;
+/// How long an address may do what it may do in this time at once, if its requests are limited.
+pub const HTTP_BURST: Duration = Duration::from_secs(1);
+/// Most addresses whose requests are counted, at about 50 bytes each; all others are counted together.
+pub const HTTP_ADDRESSES_MAX: usize = 65_536;
+/// Most bytes of large answers that wait to be sent, all connections together. Past it reads are told
+/// `Busy`.
+pub const HTTP_ANSWERS_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// An answer up to this size is not counted there: as many as there are connections take no more memory
+/// than the large ones do.
+pub const HTTP_ANSWER_SMALL_BYTES: usize = 16 * 1024;
 /// Most bytes of a request's body of keys and values that is not a raw value: a transaction in base64
 /// and JSON.
 pub const HTTP_JSON_BYTES_MAX: usize = 2 * TXN_BYTES_MAX;
@@ -51,9 +76,9 @@ pub const HTTP2_STREAMS_MAX: u32 = 128;
 /// Past it: `Busy`.
 pub const HTTP2_REQUESTS_MAX: usize = WATCHES_MAX;
 /// Most bytes of a request's body that wait to be read; the client sends no more until they are.
-pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// The same of all requests of a connection.
-pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 64 * 1024;
 /// Most bytes of an answer that wait for the client to take them; what makes the answer waits then.
 pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Most requests that a client has given up before they were looked at. Past it the connection is
@@ -93,6 +118,11 @@ pub const HTTP_CLAIM_WAIT_MAX: Duration = Duration::from_secs(50);
 const _: () = {
     assert!(HTTP_JSON_BYTES_MAX > TXN_BYTES_MAX * 4 / 3);
     assert!(HTTP_JSON_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);
+    assert!(
+        TXN_ANSWER_BYTES_MAX < HTTP_ANSWERS_BYTES_MAX && RANGE_BYTES_MAX < HTTP_ANSWERS_BYTES_MAX
+    );
+    assert!(HTTP_LASTING_MAX + HTTP_AT_ONCE as usize <= HTTP_CONNECTIONS_MAX);
+    assert!(HTTP_LASTING_MAX <= WATCHES_MAX);
     assert!(3 * KEY_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
     assert!(HTTP_HEAD_BYTES_MAX <= u32::MAX as usize);
     // What clients can have wait in a node that reads nothing of it.

@@ -1,5 +1,5 @@
-//! Everything that is not a decision: files, the network, the wall clock, randomness, tasks and
-//! threads.
+//! Everything that is not a decision: files and how many there may be, the network, the wall clock,
+//! randomness, tasks and threads.
 //!
 //! Production and the simulator run the same node on different seams. There is one of each, as
 //! small as it can be, and all code above goes through them: no `std::fs`, no `SystemTime`, no
@@ -10,12 +10,14 @@ pub mod disk;
 pub mod failpoint;
 mod named;
 pub mod network;
+mod open_files;
 mod random;
 pub mod socket;
 mod tasks;
 mod version;
 
 pub use named::read_named;
+pub use open_files::{open_files_max, raise_open_files_max};
 pub use random::{EnteredRandom, Random, ThreadRandom};
 pub use tasks::{Tasks, blocking, run_in_place, runs_in_place, spawn_for_library, spawn_thread};
 pub use version::version;

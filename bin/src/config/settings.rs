@@ -6,10 +6,11 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aspen::http::Origins;
+use aspen::http::{DoorLimits, Origins};
 use aspen::limits::{KEYSPACE_SHARDS_MAX, MEMBER_WEIGHT_MAX, MEMBERS_MAX, VOTERS_MAX};
 use aspen::raft::RaftTimes;
 use aspen::types::KeyspaceName;
@@ -114,6 +115,8 @@ pub(crate) struct Config {
     pub(crate) http_tls_key: Option<PathBuf>,
     /// Whose pages may use it.
     pub(crate) http_cors: Option<Origins>,
+    /// How much it lets in there.
+    pub(crate) http_limits: DoorLimits,
     /// What it keeps its data in.
     pub(crate) storage: StorageBackend,
     /// How fast it notices that a leader is gone.
@@ -457,6 +460,32 @@ pub(crate) const SETTINGS: &[Setting] = &[
         show: |config| config.http_cors.as_ref().map(Origins::to_string),
     },
     Setting {
+        name: "http-rate",
+        value_name: "N|off",
+        scope: Scope::Node,
+        default: Some("off"),
+        allowed: "requests a second such as 1000, or off",
+        help: "How many requests a second one client address may send by HTTP, or off",
+        apply: |config, text| {
+            config.http_limits.rate = number_or_off(text)?;
+            Some(())
+        },
+        show: |config| Some(shown_or_off(config.http_limits.rate)),
+    },
+    Setting {
+        name: "http-at-once",
+        value_name: "N|off",
+        scope: Scope::Node,
+        default: Some("4096"),
+        allowed: "a whole number from 1, or off",
+        help: "How many operations may be under way by HTTP at once, or off",
+        apply: |config, text| {
+            config.http_limits.at_once = number_or_off(text)?;
+            Some(())
+        },
+        show: |config| Some(shown_or_off(config.http_limits.at_once)),
+    },
+    Setting {
         name: "storage",
         value_name: "STORAGE",
         scope: Scope::Node,
@@ -634,6 +663,15 @@ fn some_time(text: &str) -> Option<Duration> {
 
 fn some_path(text: &str) -> Option<Option<PathBuf>> {
     (!text.is_empty()).then(|| Some(PathBuf::from(text)))
+}
+
+/// A number from 1, or nothing for `off`; `None` if it is neither.
+fn number_or_off(text: &str) -> Option<Option<NonZeroU32>> {
+    if text == "off" { Some(None) } else { text.parse().ok().map(Some) }
+}
+
+fn shown_or_off(number: Option<NonZeroU32>) -> String {
+    number.map_or_else(|| "off".to_owned(), |number| number.to_string())
 }
 
 fn is_name(text: &str) -> bool {

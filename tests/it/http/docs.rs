@@ -29,7 +29,6 @@ fn the_documented_limits_are_the_limits() {
         format!("| time to agree on TLS | {} s |", HTTP_TLS_MAX.as_secs()),
         format!("| time to send a body | {} s |", HTTP_BODY_MAX.as_secs()),
         format!("nothing of an answer is taken | {} s |", HTTP_STALL_MAX.as_secs()),
-        format!("| connections | {HTTP_CONNECTIONS_MAX} |"),
         format!("requests at once on a connection of HTTP/2 | {HTTP2_STREAMS_MAX} |"),
         format!("requests at once over HTTP/2, all connections together | {HTTP2_REQUESTS_MAX} |"),
         format!(
@@ -37,6 +36,12 @@ fn the_documented_limits_are_the_limits() {
             HTTP2_PING_EVERY.as_secs(),
             HTTP2_PING_MAX.as_secs()
         ),
+        format!("by `http-at-once` | {HTTP_AT_ONCE} unless"),
+        format!("that wait, on one connection | {HTTP_CONNECTION_LASTING_MAX} |"),
+        format!("| all of them together | {HTTP_LASTING_MAX} |"),
+        format!("answers of more than {} KiB", HTTP_ANSWER_SMALL_BYTES >> 10),
+        format!("wait to be sent, all clients together | {} |", mib(HTTP_ANSWERS_BYTES_MAX)),
+        format!("| connections | {HTTP_CONNECTIONS_MAX}, "),
         format!("| stop of the node | {} s ", HTTP_DRAIN_MAX.as_secs()),
         format!("at most {RANGE_RECORDS_MAX})"),
         format!("A page also ends at {}.", mib(RANGE_BYTES_MAX)),

@@ -1,7 +1,10 @@
 //! What the door bears: bodies, slow clients, and its own end.
 
+use std::num::NonZeroU32;
+
 use super::{Node, PATIENCE};
-use aspen::limits::{HTTP_STALL_MAX, VALUE_BYTES_MAX};
+use aspen::http::DoorLimits;
+use aspen::limits::{HTTP_ANSWERS_BYTES_MAX, HTTP_STALL_MAX, VALUE_BYTES_MAX};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -173,4 +176,80 @@ async fn a_client_that_stalls_does_not_hold_up_the_stop() {
     let before = tokio::time::Instant::now();
     node.stop().await;
     assert!(before.elapsed() < aspen::limits::SHUTDOWN_MAX);
+}
+
+#[tokio::test]
+async fn an_address_that_asks_too_often_is_told_when_to_come_again() {
+    let limits = DoorLimits { rate: NonZeroU32::new(2), ..DoorLimits::default() };
+    let node = Node::start_with(limits).await;
+    // What comes in a second is there at once; nothing comes in between but by and by.
+    let mut refused = node.get("/v1/kv/k").await;
+    for _ in 0..200 {
+        if refused.status == 429 {
+            break;
+        }
+        refused = node.get("/v1/kv/k").await;
+    }
+    let again = refused.problem(429, "busy")["retry_after_ms"].as_u64().unwrap();
+    assert!((1..=500).contains(&again) && refused.header("retry-after") == "1", "{again}");
+    assert!(refused.text().contains("the rate of requests of your address"));
+    for path in ["/livez", "/readyz", "/health", "/version", "/metrics"] {
+        assert_eq!(node.get(path).await.status, 200, "{path}");
+    }
+    let limits = node.get("/health").await.json()["limits"].clone();
+    assert_eq!(limits, serde_json::json!({"http-rate": 2, "http-at-once": 4096}));
+    tokio::time::sleep(std::time::Duration::from_millis(again)).await;
+    node.get("/v1/kv/k").await.problem(404, "key-not-found");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn as_many_operations_are_under_way_as_may_be_and_what_lasts_is_none() {
+    let limits = DoorLimits { at_once: NonZeroU32::new(1), ..DoorLimits::default() };
+    let node = Node::start_with(limits).await;
+    let mut watching = Line::open(&node).await;
+    watching.send("GET /v1/watch?prefix= HTTP/1.1\r\nHost: n\r\n\r\n").await;
+    watching.until("progress").await;
+    let mut putting = Line::open(&node).await;
+    let put =
+        "PUT /v1/kv/k HTTP/1.1\r\nHost: n\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+    putting.send(put).await;
+    putting.until("100 Continue").await;
+    let refused = node.get("/v1/kv/k").await;
+    refused.problem(429, "busy");
+    assert!(refused.text().contains("operations under way here"), "{}", refused.text());
+    assert_eq!(node.get("/health").await.status, 200);
+    putting.send("abc").await;
+    putting.until("\r\n\r\n").await;
+    watching.until("change").await;
+    assert_eq!(node.get("/v1/kv/k").await.text(), "abc");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn answers_that_nobody_takes_are_held_up_to_a_bound() {
+    let node = Node::start().await;
+    node.put("/v1/kv/k", vec![b'v'; VALUE_BYTES_MAX]).await;
+    let mut lines = Vec::new();
+    let get = "GET /v1/kv/k HTTP/1.1\r\nHost: n\r\n\r\n";
+    // What the sockets hold is not counted.
+    for _ in 0..3 * HTTP_ANSWERS_BYTES_MAX / VALUE_BYTES_MAX {
+        let mut line = Line::open(&node).await;
+        line.send(get.repeat(4)).await;
+        lines.push(line);
+    }
+    let mut refused = node.get("/v1/kv/k").await;
+    for _ in 0..1_000 {
+        if refused.status == 429 {
+            break;
+        }
+        refused = node.get("/v1/kv/k").await;
+    }
+    refused.problem(429, "busy");
+    assert!(refused.text().contains("memory for answers"), "{}", refused.text());
+    drop(lines);
+    while node.get("/v1/kv/k").await.status != 200 {
+        tokio::task::yield_now().await;
+    }
+    node.stop().await;
 }

@@ -16,9 +16,10 @@ mod txns;
 mod watches;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aspen::http::TYPE_PREFIX;
+use aspen::http::{DoorLimits, HttpDoor, TYPE_PREFIX};
 use aspen::{KvService, KvServiceBuilder, Reach, StorageBackend};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value as Json;
@@ -37,10 +38,15 @@ struct Node {
 
 impl Node {
     async fn start() -> Node {
+        Node::start_with(DoorLimits::default()).await
+    }
+
+    async fn start_with(limits: DoorLimits) -> Node {
+        let door = HttpDoor::new("127.0.0.1:0".parse().unwrap()).with_limits(limits);
         let service = KvServiceBuilder::new(1, "data")
             .with_storage(StorageBackend::Memory)
             .with_reach(Reach::Loopback)
-            .with_http("127.0.0.1:0".parse().unwrap())
+            .with_door(Arc::new(door))
             .start()
             .await
             .unwrap();
