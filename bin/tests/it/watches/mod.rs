@@ -9,6 +9,7 @@
 //!
 //! `ASPEN_WATCH_WRITES` and `ASPEN_WATCH_KILLS` set how many writes and kills there are.
 
+mod idle;
 mod oracle;
 mod writers;
 
