@@ -4,9 +4,11 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::{Node, aspen, run, write_file};
+use crate::http::Http;
+use crate::support::{Asking, Node, aspen, run, until, write_file};
 
 /// How long an orderly stop may take, and a little for the process around it.
 const STOP_MAX: Duration = Duration::from_secs(6);
@@ -44,6 +46,47 @@ fn a_node_told_to_stop_ends_in_order_and_starts_again_with_its_data() {
         assert_eq!(node.code(), 0);
         assert!(asked.elapsed() < STOP_MAX, "it took {:?}", asked.elapsed());
     }
+}
+
+#[test]
+fn what_clients_may_ask_is_set_and_what_is_off_is_said() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let asking = Asking::new();
+    let node = Node::start(dir.path(), &["--http-at-once", "off"]);
+    for name in ["http-rate", "http-at-once"] {
+        node.wait_for_log(&format!("{name} is off"));
+    }
+    let limits = asking.get(&node, "/health")["limits"].take();
+    assert_eq!(limits, json!({"http-rate": null, "http-at-once": null}));
+    drop(node);
+    let node = Node::start(dir.path(), &["--http-rate", "1"]);
+    let mut told = node.run(&["get", "k"]);
+    // One a second, and this takes less.
+    assert!(until(|| {
+        told = node.run(&["put", "k", "v", "--timeout", "1s"]);
+        told.code != 0
+    }));
+    assert!(told.stderr.contains("the rate of requests of your address"), "{told:?}");
+    assert!(!node.log().contains("http-rate is off"));
+}
+
+#[test]
+fn clients_leave_a_node_the_files_that_it_needs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start_with_files(dir.path(), 256);
+    node.wait_for_log("so few HTTP connections are taken; let it have 17408");
+    let mut first = Http::to(node.url());
+    let asking = Asking::new();
+    asking.put(&mut first, "/v1/kv/k", "before");
+    // More than it may have files; those that find no place wait.
+    let strangers: Vec<TcpStream> =
+        (0..300).map(|_| TcpStream::connect(node.address()).expect("connected")).collect();
+    for round in 0..20 {
+        asking.put(&mut first, &format!("/v1/kv/{round}"), "meanwhile");
+    }
+    assert!(!node.log().contains("could not be accepted"), "{}", node.log());
+    drop(strangers);
+    node.printed(&["put", "k", "afterwards"]);
 }
 
 #[test]

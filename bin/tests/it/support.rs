@@ -250,6 +250,21 @@ impl Node {
         let script = format!(r#"mount -t tmpfs -o size={mib}m tmpfs "$1" && shift && exec "$@""#);
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", &script, "sh"]).arg(&data);
+        Node::within(dir, command, &inner).until_ready()
+    }
+
+    /// Starts a node whose process may have so many files open and no more.
+    #[track_caller]
+    pub(crate) fn start_with_files(dir: &Path, most: u32) -> Self {
+        let mut inner = aspen(["start", "--reach", "loopback", "--data-dir"]);
+        inner.arg(dir.join("data")).args(["--json", "--http", "127.0.0.1:0", "--log", "info"]);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!(r#"ulimit -n {most} && exec "$@""#), "sh"]);
+        Node::within(dir, command, &inner).until_ready()
+    }
+
+    /// A node by a command that runs the one that it is given.
+    fn within(dir: &Path, mut command: Command, inner: &Command) -> Self {
         command.arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null());
         for (name, value) in inner.get_envs() {
             match value {
@@ -259,7 +274,7 @@ impl Node {
         }
         let log = dir.join("log.txt");
         command.stderr(File::create(&log).expect("a log"));
-        Node::follow(&mut command, log).until_ready()
+        Node::follow(&mut command, log)
     }
 
     /// A file or directory as the node sees it, on whichever disk.
@@ -493,6 +508,13 @@ pub(crate) struct Asking(Runtime);
 impl Asking {
     pub(crate) fn new() -> Self {
         Asking(Runtime::new().expect("a runtime"))
+    }
+
+    /// Puts a key over a connection that stays.
+    #[track_caller]
+    pub(crate) fn put(&self, http: &mut Http, path: &str, value: &'static str) {
+        let (status, answer) = self.0.block_on(send(http, Method::PUT, path, value));
+        assert!(status.is_success(), "{path}: {status} {answer}");
     }
 
     #[track_caller]
