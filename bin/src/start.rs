@@ -244,9 +244,7 @@ fn builder(config: &Config) -> Result<KvServiceBuilder, Failure> {
 /// The HTTP door of the configuration.
 fn door(address: &DoorAddress, config: &Config) -> HttpDoor {
     let origins = config.http_cors.clone().unwrap_or_default();
-    let door = HttpDoor::new(address.clone())
-        .with_origins(origins)
-        .with_limits(config.http_limits);
+    let door = HttpDoor::new(address.clone()).with_origins(origins).with_limits(config.http_limits);
     match (&config.http_tls_cert, &config.http_tls_key) {
         (Some(certificate), Some(key)) => door.with_tls(certificate, key),
         _ => door,
