@@ -104,20 +104,20 @@ pub enum Denied {
         reason: String,
     },
     /// The ticket shows nothing.
-    #[error("the ticket does not allow to read; ask for one that does")]
+    #[error("the ticket or token does not allow to read; ask for one that does")]
     Read,
     /// The ticket changes nothing.
-    #[error("the ticket does not allow to write; ask for one that does")]
+    #[error("the ticket or token does not allow to write; ask for one that does")]
     Write,
     /// The ticket is for using the store, not for keeping it.
-    #[error("the ticket does not allow to administer; ask for one that does")]
+    #[error("the ticket or token does not allow to administer; ask for one that does")]
     Admin,
     /// A key or range lies outside the ticket's keyspaces and prefixes. A range must lie within
     /// one prefix.
-    #[error("the ticket is for other keys; stay within one of its prefixes")]
+    #[error("the ticket or token is for other keys; stay within one of its prefixes")]
     Outside,
     /// The lease was not granted under this ticket.
-    #[error("lease {id} was not granted under this ticket; grant one for these keys")]
+    #[error("lease {id} was not granted under this ticket or token; grant one for these keys")]
     ForeignLease {
         /// The lease.
         id: LeaseId,
@@ -126,11 +126,20 @@ pub enum Denied {
     #[error("the session was opened by another client; open one")]
     ForeignSession,
     /// It concerns a whole shard, and the ticket is for a part.
-    #[error("the ticket is for some keys, and this concerns all of them")]
+    #[error("the ticket or token is for some keys, and this concerns all of them")]
     WholeShard,
     /// Only a group's leader does this, by itself.
     #[error("this is done by the cluster itself and can't be asked for")]
     Internal,
+    /// The token was good and is no longer.
+    #[error("the token is good no longer; ask for a new one")]
+    Token,
+    /// This node changes nothing for anybody.
+    #[error("this node is read-only; ask another one")]
+    NodeReadOnly,
+    /// No node does.
+    #[error("the cluster is read-only; `aspen settings set read-only off` ends that")]
+    ClusterReadOnly,
 }
 
 /// A request that no state could satisfy.

@@ -431,7 +431,12 @@ pub const NODE_NUMBER_MAX: u64 = u32::MAX as u64;
 pub const INVITATIONS_MAX: usize = 1_024;
 /// Most grants for clients at once; as above.
 pub const GRANTS_MAX: usize = 1_024;
-/// Longest life of a ticket, in seconds: ten years. Past it: `Refused::LifeOutOfBounds`.
+/// Most tokens at once; as above. Past it: `Refused::TooManyTokens`.
+pub const TOKENS_MAX: usize = 1_024;
+/// How long a token that a node does not know waits for what the others know of it: some elections'
+/// time, so that a new token is good at once. Past it: `Error::Unavailable`.
+pub const TOKEN_LOOK_MAX: Duration = Duration::from_secs(3);
+/// Longest life of a ticket or token, in seconds: ten years. Past it: `Refused::LifeOutOfBounds`.
 pub const TICKET_LIFE_S_MAX: u64 = 10 * 365 * 24 * 3_600;
 /// Most clients that a grant with counted uses serves: each is a record. A grant for more is one
 /// for any number. Past it: `Refused::UsesOutOfBounds`.

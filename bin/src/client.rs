@@ -16,6 +16,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aspen::roster::tokens::Token;
 use aspen::seams::Tasks;
 use aspen::types::KeyspaceName;
 use aspen::{DoorAddress, KvClient};
@@ -288,6 +289,9 @@ fn refusal(status: StatusCode, body: &[u8], writes: bool) -> Failure {
     {
         let _ = write!(sentence, "; {apart}");
     }
+    if name == "unauthenticated" {
+        sentence.push_str("; a command takes it from --token-file FILE or ASPEN_TOKEN");
+    }
     if exit == Exit::Unknown && name != "outcome-unknown" {
         let _ = write!(sentence, "; {UNKNOWN_REMEDY}");
     }
@@ -317,6 +321,8 @@ pub(crate) struct Node {
     keyspace: KeyspaceName,
     near: Option<String>,
     timeout: Duration,
+    /// What it is shown, if it asks for a token.
+    token: Option<String>,
     connections: Tasks,
 }
 
@@ -328,6 +334,28 @@ enum Way {
     /// By a client ticket.
     Ticket(KvClient),
 }
+
+/// The token of a configuration, itself or in its file.
+fn token(config: &Config) -> Result<Option<String>, Failure> {
+    let is_token = |text: &str| Token::read(text.as_bytes()).is_some();
+    let file = match (&config.token, &config.token_file) {
+        (Some(token), _) if !is_token(token) => {
+            let sentence = "the token is not a whole one: copy all of it, from aspentoken on";
+            return Err(Failure::usage(sentence));
+        }
+        (None, Some(file)) => file,
+        (token, _) => return Ok(token.clone()),
+    };
+    let bytes = input::read_file(file, TOKEN_FILE_BYTES_MAX).map_err(Failure::usage)?;
+    let text = String::from_utf8(bytes).ok().map(|text| text.trim().to_owned());
+    match text.filter(|text| is_token(text)) {
+        Some(text) => Ok(Some(text)),
+        None => Err(Failure::usage(format!("{}: there is no token in it", file.display()))),
+    }
+}
+
+/// Largest file that is read for a token.
+const TOKEN_FILE_BYTES_MAX: usize = 4_096;
 
 /// Bytes between this process's two ends of a connection.
 const DUPLEX_BYTES: usize = 64 * 1024;
@@ -351,12 +379,13 @@ impl Node {
             }
             (_, false) => None,
         };
-        Ok(Node::by(Way::Http(address, trust), config))
+        Ok(Node { token: token(config)?, ..Node::by(Way::Http(address, trust), config) })
     }
 
     fn by(way: Way, config: &Config) -> Self {
         let (keyspace, near) = (config.keyspace.clone(), config.near.clone());
-        Node { way, keyspace, near, timeout: config.timeout, connections: Tasks::new() }
+        let (timeout, connections) = (config.timeout, Tasks::new());
+        Node { way, keyspace, near, timeout, token: None, connections }
     }
 
     /// The request as it is sent: one on the store says which keyspace and shard it is about.
@@ -528,6 +557,9 @@ impl Node {
             .uri(request.target)
             .header("host", self.authority())
             .header("user-agent", concat!("aspen/", env!("CARGO_PKG_VERSION")));
+        if let Some(token) = &self.token {
+            builder = builder.header("authorization", format!("Bearer {token}"));
+        }
         for (name, value) in request.headers {
             builder = builder.header(name, value);
         }

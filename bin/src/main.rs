@@ -26,7 +26,7 @@ mod tls;
 use std::pin::Pin;
 use std::process::ExitCode;
 
-use args::{Cli, ClientSettings, Cmd, JoinArgs, LeaseArgs, StoreSettings, TicketCmd};
+use args::{Cli, ClientSettings, Cmd, JoinArgs, LeaseArgs, StoreSettings, TicketCmd, TokenCmd};
 use client::Node;
 use commands::drain::Drain;
 use config::{Loaded, Origin, Setting};
@@ -120,6 +120,17 @@ fn run() -> Result<(), Failure> {
             }
             TicketCmd::Revoke { id } => {
                 at_node(&client, async |node| commands::ticket::revoke(node, id, json).await)
+            }
+        },
+        Cmd::Token(args) => match args.command {
+            TokenCmd::Create(args) => {
+                at_node(&client, async |node| commands::token::create(node, args, json).await)
+            }
+            TokenCmd::List => {
+                at_node(&client, async |node| commands::token::list(node, json).await)
+            }
+            TokenCmd::Revoke { id } => {
+                at_node(&client, async |node| commands::token::revoke(node, id, json).await)
             }
         },
         Cmd::Keyspace(args) => {

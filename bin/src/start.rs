@@ -6,14 +6,14 @@
 //! serves; everything else is log lines on standard error. The first signal asks the node to stop
 //! in an orderly way, within a bounded time; the second ends the process at once.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aspen::http::HttpDoor;
+use aspen::http::{Auth, HttpDoor};
 use aspen::limits::{MESH_SECRET_BYTES_MAX, VOTERS_MAX};
-use aspen::node::{ClusterError, DoorContext, GroupFacts, StartError};
+use aspen::node::{ClusterError, DoorContext, GroupFacts, OWNER_TOKEN_FILE, StartError};
 use aspen::seams::raise_open_files_max;
 use aspen::status::GroupStatus;
 use aspen::{DoorAddress, KvService, KvServiceBuilder, Mesh, StorageBackend};
@@ -219,6 +219,7 @@ fn builder(config: &Config) -> Result<KvServiceBuilder, Failure> {
     };
     builder = builder.with_storage(config.storage).with_reach(config.reach);
     builder = builder.with_times(config.times).with_internet(config.internet.clone());
+    builder = builder.with_read_only(config.read_only);
     builder = builder.with_shards(config.shards).with_replicas(config.replicas);
     if let Some(capacity) = config.capacity {
         builder = builder.with_capacity(capacity);
@@ -244,7 +245,10 @@ fn builder(config: &Config) -> Result<KvServiceBuilder, Failure> {
 /// The HTTP door of the configuration.
 fn door(address: &DoorAddress, config: &Config) -> HttpDoor {
     let origins = config.http_cors.clone().unwrap_or_default();
-    let door = HttpDoor::new(address.clone()).with_origins(origins).with_limits(config.http_limits);
+    let door = HttpDoor::new(address.clone())
+        .with_origins(origins)
+        .with_limits(config.http_limits)
+        .with_auth(config.auth);
     match (&config.http_tls_cert, &config.http_tls_key) {
         (Some(certificate), Some(key)) => door.with_tls(certificate, key),
         _ => door,
@@ -279,6 +283,33 @@ struct Ready<'a> {
     data_dir: Option<&'a Path>,
     /// None if it can't be made at the moment.
     ticket: Option<String>,
+    /// Where the owner's token is, if HTTP asks for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_file: Option<PathBuf>,
+    /// The owner's token itself, if the node keeps no files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
+/// The token of the node's owner.
+enum Owners {
+    In(PathBuf),
+    Is(String),
+}
+
+/// Where the owner's token is, if HTTP asks for one.
+async fn owners(service: &KvService, config: &Config) -> Result<Option<Owners>, Failure> {
+    if config.auth == Auth::Off || config.http.is_none() {
+        return Ok(None);
+    }
+    let token = service.cluster().owner_token().await;
+    let token = token.map_err(|error| Failure::refused(format!("the owner's token: {error}")))?;
+    Ok(Some(match config.storage {
+        StorageBackend::Redb => {
+            Owners::In(std::path::absolute(service.data_dir())?.join(OWNER_TOKEN_FILE))
+        }
+        StorageBackend::Memory => Owners::Is(token.text()),
+    }))
 }
 
 /// A ticket for others to join by: for an hour, for any number of voters.
@@ -305,6 +336,11 @@ async fn announce(service: &KvService, config: &Config, json: bool) -> Result<()
         socket @ DoorAddress::Unix(_) => socket.to_string(),
     });
     let ticket = ticket(service).await;
+    let (token_file, token) = match owners(service, config).await? {
+        None => (None, None),
+        Some(Owners::In(file)) => (Some(file), None),
+        Some(Owners::Is(token)) => (None, Some(token)),
+    };
     if json {
         if let Err(reason) = &ticket {
             tracing::warn!(reason, "there is no ticket to join by yet");
@@ -317,6 +353,8 @@ async fn announce(service: &KvService, config: &Config, json: bool) -> Result<()
             http,
             data_dir: data_dir.as_deref(),
             ticket: ticket.ok().map(|ticket| ticket.to_string()),
+            token_file,
+            token,
         });
     }
     let data = data_dir.map_or_else(
@@ -342,7 +380,12 @@ async fn announce(service: &KvService, config: &Config, json: bool) -> Result<()
             true => String::new(),
             false => format!("--node {url} "),
         };
-        rows.push(row("try", format!("aspen {node}put greeting hello")));
+        let shown = match (&token_file, &token) {
+            (Some(file), _) => format!("--token-file {} ", file.display()),
+            (None, Some(token)) => format!("--token {token} "),
+            (None, None) => String::new(),
+        };
+        rows.push(row("try", format!("aspen {node}{shown}put greeting hello")));
     }
     rows.push(row("stop", "Ctrl-C".to_owned()));
     output::line(&output::table(&rows))

@@ -380,6 +380,13 @@ def cluster(c):
     c.check("in the list", any(ticket["id"] == made.json["id"] for ticket in listed), listed)
     number = str(made.json["id"])
     c.same("revoked", c.ask("DELETE", "/v1/tickets/{id}", number).json["state"], "revoked")
+    made = c.ask("POST", "/v1/tokens", body={"allow": ["read"], "name": "one"})
+    c.same("a token", (made.status, made.json["expires_s"]), (201, None))
+    tokens = c.ask("GET", "/v1/tokens").json["tokens"]
+    c.check("in its list", any(token["id"] == made.json["id"] for token in tokens), tokens)
+    number = made.json["id"]
+    c.same("taken back", c.ask("DELETE", "/v1/tokens/{id}", number).json["state"], "revoked")
+    c.is_problem("no token", c.ask("DELETE", "/v1/tokens/{id}", number), 404, "token-not-found")
     c.same("moves", c.ask("GET", "/v1/rebalance").json["moves"], [])
     settings = c.ask("GET", "/v1/settings").json["settings"]
     c.check("settings", {"name", "value", "default", "help"} <= set(settings[0]), settings)

@@ -22,7 +22,7 @@ use super::request::{
 };
 use super::{RequestId, shown};
 use crate::actors::Groups;
-use crate::error::{Error, Refusal};
+use crate::error::{Denied, Error, Refusal};
 use crate::limits::{
     CALL_BYTES_MAX, CALL_TRANSFER_MAX, CONTROL_BYTES_MAX, GUESTS_BYTES_MAX, REQUEST_SERVE_MAX,
 };
@@ -49,6 +49,8 @@ pub struct Desk {
     /// By which requests are passed on; they serve this desk, and are not kept by it.
     peers: Arc<OnceLock<WeakPeers>>,
     pub(super) counts: Arc<Operations>,
+    /// Nobody from outside changes anything here.
+    is_read_only: bool,
 }
 
 /// Where a request that came over the network is on its way.
@@ -74,7 +76,40 @@ impl Desk {
     /// Answers from these replicas, and tells where these members are.
     pub fn new(groups: Groups, members: Arc<dyn Members>) -> Self {
         let guest_bytes = Arc::new(Semaphore::new(GUESTS_BYTES_MAX));
-        Desk { groups, members, guest_bytes, peers: Arc::default(), counts: Arc::default() }
+        Desk {
+            groups,
+            members,
+            guest_bytes,
+            peers: Arc::default(),
+            counts: Arc::default(),
+            is_read_only: false,
+        }
+    }
+
+    /// The same at a node that changes nothing for who comes from outside, or that does.
+    pub fn with_read_only(self, is_read_only: bool) -> Self {
+        Desk { is_read_only, ..self }
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.is_read_only
+    }
+
+    /// Refuses what would change anything, at a node that does not for who comes from outside.
+    pub(super) fn check_changes_anything(&self, request: &Request) -> Result<(), Denied> {
+        match request {
+            Request::Propose { .. } | Request::KeepAlive { .. } if self.is_read_only => {
+                Err(Denied::NodeReadOnly)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a request that is not let in.
+    pub(super) fn refuse(&self, request: &Request, denied: Denied) -> Failure {
+        let failure = Failure::from(denied);
+        self.counts.begin(request).answered(&Err(failure.clone()));
+        failure
     }
 
     /// From here on requests are passed on to these peers.
@@ -161,6 +196,9 @@ impl Desk {
     async fn in_time(&self, request: Request, start_by: Instant, deadline: Instant) -> Response {
         if let Request::Locate { keyspace } = &request {
             return Ok(self.locate(keyspace));
+        }
+        if self.members.is_read_only() && request.is_users_write() {
+            return Err(Denied::ClusterReadOnly.into());
         }
         let replica = self.replica(request.group(), start_by).await?;
         let is_write = request.is_write();

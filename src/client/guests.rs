@@ -227,9 +227,7 @@ impl Guest {
     async fn answer(&self, mut asked: Asked, hop: Hop) -> Response {
         let client = self.link.peer();
         if let Err(denied) = self.check(&mut asked.request, client) {
-            let response = Err(denied.into());
-            self.desk.counts.begin(&asked.request).answered(&response);
-            return response;
+            return Err(self.desk.refuse(&asked.request, denied));
         }
         let group = asked.request.group();
         let reply = self.desk.answer_asked(asked, hop).await?;
@@ -248,6 +246,7 @@ impl Guest {
     /// Holds a request against the client's ticket.
     fn check(&self, request: &mut Request, client: EndpointId) -> Result<(), Denied> {
         self.still_permitted()?;
+        self.desk.check_changes_anything(request)?;
         scope::check_session(&self.secret, request, client)?;
         let keyspace = self.keyspace_of(request.group());
         scope::check(&self.permit, keyspace.as_ref(), request)

@@ -36,6 +36,15 @@ impl Member {
         Member { id, desk, peers, random }
     }
 
+    /// Whether its node changes nothing for who comes from outside.
+    pub fn is_read_only(&self) -> bool {
+        self.desk.is_read_only()
+    }
+
+    pub(super) fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
     /// Until when to wait for a replica of this node that is starting: no time at all if another
     /// node may answer meanwhile.
     fn start_by(&self, group: GroupId, deadline: Instant) -> Instant {

@@ -13,12 +13,14 @@
 //! members over links that a ticket opens ([`Client`]; `places` knows where they are). The other
 //! side of these is [`Desk`], which answers from its node's own replicas, passes a request on to the
 //! leader once for who can't reach it, and counts what it is asked (`counts`); what comes over a
-//! client's link is held against its ticket first (`guests`, `scope`).
+//! client's link is held against its ticket first (`guests`, `scope`), and what a door asks for the
+//! holder of a token against that (`guarded`).
 
 mod counts;
 mod desk;
 mod fan;
 mod group;
+mod guarded;
 mod guests;
 mod keyspace;
 mod leases;
@@ -59,6 +61,7 @@ pub use counts::{OperationFacts, Operations};
 pub use desk::{Desk, Hop};
 pub use fan::{Position, Scanned};
 pub use group::GroupClient;
+pub use guarded::{Guarded, Tokens};
 pub use guests::{Authorise, NotPermitted};
 pub use leases::{Lease, Lock};
 pub use member::Member;

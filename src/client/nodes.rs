@@ -76,6 +76,8 @@ pub trait Members: Debug + Send + Sync + 'static {
     fn level(&self, member: EndpointId) -> u32;
     /// Resolves when that is at least this one.
     fn reached(&self, revision: Revision) -> BoxFuture<'static, ()>;
+    /// Whether the cluster takes no writes.
+    fn is_read_only(&self) -> bool;
     /// Where one of them is.
     fn place(&self, node: NodeId) -> Option<Place>;
     /// Where they are, for clients that come from elsewhere: at most

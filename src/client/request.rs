@@ -100,6 +100,16 @@ impl Request {
         matches!(self, Request::Propose { .. })
     }
 
+    /// Whether it changes what somebody has stored, or may.
+    pub(super) fn is_users_write(&self) -> bool {
+        match self {
+            Request::Propose { group, command, .. } => {
+                command.action.is_users() && *group != GroupId::META
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn aim(&self) -> Aim {
         match self {
             Request::Query {

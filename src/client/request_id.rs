@@ -34,7 +34,7 @@ impl RequestId {
     }
 
     /// The name of the request that the present task works on, if it has one.
-    pub(super) fn present() -> Option<Self> {
+    pub fn present() -> Option<Self> {
         PRESENT.try_with(RequestId::clone).ok()
     }
 

@@ -22,7 +22,8 @@ use aspen_tickets::Verb;
 use super::request::{Proof, Request};
 use crate::error::Denied;
 use crate::machine::ops::{
-    Action, Command, Compare, CompareKeys, Delete, KeyRange, Op, Put, PutLease, Query, Txn,
+    Action, Command, Compare, CompareKeys, CompareTarget, Delete, Is, KeyRange, Op, Put, PutLease,
+    Query, Txn,
 };
 use crate::roster::clients::Permit;
 use crate::types::{EndpointId, GroupId, Key, KeyspaceName, LeaseId, SessionId};
@@ -37,6 +38,8 @@ pub(super) fn check(
         return Scope { permit, keyspace }.locate();
     }
     let scope = Scope::of(permit, keyspace)?;
+    // Nobody has anything to do in a keyspace of which nothing is theirs.
+    scope.locate()?;
     match request {
         Request::Propose { command, .. } => scope.command(command),
         Request::Query { query, .. } => scope.query(query),
@@ -165,8 +168,13 @@ impl<'a> Scope<'a> {
 
     /// Nesting is bounded where transactions are decoded.
     fn txn(&self, txn: &Txn) -> Result<(), Denied> {
-        for Compare { range, .. } in &txn.when {
+        for Compare { range, is, target } in &txn.when {
             match range {
+                // A delete tells whether there was a key, so whoever may write may ask that.
+                CompareKeys::One(key) if is_existence(*is, target) => {
+                    let key = KeyRange::one(key);
+                    self.may(Verb::Write, &key).or_else(|_| self.may(Verb::Read, &key))?;
+                }
                 CompareKeys::One(key) => self.may(Verb::Read, &KeyRange::one(key))?,
                 CompareKeys::All(range) => self.may(Verb::Read, range)?,
             }
@@ -230,6 +238,11 @@ impl<'a> Scope<'a> {
         let mark = || first_word(&blake3::hash(&self.permit.grant.to_be_bytes())).max(1);
         (!self.is_whole()).then(mark)
     }
+}
+
+/// Whether a condition asks of a key no more than whether it is there.
+fn is_existence(is: Is, target: &CompareTarget) -> bool {
+    matches!((is, target), (Is::Equal | Is::NotEqual, CompareTarget::Version(0)))
 }
 
 fn first_word(digest: &blake3::Hash) -> u32 {

@@ -66,6 +66,7 @@ pub(super) fn routed(
     let (app, router) = (app.clone(), TowerToHyperService::new(router));
     service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(visitor.visit());
+        request.extensions_mut().insert(app.keeper.clone());
         let id = app.names.of(request.headers());
         let origin = app.origins.allowed(request.headers());
         let is_gzip_wanted = gzip::is_wanted(request.headers());

@@ -1,10 +1,11 @@
-//! How often each address may ask: a bucket of tokens for each, kept as the one moment at which it
+//! How often each address, and each token, may ask: a bucket of tokens for each, kept as the one moment at which it
 //! would be full again.
 //!
 //! Time is an argument. An address that has not asked for as long as its bucket takes to fill is
 //! forgotten. When more are known than may be, the others share one bucket.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -18,10 +19,24 @@ use crate::limits::{HTTP_ADDRESSES_MAX, HTTP_BURST};
 pub(super) enum Origin {
     /// An IPv4 address, or an IPv6 network of 64 bits, which is what one host can choose from.
     Address(IpAddr),
+    /// The holder of a token, wherever they are.
+    Token(u128),
     /// Somebody on this machine who came by no address.
     Local,
     /// All who came when there was no place for one more.
     Others,
+}
+
+/// As the audit log names them.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Address(address) => write!(f, "{address}"),
+            Origin::Token(id) => write!(f, "{id:032x}"),
+            Origin::Local => f.write_str("this machine"),
+            Origin::Others => f.write_str("others"),
+        }
+    }
 }
 
 impl Origin {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::App;
+use super::auth::Store;
 use super::body;
 use super::decode::{Params, key_from_path};
 use super::gate::Visit;
@@ -128,10 +129,11 @@ pub(super) static LOCK: Operation = Operation {
 
 pub(super) async fn lock(
     State(app): State<App>,
+    Store(store): Store,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let name = name_of(request.uri())?;
-    let (_, client) = Params::of_store(request.uri().query(), LOCK.query, &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), LOCK.query, &store)?;
     let visit = Visit::of(&request);
     let (LockForm { lease, wait_ms }, _held) = body::read_json(&app, request.into_body()).await?;
     let wait = Duration::from_millis(wait_ms);
@@ -156,10 +158,11 @@ pub(super) static CAMPAIGN: Operation = Operation {
 
 pub(super) async fn campaign(
     State(app): State<App>,
+    Store(store): Store,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let name = name_of(request.uri())?;
-    let (_, client) = Params::of_store(request.uri().query(), CAMPAIGN.query, &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), CAMPAIGN.query, &store)?;
     let visit = Visit::of(&request);
     let (CampaignForm { lease, value, wait_ms }, _held) =
         body::read_data(&app, request.into_body()).await?;
@@ -218,9 +221,9 @@ const SHOW: Operation = Operation {
     ..Operation::NEW
 };
 
-pub(super) async fn show(State(app): State<App>, uri: Uri) -> Result<Response<Body>, Problem> {
+pub(super) async fn show(Store(store): Store, uri: Uri) -> Result<Response<Body>, Problem> {
     let name = name_of(&uri)?;
-    let (_, client) = Params::of_store(uri.query(), SHOW.query, &app.client)?;
+    let (_, client) = Params::of_store(uri.query(), SHOW.query, &store)?;
     let holder = client.holder(name).await?;
     Ok(json::answer(StatusCode::OK, &ShownForm { holder: holder.as_ref().map(HolderForm::of) }))
 }
@@ -251,9 +254,9 @@ const GIVE_UP: Operation = Operation {
 };
 
 /// Gives up what is held, or the place in the line.
-pub(super) async fn give_up(State(app): State<App>, uri: Uri) -> Result<Response<Body>, Problem> {
+pub(super) async fn give_up(Store(store): Store, uri: Uri) -> Result<Response<Body>, Problem> {
     let name = name_of(&uri)?;
-    let (params, client) = Params::of_store(uri.query(), GIVE_UP.query, &app.client)?;
+    let (params, client) = Params::of_store(uri.query(), GIVE_UP.query, &store)?;
     let unnamed = || Problem::new(&BAD_QUERY, "name the lease that gives it up: lease=ID");
     let lease = params.parsed::<LeaseId>("lease")?.ok_or_else(unnamed)?;
     let Answer { revision, body } = client.execute(Action::Release { name, lease }).await?;
@@ -283,10 +286,11 @@ pub(super) static PROCLAIM: Operation = Operation {
 
 pub(super) async fn proclaim(
     State(app): State<App>,
+    Store(store): Store,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let name = name_of(request.uri())?;
-    let (_, client) = Params::of_store(request.uri().query(), PROCLAIM.query, &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), PROCLAIM.query, &store)?;
     let (ProclaimForm { lease, value }, _held) = body::read_data(&app, request.into_body()).await?;
     let proclaim = Action::Proclaim { name, lease: lease.0, value: Value::new(value.0)? };
     let Answer { revision, .. } = client.execute(proclaim).await?;

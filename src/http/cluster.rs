@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use aspen_tickets::Verb;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::AtNode;
+use super::auth::Need;
 use super::decode::{Params, Path as PathPart};
 use super::json;
 use super::members::number;
@@ -273,6 +275,7 @@ pub(super) static SHOW: Operation = Operation {
     id: "showCluster",
     part: CLUSTER,
     about: "The members and groups as this node sees them; it needs no majority",
+    need: Need::All(Verb::Read),
     answers: &[Reply::json::<ClusterForm<'static>>(200, "the cluster")],
     problems: &[ANY],
     ..Operation::NEW
@@ -311,6 +314,7 @@ pub(super) static SHOW_NODE: Operation = Operation {
     id: "showMember",
     part: CLUSTER,
     about: "One of the members",
+    need: Need::All(Verb::Read),
     path: &[Param::needed::<NodeId>("node", "the member's number", "1")],
     answers: &[Reply::json::<MemberForm>(200, "the member")],
     problems: &[ANY, &[&INVALID, &NODE_NOT_FOUND]],

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
+use super::auth::Store;
 use super::body;
 use super::decode::Params;
 use super::json;
@@ -44,9 +45,10 @@ pub(super) static COMPACT: Operation = Operation {
 
 pub(super) async fn compact(
     State(app): State<App>,
+    Store(store): Store,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let (_, client) = Params::of_store(request.uri().query(), COMPACT.query, &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), COMPACT.query, &store)?;
     let (CompactForm { revision }, _held) = body::read_json(&app, request.into_body()).await?;
     let Answer { revision: present, body } = client.execute(Action::Compact { revision }).await?;
     let AnswerBody::Compacted { revision: compacted, pending } = body else {

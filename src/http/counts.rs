@@ -22,9 +22,9 @@ use crate::metrics::Counter;
 const OTHER: &str = "other";
 const METHODS: [&str; 6] = ["GET", "HEAD", "PUT", "POST", "DELETE", OTHER];
 /// The statuses that there are problems and answers of; 0 is none, or another.
-const STATUSES: [u16; 20] = [
-    200, 201, 202, 304, 400, 403, 404, 405, 408, 409, 410, 412, 413, 422, 429, 500, 503, 504, 507,
-    0,
+const STATUSES: [u16; 21] = [
+    200, 201, 202, 304, 400, 401, 403, 404, 405, 408, 409, 410, 412, 413, 422, 429, 500, 503, 504,
+    507, 0,
 ];
 
 /// What a door was asked, for as long as there is one.
@@ -200,7 +200,11 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     ) -> Self {
         let route = self.counts.route(path);
         // Whoever is refused is counted.
-        let methods = methods.layer(from_fn(gate::pass));
+        let needed = operations.clone();
+        let methods = methods.layer(from_fn(move |request: Request, next: Next| {
+            let operation = operation_of(&needed, request.method());
+            gate::pass(operation, request, next)
+        }));
         let methods = methods.layer(from_fn(move |request: Request, next: Next| {
             let counted = Counted::begin(route.clone(), request.method());
             let operation = operation_of(&operations, request.method());

@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::auth::Auth;
 use super::cors::Origins;
 use super::counts::HttpCounts;
 use super::gate::DoorLimits;
@@ -29,6 +30,7 @@ pub struct HttpDoor {
     counts: Arc<HttpCounts>,
     tls: OnceLock<Arc<Tls>>,
     limits: DoorLimits,
+    auth: Auth,
 }
 
 /// The listening socket, kept from a failure to the next run so that the door has its address
@@ -62,6 +64,7 @@ impl HttpDoor {
             counts: Arc::default(),
             tls: OnceLock::new(),
             limits: DoorLimits::default(),
+            auth: Auth::default(),
         }
     }
 
@@ -79,6 +82,32 @@ impl HttpDoor {
     /// The same, which lets in so much.
     pub fn with_limits(self, limits: DoorLimits) -> Self {
         HttpDoor { limits, ..self }
+    }
+
+    /// The same, which asks for tokens or does not. One that does takes besides the cluster's the
+    /// token of the node's owner ([`Cluster::owner_token`](crate::node::Cluster::owner_token)).
+    pub fn with_auth(self, auth: Auth) -> Self {
+        HttpDoor { auth, ..self }
+    }
+}
+
+impl HttpDoor {
+    /// Says what goes beyond this machine and should not.
+    fn warn(&self) {
+        let Some(address) = self.taken.get().and_then(DoorAddress::tcp) else { return };
+        if address.ip().is_loopback() {
+            return;
+        }
+        match self.auth {
+            Auth::Off => tracing::warn!(
+                %address, "HTTP asks nobody who they are: whoever reaches it may do everything"
+            ),
+            Auth::Required if self.files.is_none() => tracing::warn!(
+                %address,
+                "tokens go over the network as they are: give --http-tls-cert and --http-tls-key"
+            ),
+            Auth::Required => {}
+        }
     }
 }
 
@@ -113,10 +142,21 @@ impl Door for HttpDoor {
             tls: self.tls.get().cloned(),
             origins: self.origins.clone(),
             limits: self.limits,
+            auth: self.auth,
+            owner: None,
         };
         self.limits.log();
+        self.warn();
         async move {
             let listener = held.share()?;
+            let way = match way.auth {
+                Auth::Off => way,
+                Auth::Required => {
+                    let owner = context.cluster.owner_token().await;
+                    let owner = owner.map_err(|error| format!("the owner's token: {error}"))?;
+                    Way { owner: Some(owner), ..way }
+                }
+            };
             let stopped = stop.cancelled_owned().inspect(|()| held.set(None));
             serve(listener, context, way, stopped).await;
             Ok(())

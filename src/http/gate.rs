@@ -1,5 +1,5 @@
-//! Whom the door lets in, and how much of what there may be at once: requests of one address a second,
-//! operations under way, what lasts (watches, and claims that wait), and bytes of answers.
+//! Whom the door lets in, and how much of what there may be at once: requests of one address or token a
+//! second, operations under way, what lasts (watches, and claims that wait), and bytes of answers.
 //!
 //! Whoever is refused is told when to come again, and nothing was done. How the node is may be asked at
 //! any time: who looks after it must hear that it has too much to do.
@@ -18,7 +18,9 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
+use super::auth::{Asker, Keeper, Need};
 use super::buckets::{Buckets, Origin};
+use super::operation::Operation;
 use super::problem::Problem;
 use crate::limits::{
     HTTP_ANSWER_SMALL_BYTES, HTTP_ANSWERS_BYTES_MAX, HTTP_AT_ONCE, HTTP_CONNECTION_LASTING_MAX,
@@ -137,13 +139,15 @@ impl Visit {
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
     }
 
+    /// Whether this address, or the holder of this token, may ask once more.
+    fn take(&self, origin: Origin, what: &'static str) -> Result<(), Problem> {
+        let Some(buckets) = &self.visitor.gate.buckets else { return Ok(()) };
+        let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.take(origin, Instant::now()).map_err(|wait| busy(what, wait))
+    }
+
     fn enter(&self) -> Result<(), Problem> {
-        let Visitor { gate, origin, .. } = &self.visitor;
-        if let Some(buckets) = &gate.buckets {
-            let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
-            let wait = |wait| busy("the rate of requests of your address", wait);
-            buckets.take(*origin, Instant::now()).map_err(wait)?;
-        }
+        let Visitor { gate, .. } = &self.visitor;
         if let Some(at_once) = &gate.at_once {
             let place = at_once.clone().try_acquire_owned();
             let full = |_| busy("the number of operations under way here", AGAIN);
@@ -206,18 +210,51 @@ impl AsRef<[u8]> for Shared {
     }
 }
 
-/// Lets a request pass, or refuses it.
-pub(super) async fn pass(request: Request, next: Next) -> Response<Body> {
-    let is_let_in = ALWAYS.contains(&request.uri().path());
-    let Some(visit) = Visit::of(&request).filter(|_| !is_let_in) else {
-        return next.run(request).await;
+/// Lets a request pass that is for this operation, or refuses it.
+pub(super) async fn pass(
+    operation: Option<&'static Operation>,
+    mut request: Request,
+    next: Next,
+) -> Response<Body> {
+    let keeper = request.extensions().get::<Arc<Keeper>>().cloned();
+    let (Some(visit), Some(keeper)) = (Visit::of(&request), keeper) else {
+        return Problem::contradiction("the door").into_response();
     };
-    if let Err(problem) = visit.enter() {
+    let is_bounded = !ALWAYS.contains(&request.uri().path());
+    let origin = visit.visitor.origin;
+    if is_bounded && let Err(problem) = visit.take(origin, "the rate of requests of your address") {
         return problem.into_response();
     }
-    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    // What is not described is for who has a token at least.
+    let need = operation.map_or(Need::Token, |operation| operation.need);
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let tell = |asker: &Asker, response: &Response<Body>| {
+        keeper.audit.tell((asker, origin), (&method, uri.path()), operation, response);
+    };
+    let asker = match keeper.admit((&method, request.headers()), need).await {
+        Ok(asker) => asker,
+        Err((asker, problem)) => {
+            let response = problem.into_response();
+            tell(&asker, &response);
+            return response;
+        }
+    };
+    if is_bounded {
+        let of_token = match &asker {
+            Asker::Holder(holder) => {
+                visit.take(Origin::Token(holder.permit.grant), "the rate of requests of your token")
+            }
+            Asker::Anybody | Asker::Owner => Ok(()),
+        };
+        if let Err(problem) = of_token.and_then(|()| visit.enter()) {
+            return problem.into_response();
+        }
+    }
+    let is_read = matches!(method, Method::GET | Method::HEAD);
+    request.extensions_mut().insert(asker.clone());
     let response = next.run(request).await;
-    visit.send(is_read, response).await
+    tell(&asker, &response);
+    if is_bounded { visit.send(is_read, response).await } else { response }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! What is listed is what this node knows, so it is there when no majority is.
 
+use aspen_tickets::Verb;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderValue};
@@ -10,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::AtNode;
+use super::auth::Need;
 use super::body;
 use super::decode::{Params, Path};
 use super::json;
@@ -63,6 +65,7 @@ pub(super) static CREATE: Operation = Operation {
     id: "createKeyspace",
     part: KEYSPACES,
     about: "Makes a keyspace",
+    need: Need::All(Verb::Admin),
     body: Some(Content::json::<CreateForm>(r#"{"name": "logs", "shards": 2, "replicas": 3}"#)),
     answers: &[Reply::json::<KeyspaceForm<'static>>(201, "the keyspace").with(&[Param::of::<
         String,
@@ -114,6 +117,7 @@ pub(super) static LIST: Operation = Operation {
     id: "listKeyspaces",
     part: KEYSPACES,
     about: "All keyspaces",
+    need: Need::All(Verb::Read),
     answers: &[Reply::json::<ListForm<'static>>(200, "the keyspaces, by their names")],
     problems: &[ANY],
     ..Operation::NEW
@@ -134,6 +138,7 @@ pub(super) static SHOW: Operation = Operation {
     id: "showKeyspace",
     part: KEYSPACES,
     about: "A keyspace",
+    need: Need::All(Verb::Read),
     path: NAME,
     answers: &[Reply::json::<KeyspaceForm<'static>>(200, "the keyspace")],
     problems: &[ANY, &[&KEYSPACE_NAME, &KEYSPACE_NOT_FOUND]],
@@ -166,6 +171,7 @@ pub(super) static DELETE: Operation = Operation {
     id: "deleteKeyspace",
     part: KEYSPACES,
     about: "Deletes a keyspace with all that is in it",
+    need: Need::All(Verb::Admin),
     path: NAME,
     answers: &[Reply::json::<DeletedForm>(200, "it is gone")],
     problems: &[ANY, OF_CLUSTER, &[&KEYSPACE_NAME, &KEYSPACE_NOT_FOUND, &KEYSPACE_STAYS]],
@@ -206,6 +212,7 @@ pub(super) static SHARDS: Operation = Operation {
     id: "listShards",
     part: KEYSPACES,
     about: "Where shards are, and where they are to be",
+    need: Need::All(Verb::Read),
     query: &[Param::of::<KeyspaceName>("keyspace", "of this one only")],
     answers: &[Reply::json::<ShardsForm<'static>>(200, "the shards, by their groups")],
     problems: &[ANY, &[&KEYSPACE_NAME, &KEYSPACE_NOT_FOUND]],

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
+use super::auth::Store;
 use super::body;
 use super::decode::{Params, key_from_path};
 use super::etag::{self, Condition, Tags};
@@ -97,10 +98,11 @@ pub(super) static GET: Operation = Operation {
 
 pub(super) async fn get(
     State(app): State<App>,
+    Store(store): Store,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let key = key_of(&request)?;
-    let (params, client) = Params::of_store(request.uri().query(), GET.query, &app.client)?;
+    let (params, client) = Params::of_store(request.uri().query(), GET.query, &store)?;
     if params.flag("explain")? {
         return explain(&app, &client, key).await;
     }
@@ -210,14 +212,16 @@ pub(super) static PUT: Operation = Operation {
         WITH_LEASE,
         &[&BAD_BODY, &BODY_TIMEOUT, &VALUE_TOO_LONG],
     ],
+    ..Operation::NEW
 };
 
 pub(super) async fn put(
     State(app): State<App>,
+    Store(store): Store,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let key = key_of(&request)?;
-    let (params, client) = Params::of_store(request.uri().query(), PUT.query, &app.client)?;
+    let (params, client) = Params::of_store(request.uri().query(), PUT.query, &store)?;
     let lease = match params.parsed::<LeaseId>("lease")? {
         Some(lease) => PutLease::Attach(lease),
         None => PutLease::Detach,
@@ -269,11 +273,11 @@ pub(super) static DELETE: Operation = Operation {
 };
 
 pub(super) async fn delete(
-    State(app): State<App>,
+    Store(store): Store,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let key = key_of(&request)?;
-    let (params, client) = Params::of_store(request.uri().query(), DELETE.query, &app.client)?;
+    let (params, client) = Params::of_store(request.uri().query(), DELETE.query, &store)?;
     let prev = params.flag("prev")?;
     let condition = Condition::of(request.headers())?;
 

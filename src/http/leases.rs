@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
+use super::auth::Store;
 use super::body;
 use super::decode::{Params, Path};
 use super::json::{self, Blob, GivenLease, Hex};
@@ -61,9 +62,10 @@ pub(super) static GRANT: Operation = Operation {
 
 pub(super) async fn grant(
     State(app): State<App>,
+    Store(store): Store,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let (_, client) = Params::of_store(request.uri().query(), GRANT.query, &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), GRANT.query, &store)?;
     let (GrantForm { ttl_ms, id }, _held) = body::read_json(&app, request.into_body()).await?;
     let grant = Action::LeaseGrant { id: id.map(|id| id.0), ttl_ms };
     let Answer { revision, body } = client.execute(grant).await?;
@@ -110,11 +112,8 @@ pub(super) static LIST: Operation = Operation {
     ..Operation::NEW
 };
 
-pub(super) async fn list(
-    State(app): State<App>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
-    let (params, client) = Params::of_store(request.uri().query(), LIST.query, &app.client)?;
+pub(super) async fn list(Store(store): Store, request: Request) -> Result<Response<Body>, Problem> {
+    let (params, client) = Params::of_store(request.uri().query(), LIST.query, &store)?;
     let consistency = params.parsed::<Consistency>("consistency")?.unwrap_or_default();
     let after = params.parsed::<LeaseId>("after")?;
     let limit = match params.number("limit")? {
@@ -170,12 +169,12 @@ pub(super) static SHOW: Operation = Operation {
 };
 
 pub(super) async fn show(
-    State(app): State<App>,
+    Store(store): Store,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let id: LeaseId = id.parse()?;
-    let (params, client) = Params::of_store(request.uri().query(), SHOW.query, &app.client)?;
+    let (params, client) = Params::of_store(request.uri().query(), SHOW.query, &store)?;
     let with_keys = params.flag("keys")?;
     let ttl = TtlForm::of(client.lease_ttl(id).await?);
     if !with_keys {
@@ -208,12 +207,12 @@ pub(super) static REVOKE: Operation = Operation {
 };
 
 pub(super) async fn revoke(
-    State(app): State<App>,
+    Store(store): Store,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let id: LeaseId = id.parse()?;
-    let (_, client) = Params::of_store(request.uri().query(), REVOKE.query, &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), REVOKE.query, &store)?;
     let Answer { revision, .. } = client.execute(Action::LeaseRevoke { id }).await?;
     Ok(json::answer_at(StatusCode::OK, revision, &RevokedForm { revision }))
 }
@@ -230,12 +229,12 @@ pub(super) static KEEP_ALIVE: Operation = Operation {
 };
 
 pub(super) async fn keep_alive(
-    State(app): State<App>,
+    Store(store): Store,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let id: LeaseId = id.parse()?;
-    let (_, client) = Params::of_store(request.uri().query(), KEEP_ALIVE.query, &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), KEEP_ALIVE.query, &store)?;
     let ttl = client.lease_keep_alive(id).await?;
     Ok(json::answer(StatusCode::OK, &TtlForm::of(ttl)))
 }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
+use super::auth::Store;
 use super::body;
 use super::decode::Params;
 use super::json::{self, Given, KeyRecordForm};
@@ -51,9 +52,10 @@ pub(super) static MGET: Operation = Operation {
 
 pub(super) async fn get(
     State(app): State<App>,
+    Store(store): Store,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let (params, client) = Params::of_store(request.uri().query(), MGET.query, &app.client)?;
+    let (params, client) = Params::of_store(request.uri().query(), MGET.query, &store)?;
     let consistency = params.parsed::<Consistency>("consistency")?.unwrap_or_default();
     let (form, _held) = body::read_data::<KeysForm>(&app, request.into_body()).await?;
     let keys: Vec<Key> = each("keys", form.keys, |key| Ok(Key::new(key.0)?))?;
@@ -138,9 +140,10 @@ pub(super) static BATCH: Operation = Operation {
 
 pub(super) async fn write(
     State(app): State<App>,
+    Store(store): Store,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let (_, client) = Params::of_store(request.uri().query(), BATCH.query, &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), BATCH.query, &store)?;
     let (form, _held) = body::read_data::<WritesForm>(&app, request.into_body()).await?;
     let shapes: Vec<Shape> = form.ops.iter().map(Shape::of_op).collect();
     let ops = each("ops", form.ops, write_of)?;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use aspen_tickets::Verb;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
 use super::AtNode;
+use super::auth::Need;
 use super::body;
 use super::decode::{Params, Path};
 use super::json;
@@ -67,6 +69,7 @@ pub(super) static REMOVE: Operation = Operation {
     id: "removeMember",
     part: CLUSTER,
     about: "Removes a member that will not come back",
+    need: Need::All(Verb::Admin),
     path: MEMBER,
     answers: &[Reply::json::<DepartureForm>(200, "it is removed")],
     problems: &[ANY, OF_CLUSTER, OF_MEMBERS],
@@ -88,6 +91,7 @@ pub(super) static LEAVE: Operation = Operation {
     id: "leave",
     part: CLUSTER,
     about: "This node leaves the cluster",
+    need: Need::All(Verb::Admin),
     answers: &[
         Reply::json::<DepartureForm>(200, "it has left"),
         Reply::json::<DepartureForm>(202, "it leaves; ask again how far it is"),
@@ -152,6 +156,7 @@ pub(super) static DRAIN: Operation = Operation {
     id: "drainMember",
     part: CLUSTER,
     about: "Has a member give its replicas and leads to others, or take its share again",
+    need: Need::All(Verb::Admin),
     path: MEMBER,
     body: Some(Content::json::<DrainForm>(r#"{"on": true}"#)),
     answers: &[Reply::json::<DrainedForm>(200, "how far it is")],
@@ -186,6 +191,7 @@ pub(super) static MAINTENANCE: Operation = Operation {
     id: "maintainMembers",
     part: CLUSTER,
     about: "Has members lead nothing and be waited for, or not any more",
+    need: Need::All(Verb::Admin),
     body: Some(Content::json::<MaintenanceForm>(r#"{"nodes": [3], "on": true}"#)),
     answers: &[Reply::json::<MaintenanceForm>(200, "what was asked for")],
     problems: &[ANY, WITH_BODY, OF_CLUSTER, OF_MEMBERS],
@@ -222,6 +228,7 @@ pub(super) static REBALANCE: Operation = Operation {
     id: "planMoves",
     part: CLUSTER,
     about: "What would be moved next, and why",
+    need: Need::All(Verb::Read),
     answers: &[Reply::json::<PlanForm>(200, "the moves; none if all is in its place")],
     problems: &[ANY, OF_CLUSTER],
     ..Operation::NEW
@@ -267,6 +274,7 @@ pub(super) static TRANSFER: Operation = Operation {
     id: "transferLead",
     part: CLUSTER,
     about: "Gives a group's lead to another of its voters",
+    need: Need::All(Verb::Admin),
     path: GROUP,
     body: Some(Content::json::<TransferForm>(r#"{"to": 2}"#)),
     answers: &[Reply::json::<TransferredForm>(200, "it leads")],
@@ -298,6 +306,7 @@ pub(super) static REPAIR: Operation = Operation {
     id: "repairReplica",
     part: CLUSTER,
     about: "Takes this node's replica of a group again from the others",
+    need: Need::All(Verb::Admin),
     path: GROUP,
     answers: &[Reply::json::<RepairForm>(202, "it goes on; the cluster tells how far it is")],
     problems: &[ANY, OF_CLUSTER, OF_GROUP],

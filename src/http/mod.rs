@@ -6,7 +6,8 @@
 //! - `door`: its address and life; `listen`: its sockets. `serve`: connections, and their bounds and
 //!   end; `preface`: which HTTP they speak, `tls`: the certificate they are shown, `http2`: those of
 //!   HTTP/2, `patient`: how long they may stall. `gate`: whom the door
-//!   lets in, `buckets`: how often. `around`, `cors`, `gzip`: what is done around every request. `body`: request bodies, and their bounds.
+//!   lets in, `auth`: who that is and what they may do, `audit`: what is told of it, `buckets`: how
+//!   often. `around`, `cors`, `gzip`: what is done around every request. `body`: request bodies, and their bounds.
 //! - `counts`: the routes, and what was asked of them. `metrics`: the page of all that is counted.
 //! - `decode`, `etag`, `json`, `cursor`: the forms that endpoints share, read and written.
 //! - `operation`: what each endpoint takes and answers; `openapi`: the document of them all, from the
@@ -14,9 +15,12 @@
 //! - `problem`: every error that a client can see, in one table.
 //! - `kv`, `many`, `range` with `lines`, `txn`, `watch`, `leases`, `claims`, `compact`: the endpoints of
 //!   the store, which need a client and no node ([`serve_client`]). `node`, `cluster`, `members`,
-//!   `tickets`, `keyspaces`, `settings`: those of a node.
+//!   `tickets` and `tokens` with `access`, `keyspaces`, `settings`: those of a node.
 
+mod access;
 mod around;
+mod audit;
+mod auth;
 mod body;
 mod buckets;
 mod claims;
@@ -53,6 +57,7 @@ mod serve;
 mod settings;
 mod tickets;
 mod tls;
+mod tokens;
 mod txn;
 mod watch;
 
@@ -65,16 +70,17 @@ use axum::routing::put;
 use tokio::sync::{self, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::KvClient;
 use crate::limits::{HTTP_BODIES_BYTES_MAX, HTTP_GZIPS_MAX};
 use crate::node::{Cluster, DoorContext};
 use crate::seams::{Random, Tasks};
 use around::Names;
+use auth::Keeper;
 use counts::{Described, HttpCounts, Routes};
 use gate::Gate;
 use operation::Methods;
 use serve::Way;
 
+pub use auth::Auth;
 pub use cors::{Origins, OriginsError};
 pub use decode::key_from_path;
 pub use door::HttpDoor;
@@ -87,13 +93,14 @@ pub use serve::serve_client;
 /// What all endpoints share.
 #[derive(Debug)]
 struct Shared {
-    client: KvClient,
     /// The cluster, at a node.
     cluster: Option<Cluster>,
     /// One permit for each byte of request bodies that may be held at once.
     bodies: Arc<Semaphore>,
     /// Whom the door lets in.
     gate: Arc<Gate>,
+    /// Who knows who asks.
+    keeper: Arc<Keeper>,
     /// What was asked.
     counts: Arc<HttpCounts>,
     /// Connections, and what is left to do for refused bodies.
@@ -116,14 +123,14 @@ type App = Arc<Shared>;
 
 impl Shared {
     fn new(
-        client: KvClient,
+        keeper: Keeper,
         cluster: Option<Cluster>,
         Way { counts, origins, limits, .. }: Way,
     ) -> App {
         Arc::new(Shared {
-            client,
             cluster,
             gate: Gate::new(limits),
+            keeper: Arc::new(keeper),
             counts,
             bodies: Arc::new(Semaphore::new(HTTP_BODIES_BYTES_MAX)),
             tasks: Tasks::new(),
@@ -179,6 +186,11 @@ fn node_routes(counts: &Arc<HttpCounts>) -> Routes<AtNode> {
             at().post(&tickets::CREATE, tickets::create).get(&tickets::LIST, tickets::list),
         )
         .route("/v1/tickets/{id}", at().delete(&tickets::REVOKE, tickets::revoke))
+        .route(
+            "/v1/tokens",
+            at().post(&tokens::CREATE, tokens::create).get(&tokens::LIST, tokens::list),
+        )
+        .route("/v1/tokens/{id}", at().delete(&tokens::REVOKE, tokens::revoke))
         .route("/livez", at().get(&node::LIVEZ, node::livez))
         .route("/readyz", at().get(&node::READYZ, node::readyz))
         .route("/health", at().get(&node::HEALTH, node::health))

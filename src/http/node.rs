@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::AtNode;
+use super::auth::Need;
 use super::gate::DoorLimits;
 use super::json;
 use super::openapi::NODE;
@@ -27,6 +28,7 @@ pub(super) static LIVEZ: Operation = Operation {
     id: "isAlive",
     part: NODE,
     about: "Whether the process answers",
+    need: Need::Nothing,
     answers: &[Reply::json::<AliveForm>(200, "it does")],
     ..Operation::NEW
 };
@@ -63,7 +65,12 @@ struct PartForm<'a> {
     reason: Option<&'a str>,
 }
 
-fn health_response(report: &HealthReport, limits: DoorLimits, well: bool) -> Response<Body> {
+fn health_response(
+    report: &HealthReport,
+    limits: DoorLimits,
+    tells_why: bool,
+    well: bool,
+) -> Response<Body> {
     let form = HealthForm {
         state: report.state().as_str(),
         ready: report.ready,
@@ -73,7 +80,7 @@ fn health_response(report: &HealthReport, limits: DoorLimits, well: bool) -> Res
             .map(|part| PartForm {
                 name: &part.name,
                 state: part.state.as_str(),
-                reason: part.reason.as_deref(),
+                reason: part.reason.as_deref().filter(|_| tells_why),
             })
             .collect(),
         limits: LimitsForm(limits),
@@ -82,18 +89,20 @@ fn health_response(report: &HealthReport, limits: DoorLimits, well: bool) -> Res
     json::answer(status, &form)
 }
 
-fn readiness_of(report: &HealthReport, limits: DoorLimits) -> Response<Body> {
-    health_response(report, limits, report.ready)
+/// Where it is asked who asks, the reasons are not for everybody.
+fn readiness_of(report: &HealthReport, limits: DoorLimits, tells_why: bool) -> Response<Body> {
+    health_response(report, limits, tells_why, report.ready)
 }
 
 fn health_of(report: &HealthReport, limits: DoorLimits) -> Response<Body> {
-    health_response(report, limits, report.state() != PartState::Unhealthy)
+    health_response(report, limits, true, report.state() != PartState::Unhealthy)
 }
 
 pub(super) static READYZ: Operation = Operation {
     id: "isReady",
     part: NODE,
     about: "Whether the node can serve",
+    need: Need::Nothing,
     answers: &[
         Reply::json::<HealthForm<'static>>(200, "it can"),
         Reply::json::<HealthForm<'static>>(503, "it can't, and why"),
@@ -102,7 +111,8 @@ pub(super) static READYZ: Operation = Operation {
 };
 
 pub(super) async fn readyz(State(node): State<AtNode>) -> Response<Body> {
-    readiness_of(&node.door.health.borrow(), node.app.gate.limits)
+    let tells_why = !node.app.keeper.is_asking();
+    readiness_of(&node.door.health.borrow(), node.app.gate.limits, tells_why)
 }
 
 pub(super) static HEALTH: Operation = Operation {
@@ -113,6 +123,7 @@ pub(super) static HEALTH: Operation = Operation {
         Reply::json::<HealthForm<'static>>(200, "no part is unhealthy"),
         Reply::json::<HealthForm<'static>>(503, "a part is unhealthy, and why"),
     ],
+    problems: &[OF_TOKEN],
     ..Operation::NEW
 };
 
@@ -132,6 +143,7 @@ pub(super) static VERSION: Operation = Operation {
     part: NODE,
     about: "The node's version",
     answers: &[Reply::json::<VersionForm>(200, "the version")],
+    problems: &[OF_TOKEN],
     ..Operation::NEW
 };
 
@@ -163,7 +175,7 @@ mod tests {
         ], "limits": {"http-rate": null, "http-at-once": 4096}});
         let limits = DoorLimits::default();
         let health_of = |report: &_| health_of(report, limits);
-        let readiness_of = |report: &_| readiness_of(report, limits);
+        let readiness_of = |report: &_| readiness_of(report, limits, true);
         assert_eq!(sent(health_of(&report)), (StatusCode::OK, expected.clone()));
         assert_eq!(sent(readiness_of(&report)), (StatusCode::OK, expected));
 

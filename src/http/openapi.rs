@@ -14,6 +14,7 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::transform::{RecursiveTransform, Transform};
 use serde_json::{Map, Value, json};
 
+use super::auth::Need;
 use super::counts::Described;
 use super::described;
 use super::operation::{ANY, Content, Operation, Param, Reply, SchemaOf};
@@ -56,6 +57,7 @@ pub(super) static DOCUMENT: Operation = Operation {
     id: "showDocument",
     part: NODE,
     about: "This document",
+    need: Need::Nothing,
     answers: &[Reply::json::<Map<String, Value>>(200, "OpenAPI 3.1")],
     problems: &[ANY],
     ..Operation::NEW
@@ -72,6 +74,7 @@ pub(super) static DOCS: Operation = Operation {
     id: "showDocs",
     part: NODE,
     about: "This document as a page",
+    need: Need::Nothing,
     answers: &[Reply::of(200, "a page for people", Content::of::<String>("text/html"))],
     problems: &[ANY],
     ..Operation::NEW
@@ -115,7 +118,14 @@ fn described_as() -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas.definitions(),
+            "securitySchemes": {"token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "A token, where the node asks for one",
+            }},
         },
+        // A node may be told not to ask.
+        "security": [{"token": []}, {}],
     })
 }
 
@@ -155,8 +165,11 @@ impl Schemas {
     }
 
     fn operation(&mut self, method: &Method, operation: &Operation) -> Value {
-        let Operation { id, part, about, path, query, headers, body, answers, .. } = operation;
-        let mut of = json!({"operationId": id, "tags": [part], "summary": about});
+        let Operation { id, part, about, need, path, query, headers, body, answers, .. } =
+            operation;
+        let (needs, tags) = (need.about(), [part]);
+        let mut of =
+            json!({"operationId": id, "tags": tags, "summary": about, "description": needs});
         let placed = [("path", path), ("query", query), ("header", headers)];
         let parameters: Vec<Value> = placed
             .into_iter()

@@ -10,6 +10,7 @@ use axum::http::{Method, Response};
 use axum::routing::{MethodFilter, MethodRouter};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
+use super::auth::Need;
 use super::problem::*;
 use super::schemas::KeyText;
 use crate::types::{Consistency, KeyspaceName};
@@ -29,6 +30,8 @@ pub(super) struct Operation {
     /// The part of the API that it belongs to.
     pub(super) part: &'static str,
     pub(super) about: &'static str,
+    /// What whoever asks needs.
+    pub(super) need: Need,
     pub(super) path: &'static [Param],
     pub(super) query: &'static [Param],
     pub(super) headers: &'static [Param],
@@ -43,6 +46,7 @@ impl Operation {
         id: "",
         part: "",
         about: "",
+        need: Need::Token,
         path: &[],
         query: &[],
         headers: &[],
@@ -190,21 +194,32 @@ pub(super) const AT_REVISION: &[Param] = &[REVISION];
 /// What says under which path the thing is that was made.
 pub(super) const LOCATION: Param = Param::of::<String>("Location", "the path of what was made");
 
+/// What any request may be answered that needs a token.
+pub(super) const OF_TOKEN: &[&Kind] = &[&UNAUTHENTICATED, &UNAVAILABLE];
 /// What any request may be answered.
-pub(super) const ANY: &[&Kind] = &[&BAD_ESCAPE, &BAD_QUERY, &BUSY, &CORRUPT, &FATAL, &INTERNAL];
+pub(super) const ANY: &[&Kind] = &[
+    &BAD_ESCAPE,
+    &BAD_QUERY,
+    &BUSY,
+    &CORRUPT,
+    &DENIED,
+    &FATAL,
+    &INTERNAL,
+    &UNAUTHENTICATED,
+    &UNAVAILABLE,
+];
 /// What one with a body may be.
 pub(super) const WITH_BODY: &[&Kind] = &[&BAD_BODY, &BAD_JSON, &BODY_TIMEOUT, &BODY_TOO_LARGE];
 /// What one on the store may be.
 pub(super) const OF_STORE: &[&Kind] = &[
     &CROSS_SHARD,
-    &DENIED,
     &INVALID,
     &KEY_EMPTY,
     &KEY_TOO_LONG,
     &KEYSPACE_NAME,
     &KEYSPACE_NOT_FOUND,
     &OUTCOME_UNKNOWN,
-    &UNAVAILABLE,
+    &READ_ONLY,
 ];
 /// What one that writes to the store may be besides.
 pub(super) const WRITES: &[&Kind] = &[&ALREADY_DONE, &NO_SPACE];
@@ -212,7 +227,7 @@ pub(super) const WRITES: &[&Kind] = &[&ALREADY_DONE, &NO_SPACE];
 pub(super) const WITH_LEASE: &[&Kind] = &[&LEASE_NOT_FOUND, &LEASE_FULL];
 /// What a change of the cluster may be.
 pub(super) const OF_CLUSTER: &[&Kind] =
-    &[&MEMBER_TOO_OLD, &NO_SPACE, &NOT_FOUNDED, &NOT_MEMBER, &OUTCOME_UNKNOWN, &UNAVAILABLE];
+    &[&MEMBER_TOO_OLD, &NO_SPACE, &NOT_FOUNDED, &NOT_MEMBER, &OUTCOME_UNKNOWN, &READ_ONLY];
 
 // --- routes ---
 

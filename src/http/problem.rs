@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::json::Blob;
-use crate::error::{Error, Invalid, Refusal};
+use crate::error::{Denied, Error, Invalid, Refusal};
 use crate::types::Revision;
 
 /// What every problem's `type` begins with.
@@ -61,7 +61,9 @@ kinds! {
     TICKET_LIFE = 400 "ticket-life" "A ticket's time is out of bounds";
     TICKET_USES = 400 "ticket-uses" "A ticket's uses are out of bounds";
     WEIGHT_OUT_OF_BOUNDS = 400 "weight-out-of-bounds" "A node's capacity is out of bounds";
-    DENIED = 403 "denied" "The ticket does not allow it; nothing was done";
+    UNAUTHENTICATED = 401 "unauthenticated" "A token is needed, and a good one";
+    DENIED = 403 "denied" "The token or ticket does not allow it; nothing was done";
+    READ_ONLY = 403 "read-only" "Nothing may be changed here now";
     TICKET_EXPIRED = 403 "ticket-expired" "The ticket has expired";
     TICKET_ISSUER_GONE = 403 "ticket-issuer-gone" "The member that made the ticket is no longer one";
     TICKET_OTHER_CLUSTER = 403 "ticket-other-cluster" "The ticket is for another cluster";
@@ -76,6 +78,7 @@ kinds! {
     PATH_NOT_FOUND = 404 "path-not-found" "There is nothing at this path";
     SETTING_NOT_FOUND = 404 "setting-not-found" "There is no such setting";
     TICKET_NOT_FOUND = 404 "ticket-not-found" "There is no such ticket";
+    TOKEN_NOT_FOUND = 404 "token-not-found" "There is no such token";
     METHOD_NOT_ALLOWED = 405 "method-not-allowed" "The path does not take this method";
     BODY_TIMEOUT = 408 "body-timeout" "The body did not arrive in time";
     ALREADY_DONE = 409 "already-done" "The write was done before; its answer is gone";
@@ -109,6 +112,7 @@ kinds! {
     TOO_MANY_LEASES = 409 "too-many-leases" "There are as many leases as there may be";
     TOO_MANY_SHARDS = 409 "too-many-shards" "There are as many shards as there may be";
     TOO_MANY_TICKETS = 409 "too-many-tickets" "There are as many tickets as there may be";
+    TOO_MANY_TOKENS = 409 "too-many-tokens" "There are as many tokens as there may be";
     COMPACTED = 410 "compacted" "The history asked for was compacted";
     CONDITION_FAILED = 412 "condition-failed" "The condition does not hold";
     BODY_TOO_LARGE = 413 "body-too-large" "The body is over its limit";
@@ -305,6 +309,10 @@ impl IntoResponse for Problem {
         *response.status_mut() = status;
         response.extensions_mut().insert(self.kind);
         let headers = response.headers_mut();
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer realm=\"aspen\"");
+            headers.insert(header::WWW_AUTHENTICATE, scheme);
+        }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         for (member, number) in self.members {
             match member {
@@ -327,6 +335,9 @@ impl From<Error> for Problem {
         match error {
             Error::Invalid(invalid) => invalid.into(),
             Error::Refused(refusal) => refusal.into(),
+            Error::Denied(Denied::NodeReadOnly | Denied::ClusterReadOnly) => {
+                Problem::new(&READ_ONLY, detail)
+            }
             Error::Denied(_) => Problem::new(&DENIED, detail),
             Error::Busy { retry_after_ms, .. } => {
                 Problem::new(&BUSY, detail).with(Member::RetryAfterMs, retry_after_ms)

@@ -12,6 +12,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::App;
+use super::auth::Store;
 use super::cursor::{self, Cursor};
 use super::decode::Params;
 use super::json::{self, KeyRecordForm};
@@ -58,9 +59,10 @@ pub(super) static LIST: Operation = Operation {
 
 pub(super) async fn list(
     State(app): State<App>,
+    Store(store): Store,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let (params, client) = Params::of_store(request.uri().query(), LIST.query, &app.client)?;
+    let (params, client) = Params::of_store(request.uri().query(), LIST.query, &store)?;
     let consistency = params.parsed::<Consistency>("consistency")?.unwrap_or_default();
     let unclear = |detail| Problem::new(&UNCLEAR, detail);
     let select =
@@ -121,10 +123,10 @@ pub(super) static DELETE: Operation = Operation {
 
 /// Deletes a range: at once where it is in one shard, else in one shard after the other.
 pub(super) async fn delete(
-    State(app): State<App>,
+    Store(store): Store,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let (params, client) = Params::of_store(request.uri().query(), DELETE.query, &app.client)?;
+    let (params, client) = Params::of_store(request.uri().query(), DELETE.query, &store)?;
     let unclear = |detail| Problem::new(&UNCLEAR, detail);
     let bounds = ["prefix", "start", "end"].map(|name| params.bytes(name));
     if bounds.iter().all(Option::is_none) {

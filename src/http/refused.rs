@@ -57,6 +57,8 @@ impl From<Refused> for Problem {
             Refused::NotMember => &NOT_MEMBER,
             Refused::TicketExists => &TICKET_EXISTS,
             Refused::TooManyTickets { .. } => &TOO_MANY_TICKETS,
+            Refused::UnknownToken => &TOKEN_NOT_FOUND,
+            Refused::TooManyTokens { .. } => &TOO_MANY_TOKENS,
             Refused::LifeOutOfBounds => &TICKET_LIFE,
             Refused::UsesOutOfBounds { .. } => &TICKET_USES,
             Refused::TooManyClients => &TOO_MANY_CLIENTS,

@@ -23,6 +23,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::around::routed;
+use super::auth::{Auth, Keeper};
 use super::cors::Origins;
 use super::counts::HttpCounts;
 use super::gate::{DoorLimits, Visitor};
@@ -37,6 +38,7 @@ use crate::limits::{
     HTTP_LEAVE_AGAIN, HTTP_TLS_MAX,
 };
 use crate::node::DoorContext;
+use crate::roster::tokens::Token;
 use crate::seams::open_files_max;
 
 /// The wait before accepting again after an error that is not one connection's own: most often
@@ -58,6 +60,10 @@ pub(super) struct Way {
     pub(super) origins: Origins,
     /// How much it lets in.
     pub(super) limits: DoorLimits,
+    /// Whether it asks for tokens.
+    pub(super) auth: Auth,
+    /// The token of the node's owner.
+    pub(super) owner: Option<Token>,
 }
 
 /// Serves the door on a listening socket until `shutdown` resolves, then lets the requests that
@@ -70,7 +76,9 @@ pub(super) async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let tls = way.tls.clone();
-    let app = Shared::new(door.client.clone(), Some(door.cluster.clone()), way);
+    let (cluster, client) = (door.cluster.clone(), door.client.clone());
+    let keeper = Keeper::of(cluster.clone(), client, way.auth, way.owner.as_ref());
+    let app = Shared::new(keeper, Some(cluster), way);
     // Cancelled when this future is dropped: connections never outlive it.
     let cut = CancellationToken::new();
     let cut_on_drop = cut.clone().drop_guard();
@@ -126,7 +134,7 @@ pub async fn serve_client(
     client: KvClient,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) {
-    let app = Shared::new(client, None, Way::default());
+    let app = Shared::new(Keeper::open(client), None, Way::default());
     let (visitor, router) = (app.gate.visitor(None), store_router(app.clone()));
     connection(Box::new(stream), visitor, app.clone(), router).await;
     app.tasks.ended().await;

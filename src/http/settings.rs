@@ -1,5 +1,6 @@
 //! `/v1/settings`: what holds for the whole cluster.
 
+use aspen_tickets::Verb;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
@@ -7,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::AtNode;
+use super::auth::Need;
 use super::body;
 use super::decode::{Params, Path};
 use super::json;
@@ -39,6 +41,7 @@ pub(super) static LIST: Operation = Operation {
     id: "listSettings",
     part: CLUSTER,
     about: "What holds for the whole cluster",
+    need: Need::All(Verb::Read),
     answers: &[Reply::json::<ListForm<'static>>(200, "all settings")],
     problems: &[ANY],
     ..Operation::NEW
@@ -89,6 +92,7 @@ pub(super) static SET: Operation = Operation {
     id: "setSetting",
     part: CLUSTER,
     about: "Sets one, or goes back to its default",
+    need: Need::All(Verb::Admin),
     path: &[Param::needed::<String>("name", "the setting's name", "lost-after")],
     body: Some(Content::json::<SetForm>(r#"{"value": "10m"}"#)),
     answers: &[Reply::json::<WasSetForm>(200, "it is set, and so far the members know")],

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use aspen_tickets::{Prefix, Role, SCOPE_ENTRIES_MAX, Scope, USES_ANY, Verbs};
+use aspen_tickets::{Role, SCOPE_ENTRIES_MAX, USES_ANY, Verb, Verbs};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderValue};
@@ -14,13 +14,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::AtNode;
+use super::access::{self, AccessForm, PrefixForm};
+use super::auth::Need;
 use super::body;
 use super::decode::{Params, Path};
-use super::json::{self, Blob, Given};
+use super::json;
 use super::openapi::CLUSTER;
 use super::operation::*;
 use super::problem::*;
-use super::schemas::{KeyBytes, Name, RoleName, TicketId, VerbName};
+use super::schemas::{Name, RoleName, TicketId, VerbName};
 use crate::limits::{GRANT_USES_MAX, TICKET_LIFE_S_MAX};
 use crate::roster::records::{Grant, Invitation};
 use crate::roster::tickets::Access;
@@ -49,7 +51,7 @@ enum CreateForm {
     },
     /// For programs that use the store.
     Client {
-        #[serde(deserialize_with = "verbs")]
+        #[serde(deserialize_with = "access::verbs")]
         #[schemars(with = "Vec<VerbName>", length(min = 1))]
         allow: Verbs,
         #[schemars(length(min = 1, max = SCOPE_ENTRIES_MAX))]
@@ -72,43 +74,8 @@ fn one() -> Option<u32> {
     Some(1)
 }
 
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "NewTicketPrefix")]
-struct PrefixForm {
-    keyspace: Option<KeyspaceName>,
-    #[schemars(with = "KeyBytes")]
-    prefix: Given,
-}
-
 fn role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Role>, D::Error> {
     String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
-}
-
-fn verbs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Verbs, D::Error> {
-    let words = Vec::<String>::deserialize(deserializer)?;
-    words.join(",").parse().map_err(de::Error::custom)
-}
-
-fn scope(
-    keyspaces: Option<Vec<KeyspaceName>>,
-    prefixes: Option<Vec<PrefixForm>>,
-) -> Result<Scope, Problem> {
-    let prefix = |PrefixForm { keyspace, prefix }| Prefix {
-        keyspace: keyspace.unwrap_or_default().to_string(),
-        prefix: prefix.0.to_vec(),
-    };
-    match (keyspaces, prefixes) {
-        (None, None) => Ok(Scope::All),
-        (Some(names), None) => {
-            Ok(Scope::Keyspaces(names.iter().map(KeyspaceName::to_string).collect()))
-        }
-        (None, Some(list)) => Ok(Scope::Prefixes(list.into_iter().map(prefix).collect())),
-        (Some(_), Some(_)) => Err(Problem::new(
-            &UNCLEAR,
-            "a ticket is for keyspaces or for prefixes, not for both; a prefix names its keyspace",
-        )),
-    }
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -125,6 +92,7 @@ pub(super) static CREATE: Operation = Operation {
     id: "createTicket",
     part: CLUSTER,
     about: "Makes a ticket, which is told this once",
+    need: Need::All(Verb::Admin),
     body: Some(Content::json::<CreateForm>(
         r#"{"kind": "client", "allow": ["read"], "name": "dashboard", "life_s": 3600}"#,
     )),
@@ -168,7 +136,7 @@ pub(super) async fn create(
             }
         }
         CreateForm::Client { allow, keyspaces, prefixes, name, life_s, uses } => {
-            let access = Access { name, scope: scope(keyspaces, prefixes)?, verbs: allow };
+            let access = Access { name, scope: access::scope(keyspaces, prefixes)?, verbs: allow };
             let ticket = cluster.grant(access, life(life_s), uses).await?;
             let grant = ticket.grant();
             CreatedForm {
@@ -224,31 +192,13 @@ struct ListedForm<'a> {
 #[schemars(rename = "TicketScope")]
 enum WhatForm<'a> {
     Node(NodeForm),
-    Client(ClientForm<'a>),
+    Client(AccessForm<'a>),
 }
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "NodeTicket")]
 struct NodeForm {
     role: String,
-}
-
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "ClientTicket")]
-struct ClientForm<'a> {
-    name: &'a str,
-    allow: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    keyspaces: Option<&'a [String]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prefixes: Option<Vec<ScopePrefixForm<'a>>>,
-}
-
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "TicketPrefix")]
-struct ScopePrefixForm<'a> {
-    keyspace: &'a str,
-    prefix: Blob<'a>,
 }
 
 /// What keeps a ticket from being used, if anything does.
@@ -299,22 +249,10 @@ fn listed_grant<'a>(
     (ticket, grant): (u128, &'a Grant),
 ) -> ListedForm<'a> {
     let Grant { created_s, expires_s, uses, used, issuer, revoked, .. } = *grant;
-    let (keyspaces, prefixes) = match &grant.scope {
-        Scope::All => (None, None),
-        Scope::Keyspaces(names) => (Some(names.as_slice()), None),
-        Scope::Prefixes(list) => {
-            let form = |at: &'a Prefix| ScopePrefixForm {
-                keyspace: &at.keyspace,
-                prefix: Blob(&at.prefix),
-            };
-            (None, Some(list.iter().map(form).collect()))
-        }
-    };
-    let allow = grant.verbs.to_string().split(',').map(str::to_owned).collect();
     ListedForm {
         id: id(ticket),
         kind: "client",
-        what: WhatForm::Client(ClientForm { name: &grant.name, allow, keyspaces, prefixes }),
+        what: WhatForm::Client(AccessForm::of(&grant.name, &grant.scope, grant.verbs)),
         state: Use { revoked, expires_s, uses, used, issuer }.state(roster, now_s),
         created_s,
         expires_s,
@@ -328,6 +266,7 @@ pub(super) static LIST: Operation = Operation {
     id: "listTickets",
     part: CLUSTER,
     about: "All tickets, without what makes them good",
+    need: Need::All(Verb::Admin),
     answers: &[Reply::json::<ListForm<'static>>(200, "the tickets, those of nodes first")],
     problems: &[ANY, OF_CLUSTER],
     ..Operation::NEW
@@ -357,6 +296,7 @@ pub(super) static REVOKE: Operation = Operation {
     id: "revokeTicket",
     part: CLUSTER,
     about: "Ends a ticket, and the links that were made by it",
+    need: Need::All(Verb::Admin),
     path: &[Param::needed::<TicketId>("id", "the ticket", "00000000000000000000000000000001")],
     answers: &[Reply::json::<RevokedForm>(200, "it is revoked")],
     problems: &[ANY, OF_CLUSTER, &[&TICKET_NOT_FOUND]],

@@ -16,6 +16,7 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::App;
+use super::auth::Store;
 use super::body;
 use super::decode::Params;
 use super::json::{self, Given, GivenLease, KeyRecordForm, Object, RecordForm};
@@ -68,9 +69,10 @@ pub(super) static RUN: Operation = Operation {
 
 pub(super) async fn run(
     State(app): State<App>,
+    Store(store): Store,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let (_, client) = Params::of_store(request.uri().query(), RUN.query, &app.client)?;
+    let (_, client) = Params::of_store(request.uri().query(), RUN.query, &store)?;
     let (form, _held) = body::read_data::<TxnForm>(&app, request.into_body()).await?;
     let shape = Shape::of(&form);
     let txn = form.into_txn()?;

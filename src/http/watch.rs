@@ -16,6 +16,7 @@ use futures_util::{Stream, StreamExt, stream};
 use serde::Serialize;
 
 use super::App;
+use super::auth::Store;
 use super::decode::Params;
 use super::gate::Visit;
 use super::json::{self, Blob, RecordForm};
@@ -60,8 +61,12 @@ pub(super) static WATCH: Operation = Operation {
 /// The header with which a client that lost its connection says what it saw last.
 const LAST_EVENT_ID: &str = "last-event-id";
 
-pub(super) async fn watch(State(app): State<App>, request: Request) -> Result<Response, Problem> {
-    let (params, client) = Params::of_store(request.uri().query(), WATCH.query, &app.client)?;
+pub(super) async fn watch(
+    State(app): State<App>,
+    Store(store): Store,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (params, client) = Params::of_store(request.uri().query(), WATCH.query, &store)?;
     let lasting = Visit::of(&request).map(|visit| visit.last()).transpose()?;
     let request_headers = request.headers();
     let unclear = |detail| Problem::new(&UNCLEAR, detail);

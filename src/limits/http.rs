@@ -114,6 +114,9 @@ pub const HTTP_LEASES_PAGE_MAX: u64 = 1_000;
 /// Longest wait for a lock or an election in one request; then the answer is that it is not held yet,
 /// and asking again goes on in the same place of the line. Shorter than what proxies cut off.
 pub const HTTP_CLAIM_WAIT_MAX: Duration = Duration::from_secs(50);
+/// Most lines of the audit log about refusals in one second: what a person can look through, and a
+/// disk holds. Past it they are counted.
+pub const AUDIT_REFUSALS_PER_SECOND: u32 = 50;
 
 const _: () = {
     assert!(HTTP_JSON_BYTES_MAX > TXN_BYTES_MAX * 4 / 3);

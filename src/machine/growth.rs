@@ -1,4 +1,5 @@
-//! Whether an action adds data: for the guard on free space before the log.
+//! What kind of action it is: whether it adds data, for the guard on free space before the log, and
+//! whether it writes what somebody stores, which a cluster may be told not to.
 
 use super::ops::{Action, Op, Txn};
 
@@ -21,6 +22,34 @@ impl Action {
             | Action::CompactStep => false,
         }
     }
+
+    /// Whether the action writes, or may, what somebody stores; other than what the cluster does by
+    /// itself.
+    pub fn is_users(&self) -> bool {
+        match self {
+            Action::Txn(txn) => txn_writes(txn),
+            Action::Put(_)
+            | Action::Delete(_)
+            | Action::LeaseGrant { .. }
+            | Action::LeaseRevoke { .. }
+            | Action::Claim(_)
+            | Action::Proclaim { .. }
+            | Action::Release { .. } => true,
+            Action::SessionOpen
+            | Action::SessionClose { .. }
+            | Action::LeaseExpire { .. }
+            | Action::Compact { .. }
+            | Action::CompactStep => false,
+        }
+    }
+}
+
+fn txn_writes(txn: &Txn) -> bool {
+    txn.then.iter().chain(&txn.or_else).any(|op| match op {
+        Op::Put(_) | Op::Delete(_) => true,
+        Op::Txn(inner) => txn_writes(inner),
+        Op::Range(_) => false,
+    })
 }
 
 fn txn_adds_data(txn: &Txn) -> bool {

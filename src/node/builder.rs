@@ -138,6 +138,7 @@ pub struct KvServiceBuilder {
     pub(super) shards: u32,
     pub(super) replicas: u8,
     pub(super) capacity: Option<u32>,
+    pub(super) read_only: bool,
     pub(super) ticket: Option<JoinTicket>,
     pub(super) mesh: Option<Mesh>,
     pub(super) doors: Vec<Arc<dyn Door>>,
@@ -167,6 +168,7 @@ impl KvServiceBuilder {
             shards: 1,
             replicas: KEYSPACE_REPLICAS,
             capacity: None,
+            read_only: false,
             ticket: None,
             mesh: None,
             doors: Vec::new(),
@@ -254,6 +256,14 @@ impl KvServiceBuilder {
     /// 10,000 at most.
     pub fn with_capacity(mut self, capacity: u32) -> Self {
         self.capacity = Some(capacity);
+        self
+    }
+
+    /// Whether nobody may change anything through this node who comes by a door or with a ticket:
+    /// neither the data nor the cluster. What the node's own program asks of
+    /// [`KvService::client`] is done all the same, and the node holds its share of the data.
+    pub fn with_read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
         self
     }
 

@@ -5,6 +5,7 @@
 //! any member can act, and two that act at once do so one after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +21,9 @@ use tokio::time::{Instant, timeout};
 use super::balancing::{HeardLoads, Silences};
 use super::departures::Gone;
 use super::join::{Acquaintance, Admitted, Question};
+use super::tokens::Looks;
 use crate::actors::{Groups, Members, Rumours, read_roster};
-use crate::client::GroupClient;
+use crate::client::{self, GroupClient};
 use crate::error::Error;
 use crate::limits::{CLIENT_DEADLINE, CLUSTER_DECIDE_TRIES_MAX, CLUSTER_FOLLOW_MAX};
 use crate::machine::ops::{
@@ -77,6 +79,9 @@ pub(super) struct Parts {
     pub(super) key: NodeKey,
     /// The meta group's store.
     pub(super) meta: GroupClient,
+    /// The nodes, as this one asks them.
+    pub(super) member: client::Member,
+    pub(super) looks: Looks,
     pub(super) members: Members,
     pub(super) groups: Groups,
     pub(super) network: Arc<dyn Network>,
@@ -88,6 +93,7 @@ pub(super) struct Parts {
     /// What was heard of the loads of shards.
     pub(super) loads: HeardLoads,
     pub(super) seams: Seams,
+    pub(super) data_dir: PathBuf,
     /// Told why, when the node is a member no longer.
     pub(super) gone: watch::Receiver<Option<Gone>>,
 }

@@ -20,6 +20,7 @@ mod resting;
 mod serve;
 mod service;
 mod start;
+mod tokens;
 
 use std::fmt::Debug;
 
@@ -35,6 +36,7 @@ pub use measures::{Instruments, PeerMeasures};
 pub use mesh::{Mesh, MeshError};
 pub use recover::{Kept, Recovery, RecoveryError, Share, recover, survey};
 pub use service::KvService;
+pub use tokens::{Holder, OWNER_TOKEN_FILE};
 
 use crate::client::KvClient;
 use crate::health::HealthReport;

@@ -142,6 +142,10 @@ impl client::nodes::Members for Members {
         self.roster().member_of(member).map_or(LEVEL_FIRST, version)
     }
 
+    fn is_read_only(&self) -> bool {
+        self.roster().is_read_only()
+    }
+
     fn reached(&self, revision: Revision) -> BoxFuture<'static, ()> {
         let mut changes = self.changes();
         Box::pin(async move {

@@ -24,6 +24,7 @@ use super::repairs::repairing;
 use super::resting::resting;
 use super::serve::NodeServe;
 use super::service::KvService;
+use super::tokens::Looks;
 use super::{Door, DoorContext, Instruments};
 use crate::actors::{Groups, Members, Rumours, RunService, Sources, Speaker, Tree, TreeSpec};
 use crate::client::{Desk, GroupClient, KvClient, Member};
@@ -123,6 +124,7 @@ impl Starting {
         let find: FindReplica = Arc::new(move |group| running.find(group));
         let inbound = Inbound::new(find, Arc::new(members.clone()));
         let desk = Desk::new(groups.clone(), Arc::new(members.clone()));
+        let desk = desk.with_read_only(settings.read_only);
         let (counts, operations) = (Counts::default(), desk.counts());
         let host = settings.mesh.clone().zip(neighbours.clone()).map(|(mesh, neighbours)| {
             let (network, random) = (network.clone(), seams.random.clone());
@@ -147,18 +149,22 @@ impl Starting {
             random: seams.random.clone(),
         };
         let random = || seams.random.clone();
-        let nodes = Arc::new(Member::new(network.id(), desk, Some(peers.clone()), random()));
+        let asking = Member::new(network.id(), desk, Some(peers.clone()), random());
+        let nodes = Arc::new(asking.clone());
         let kv = KvClient::over(nodes.clone(), KeyspaceName::default(), random());
         let (going, gone) = watch::channel(None);
         let cluster = Cluster::new(Parts {
             me,
             key: key.clone(),
             meta: GroupClient::over(nodes, GroupId::META, random()),
+            member: asking,
+            looks: Looks::default(),
             members: members.clone(),
             groups: groups.clone(),
             network: network.clone(),
             peers: peers.clone(),
             seams: seams.clone(),
+            data_dir: home.dir.clone(),
             gone: gone.clone(),
             rumours: Rumours::new(key.endpoint_id()),
             silences: Silences::default(),

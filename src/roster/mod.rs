@@ -69,6 +69,7 @@ pub mod repairs;
 pub mod settings;
 pub mod spread;
 pub mod tickets;
+pub mod tokens;
 
 use std::collections::BTreeMap;
 
@@ -80,6 +81,7 @@ use records::{
     RecordKey, Repair, Shard, State,
 };
 use refused::Refused;
+use tokens::TokenRecord;
 
 /// A record and the revision that wrote it last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +112,7 @@ pub struct Roster {
     invitations: BTreeMap<u128, At<Invitation>>,
     grants: BTreeMap<u128, At<Grant>>,
     clients: BTreeMap<(u128, EndpointId), At<Client>>,
+    tokens: BTreeMap<u128, At<TokenRecord>>,
     next_group: Option<At<Keyspaces>>,
     keyspaces: BTreeMap<KeyspaceName, At<Keyspace>>,
     shards: BTreeMap<GroupId, At<Shard>>,
@@ -261,6 +264,7 @@ impl Roster {
             RecordKey::Client(id, endpoint) => {
                 self.clients.get(&(id, endpoint)).map(|at| at.mod_revision)
             }
+            RecordKey::Token(id) => self.tokens.get(&id).map(|at| at.mod_revision),
             RecordKey::Keyspaces => self.next_group.as_ref().map(|at| at.mod_revision),
             RecordKey::Keyspace(name) => self.keyspaces.get(&name).map(|at| at.mod_revision),
             RecordKey::Shard(group) => self.shards.get(&group).map(|at| at.mod_revision),
@@ -291,6 +295,9 @@ impl Roster {
             }
             Record::Client(id, endpoint, record) => {
                 self.clients.insert((id, endpoint), At { record, mod_revision });
+            }
+            Record::Token(id, record) => {
+                self.tokens.insert(id, At { record, mod_revision });
             }
             Record::Keyspaces(record) => self.next_group = Some(At { record, mod_revision }),
             Record::Keyspace(name, record) => {
@@ -323,6 +330,7 @@ impl Roster {
             RecordKey::Invitation(id) => drop(self.invitations.remove(id)),
             RecordKey::Grant(id) => drop(self.grants.remove(id)),
             RecordKey::Client(id, endpoint) => drop(self.clients.remove(&(*id, *endpoint))),
+            RecordKey::Token(id) => drop(self.tokens.remove(id)),
             RecordKey::Keyspaces => self.next_group = None,
             RecordKey::Keyspace(name) => drop(self.keyspaces.remove(name)),
             RecordKey::Shard(group) => drop(self.shards.remove(group)),

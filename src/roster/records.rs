@@ -6,6 +6,7 @@
 //! invitation/<id, 32 hex digits>       → Invitation
 //! grant/<id, 32 hex digits>            → Grant
 //! client/<grant, 32>/<key, 64>         → Client
+//! token/<id, 32 hex digits>            → TokenRecord
 //! keyspaces                            → Keyspaces
 //! keyspace/<name>                      → Keyspace
 //! shard/<group>                        → Shard
@@ -26,6 +27,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::tokens::TokenRecord;
 use crate::limits::{
     KEYSPACE_SHARDS_MAX, MEMBER_ADDRESSES_MAX, MEMBER_NAME_BYTES_MAX, MEMBER_VERSION_BYTES_MAX,
     MEMBER_WEIGHT, MEMBER_WEIGHT_MAX, MEMBERS_MAX, SETTING_BYTES_MAX, VOTERS_MAX,
@@ -230,6 +232,8 @@ pub enum Record {
     Grant(u128, Grant),
     /// A client of a grant and its key.
     Client(u128, EndpointId, Client),
+    /// A token and its id.
+    Token(u128, TokenRecord),
     /// Which group comes next.
     Keyspaces(Keyspaces),
     /// A keyspace and its name.
@@ -259,6 +263,8 @@ pub enum RecordKey {
     Grant(u128),
     /// A counted client's: the grant's id and the client's key.
     Client(u128, EndpointId),
+    /// A token's, by its id.
+    Token(u128),
     /// That of the next group.
     Keyspaces,
     /// A keyspace's, by its name.
@@ -498,6 +504,7 @@ impl Record {
             Record::Invitation(id, _) => RecordKey::Invitation(*id),
             Record::Grant(id, _) => RecordKey::Grant(*id),
             Record::Client(id, endpoint, _) => RecordKey::Client(*id, *endpoint),
+            Record::Token(id, _) => RecordKey::Token(*id),
             Record::Keyspaces(_) => RecordKey::Keyspaces,
             Record::Keyspace(name, _) => RecordKey::Keyspace(name.clone()),
             Record::Shard(group, _) => RecordKey::Shard(*group),
@@ -516,6 +523,7 @@ impl Record {
             Record::Invitation(_, record) => to_bytes(record),
             Record::Grant(_, record) => to_bytes(record),
             Record::Client(_, _, record) => to_bytes(record),
+            Record::Token(_, record) => to_bytes(record),
             Record::Keyspaces(record) => to_bytes(record),
             Record::Keyspace(_, record) => to_bytes(record),
             Record::Shard(_, record) => to_bytes(record),
@@ -547,6 +555,7 @@ impl Record {
             RecordKey::Invitation(id) => Record::Invitation(*id, from_bytes(value)?),
             RecordKey::Grant(id) => Record::Grant(*id, from_bytes(value)?),
             RecordKey::Client(id, endpoint) => Record::Client(*id, *endpoint, from_bytes(value)?),
+            RecordKey::Token(id) => Record::Token(*id, from_bytes(value)?),
             RecordKey::Keyspaces => Record::Keyspaces(from_bytes(value)?),
             RecordKey::Keyspace(name) => Record::Keyspace(name.clone(), from_bytes(value)?),
             RecordKey::Shard(group) => Record::Shard(*group, from_bytes(value)?),
@@ -564,6 +573,7 @@ impl Record {
             Record::Invitation(_, invitation) => invitation.check(),
             Record::Grant(_, grant) => grant.check(),
             Record::Client(..) | Record::Repair(..) => Ok(()),
+            Record::Token(_, token) => token.check(),
             Record::Keyspaces(record) => record.check(),
             Record::Keyspace(_, keyspace) => keyspace.check(),
             Record::Shard(group, shard) => shard.check(*group),
@@ -593,6 +603,7 @@ impl RecordKey {
             "client" => rest.split_once('/').and_then(|(grant, endpoint)| {
                 Some(RecordKey::Client(id(grant)?, endpoint.parse().ok()?))
             }),
+            "token" => id(rest).map(RecordKey::Token),
             "keyspaces" => rest.is_empty().then_some(RecordKey::Keyspaces),
             "keyspace" => rest.parse().ok().map(RecordKey::Keyspace),
             "shard" => rest.parse().ok().map(|group| RecordKey::Shard(GroupId(group))),
@@ -616,6 +627,7 @@ impl RecordKey {
             RecordKey::Invitation(id) => format!("invitation/{id:032x}"),
             RecordKey::Grant(id) => format!("grant/{id:032x}"),
             RecordKey::Client(id, endpoint) => format!("client/{id:032x}/{endpoint}"),
+            RecordKey::Token(id) => format!("token/{id:032x}"),
             RecordKey::Keyspaces => "keyspaces".to_owned(),
             RecordKey::Keyspace(name) => format!("keyspace/{name}"),
             RecordKey::Shard(group) => format!("shard/{group}"),

@@ -129,7 +129,7 @@ pub enum Refused {
         limit: u64,
     },
     /// The time that a ticket is to live is out of bounds.
-    #[error("a ticket lives between 1 s and {TICKET_LIFE_S_MAX} s from now on")]
+    #[error("a ticket or token lives between 1 s and {TICKET_LIFE_S_MAX} s from now on")]
     LifeOutOfBounds,
     /// The uses that a ticket is to have are out of bounds.
     #[error("a ticket has 1 to {limit} uses, or any number")]
@@ -289,5 +289,14 @@ pub enum Refused {
         theirs: String,
         /// The build's version.
         version: String,
+    },
+    /// No such token is known: it never was, was taken back, or dropped after it expired.
+    #[error("the cluster does not know this token; `aspen token list` shows those there are")]
+    UnknownToken,
+    /// The list of tokens is full.
+    #[error("there are {limit} tokens, the limit; revoke those that nobody needs")]
+    TooManyTokens {
+        /// How many.
+        limit: u64,
     },
 }

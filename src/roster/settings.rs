@@ -10,6 +10,7 @@ use super::builds::LEVEL_FIRST;
 use super::change::{Change, Needs};
 use super::records::{Record, RecordKey};
 use super::refused::Refused;
+use super::tokens::LEVEL_TOKENS;
 use crate::limits::SNAPSHOT_RATE_MIN;
 
 /// One setting.
@@ -35,6 +36,9 @@ pub const MOVES_AT_ONCE: &str = "moves-at-once";
 
 /// How many bytes of snapshots a node sends in one second.
 pub const SNAPSHOT_RATE: &str = "snapshot-rate";
+
+/// Whether nobody may write.
+pub const READ_ONLY: &str = "read-only";
 
 /// Every setting there is.
 pub const SETTINGS: &[Setting] = &[
@@ -62,6 +66,14 @@ pub const SETTINGS: &[Setting] = &[
         since: LEVEL_FIRST,
         is_allowed: |text| bytes(text).is_some_and(|bytes| bytes >= SNAPSHOT_RATE_MIN),
     },
+    Setting {
+        name: READ_ONLY,
+        default: "off",
+        allowed: "on or off",
+        help: "Whether nobody may write keys, locks and leases; what there is can be read",
+        since: LEVEL_TOKENS,
+        is_allowed: |text| matches!(text, "on" | "off"),
+    },
     // Something that only a second build knows, for tests of clusters of two builds.
     #[cfg(debug_assertions)]
     Setting {
@@ -69,7 +81,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "off",
         allowed: "on or off",
         help: "Nothing; only builds for tests have it",
-        since: 3,
+        since: 4,
         is_allowed: |text| matches!(text, "on" | "off"),
     },
 ];
@@ -137,6 +149,11 @@ impl Roster {
 }
 
 impl Roster {
+    /// See [`READ_ONLY`].
+    pub fn is_read_only(&self) -> bool {
+        self.named(READ_ONLY) == "on"
+    }
+
     /// See [`SNAPSHOT_RATE`].
     pub fn snapshot_bytes_per_second(&self) -> u64 {
         bytes(self.named(SNAPSHOT_RATE)).unwrap_or(u64::MAX)

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 /// What this build knows: goes up by one with each release that adds a command or record that those
 /// before it can't read.
-const LEVEL: u32 = 2;
+const LEVEL: u32 = 3;
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     #[cfg(debug_assertions)]

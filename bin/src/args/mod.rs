@@ -19,7 +19,9 @@ use clap::{
 };
 use clap_complete::Shell;
 
-pub(crate) use cluster::{CreateArgs, JoinArgs, TicketArgs, TicketCmd};
+pub(crate) use cluster::{
+    CreateArgs, CreateTokenArgs, JoinArgs, ScopeArgs, TicketArgs, TicketCmd, TokenArgs, TokenCmd,
+};
 pub(crate) use relay::{Public, RelayArgs};
 
 use crate::config::{self, SETTINGS, Scope, Setting};
@@ -113,6 +115,8 @@ pub(crate) enum Cmd {
         aspen ticket create --client --prefix app/\n  \
         aspen ticket list")]
     Ticket(TicketArgs),
+    /// Make, list and revoke tokens, by which programs use HTTP where a node asks for one.
+    Token(TokenArgs),
     /// Make, list and delete keyspaces.
     #[command(after_help = "Examples:\n  \
         aspen keyspace create logs --shards 16\n  \

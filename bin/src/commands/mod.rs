@@ -4,6 +4,7 @@
 //! Each of the former is: arguments to one request, the request's answer to output. What the
 //! answers mean is the HTTP API's business.
 
+mod access;
 pub(crate) mod compact;
 pub(crate) mod config;
 pub(crate) mod doctor;
@@ -21,5 +22,6 @@ pub(crate) mod settings;
 pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod ticket;
+pub(crate) mod token;
 pub(crate) mod txn;
 pub(crate) mod watch;

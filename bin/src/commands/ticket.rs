@@ -1,7 +1,5 @@
 //! `ticket`: made, listed and revoked by a node; read by anybody.
 
-use std::time::Duration;
-
 use aspen::seams::{SystemClock, WallClock};
 use aspen_tickets::{
     Body, ClientTicket, Grant, Invitation, JoinTicket, Peer, Prefix, Scope, Signed, Ticket as _,
@@ -12,18 +10,27 @@ use hyper::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::access::{self, Access, until};
 use crate::args::CreateArgs;
 use crate::client::{self, Node, Request};
 use crate::exit::Failure;
-use crate::input::{self, Uses, duration_text};
+use crate::input::{self, Uses};
 use crate::output;
 
 /// Makes a ticket and prints it, alone: `ticket=$(aspen ticket create)`.
 pub(crate) async fn create(node: Node, args: CreateArgs, json: bool) -> Result<(), Failure> {
     let mut body = match args.for_clients {
+        false if args.scope.is_given() => {
+            return Err(Failure::usage(
+                "--prefix, --keyspace, --allow and --name are for programs: give --client, too",
+            ));
+        }
         false => json!({ "kind": "node", "role": args.role.to_string() }),
-        true => client_ticket(&args)?,
+        true => access::asked(&args.scope)?,
     };
+    if args.for_clients {
+        body["kind"] = json!("client");
+    }
     body["life_s"] = json!(args.expires.as_secs());
     match args.uses {
         // The node's own default.
@@ -37,31 +44,6 @@ pub(crate) async fn create(node: Node, args: CreateArgs, json: bool) -> Result<(
         return output::json_line(&made);
     }
     output::line(made["ticket"].as_str().unwrap_or_default())
-}
-
-fn client_ticket(args: &CreateArgs) -> Result<Value, Failure> {
-    let CreateArgs { prefix: prefixes, keyspace: keyspaces, allow, label, .. } = args;
-    let verbs = allow.to_string();
-    let mut body = json!({ "kind": "client", "allow": verbs.split(',').collect::<Vec<_>>() });
-    if let Some(label) = label {
-        body["name"] = json!(label);
-    }
-    match (&prefixes[..], &keyspaces[..]) {
-        ([], []) => {}
-        ([], keyspaces) => body["keyspaces"] = json!(keyspaces),
-        (prefixes, [] | [_]) => {
-            let prefix = |prefix: &String| {
-                let mut form = json!({ "prefix": prefix });
-                if let [keyspace] = &keyspaces[..] {
-                    form["keyspace"] = json!(keyspace);
-                }
-                form
-            };
-            body["prefixes"] = prefixes.iter().map(prefix).collect();
-        }
-        _ => return Err(Failure::usage("with --prefix, give --keyspace at most once")),
-    }
-    Ok(body)
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,16 +62,8 @@ struct Listed {
     uses: Option<u32>,
     used: u32,
     role: Option<String>,
-    name: Option<String>,
-    allow: Option<Vec<String>>,
-    keyspaces: Option<Vec<String>>,
-    prefixes: Option<Vec<ListedPrefix>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ListedPrefix {
-    keyspace: String,
-    prefix: Value,
+    #[serde(flatten)]
+    access: Access,
 }
 
 /// Lists the tickets that the cluster knows.
@@ -108,7 +82,7 @@ pub(crate) async fn list(node: Node, json: bool) -> Result<(), Failure> {
             None => format!("{}, any number", ticket.used),
         };
         let (what, expires) = (ticket.what(), until(ticket.expires_s, now_s));
-        let name = ticket.name.unwrap_or_default();
+        let name = ticket.access.name.unwrap_or_default();
         rows.push(vec![ticket.id, what, ticket.state, expires, used, name]);
     }
     output::line(&output::table(&rows))
@@ -120,19 +94,7 @@ impl Listed {
         if self.kind == "node" {
             return format!("a {}", self.role.as_deref().unwrap_or("node"));
         }
-        let verbs = self.allow.as_deref().unwrap_or_default().join(",");
-        let places = match (&self.keyspaces, &self.prefixes) {
-            (Some(keyspaces), _) => keyspaces.join(" "),
-            (None, Some(prefixes)) => {
-                let prefix = |at: &ListedPrefix| {
-                    let bytes = output::bytes_from_json(&at.prefix).unwrap_or_default();
-                    format!("{}:{}", at.keyspace, output::bytes_text(&bytes))
-                };
-                prefixes.iter().map(prefix).collect::<Vec<_>>().join(" ")
-            }
-            (None, None) => "everything".to_owned(),
-        };
-        format!("clients: {verbs} in {places}")
+        format!("clients: {}", self.access.what())
     }
 }
 
@@ -267,35 +229,5 @@ fn scope_text(scope: &Scope) -> String {
                 |at: &Prefix| format!("{}:{}", at.keyspace, output::bytes_text(&at.prefix));
             list.iter().map(prefix).collect::<Vec<_>>().join(" ")
         }
-    }
-}
-
-/// `in 59m`, `now`, `3s ago`
-fn until(then_s: u64, now_s: u64) -> String {
-    let rounded = |seconds: u64| {
-        // The largest unit is all that a person reads.
-        let units = [86_400, 3_600, 60];
-        let unit = units.into_iter().find(|unit| seconds >= *unit).unwrap_or(1);
-        duration_text(Duration::from_secs(seconds - seconds % unit))
-    };
-    match (then_s.saturating_sub(now_s), now_s.saturating_sub(then_s)) {
-        (0, 0) => "now".to_owned(),
-        (0, past) => format!("{} ago", rounded(past)),
-        (left, _) => format!("in {}", rounded(left)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_told_as_far_off_as_it_is() {
-        assert_eq!(until(4_600, 1_000), "in 1h");
-        assert_eq!(until(4_599, 1_000), "in 59m");
-        assert_eq!(until(1_001, 1_000), "in 1s");
-        assert_eq!(until(1_000, 1_000), "now");
-        assert_eq!(until(999, 1_000), "1s ago");
-        assert_eq!(until(0, 200_000), "2d ago");
     }
 }

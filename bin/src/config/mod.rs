@@ -19,6 +19,7 @@ use std::path::Path;
 pub(crate) use settings::{Config, LogFormat, SETTINGS, Scope, Setting};
 
 use aspen::DoorAddress;
+use aspen::http::Auth;
 
 use crate::exit::Failure;
 use crate::input;
@@ -200,6 +201,17 @@ fn http_problem(config: &Config) -> Option<&'static str> {
     if config.http.is_none() && config.http_cors.is_some() {
         return Some("http-cors is for HTTP, which is off: drop one of the two");
     }
+    if config.auth == Auth::Required && config.insecure {
+        return Some("auth asks for tokens and insecure does not: drop one of the two");
+    }
+    let beyond = config.http.as_ref().and_then(DoorAddress::tcp);
+    let is_beyond = beyond.is_some_and(|address| !address.ip().is_loopback());
+    if is_beyond && config.auth == Auth::Off && !config.insecure {
+        return Some(
+            "http is at an address that others reach, and asks nobody who they are: ask for tokens \
+             with --auth required, or let everybody in with --insecure",
+        );
+    }
     match (&config.http_tls_cert, &config.http_tls_key) {
         (None, None) => None,
         (Some(_), Some(_)) => match config.http.as_ref().and_then(DoorAddress::tcp) {
@@ -238,7 +250,21 @@ pub(crate) fn load_client(
     let client = |setting: &Setting| setting.scope != Scope::Node;
     let mut problems = apply_environment(&mut loaded, environment, client);
     problems.extend(apply_flags(&mut loaded, flags));
+    problems.extend(one_token(&mut loaded).err());
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
+}
+
+/// Of a token and a file with one, a flag is over a variable.
+fn one_token(loaded: &mut Loaded) -> Result<(), Problem> {
+    match (loaded.origin("token"), loaded.origin("token-file")) {
+        (Origin::Default, _) | (_, Origin::Default) => {}
+        (Origin::Flag(_), Origin::Environment(_)) => loaded.config.token_file = None,
+        (Origin::Environment(_), Origin::Flag(_)) => loaded.config.token = None,
+        (token, file) => {
+            return Err(Problem(format!("{token} and {file} are both given; give one of them")));
+        }
+    }
+    Ok(())
 }
 
 /// Checks a file by itself.

@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aspen::http::{DoorLimits, Origins};
+use aspen::http::{Auth, DoorLimits, Origins};
 use aspen::limits::{KEYSPACE_SHARDS_MAX, MEMBER_WEIGHT_MAX, MEMBERS_MAX, VOTERS_MAX};
 use aspen::raft::RaftTimes;
 use aspen::types::KeyspaceName;
@@ -117,6 +117,12 @@ pub(crate) struct Config {
     pub(crate) http_cors: Option<Origins>,
     /// How much it lets in there.
     pub(crate) http_limits: DoorLimits,
+    /// Whether it asks for tokens there.
+    pub(crate) auth: Auth,
+    /// Whether it serves HTTP beyond this machine all the same if it does not.
+    pub(crate) insecure: bool,
+    /// Whether nobody changes anything through it.
+    pub(crate) read_only: bool,
     /// What it keeps its data in.
     pub(crate) storage: StorageBackend,
     /// How fast it notices that a leader is gone.
@@ -135,6 +141,10 @@ pub(crate) struct Config {
     pub(crate) node: String,
     /// Who vouches for it, if it speaks TLS.
     pub(crate) ca: Option<PathBuf>,
+    /// The token that it shows.
+    pub(crate) token: Option<String>,
+    /// The file that the token is in.
+    pub(crate) token_file: Option<PathBuf>,
     /// The client ticket by which it uses a cluster instead.
     pub(crate) ticket: Option<String>,
     /// The keyspace that a client command is about.
@@ -486,6 +496,45 @@ pub(crate) const SETTINGS: &[Setting] = &[
         show: |config| Some(shown_or_off(config.http_limits.at_once)),
     },
     Setting {
+        name: "auth",
+        value_name: "off|required",
+        scope: Scope::Node,
+        default: Some("off"),
+        allowed: "off or required",
+        help: "Whether HTTP asks for a token: off lets in whoever reaches it",
+        apply: |config, text| {
+            config.auth = one_of(text, AUTHS)?;
+            Some(())
+        },
+        show: |config| Some(word_of(&config.auth, AUTHS)),
+    },
+    Setting {
+        name: "insecure",
+        value_name: SWITCH,
+        scope: Scope::Node,
+        default: Some("no"),
+        allowed: "yes or no",
+        help: "Serve HTTP beyond this machine without asking for a token",
+        apply: |config, text| {
+            config.insecure = one_of(text, SWITCHED)?;
+            Some(())
+        },
+        show: |config| Some(word_of(&config.insecure, SWITCHED)),
+    },
+    Setting {
+        name: "read-only",
+        value_name: SWITCH,
+        scope: Scope::Node,
+        default: Some("no"),
+        allowed: "yes or no",
+        help: "Let nobody change anything through this node, by HTTP or with a ticket",
+        apply: |config, text| {
+            config.read_only = one_of(text, SWITCHED)?;
+            Some(())
+        },
+        show: |config| Some(word_of(&config.read_only, SWITCHED)),
+    },
+    Setting {
         name: "storage",
         value_name: "STORAGE",
         scope: Scope::Node,
@@ -593,6 +642,33 @@ pub(crate) const SETTINGS: &[Setting] = &[
         show: |config| config.ca.as_ref().map(|path| path.display().to_string()),
     },
     Setting {
+        name: "token",
+        value_name: "TOKEN",
+        scope: Scope::Client,
+        default: None,
+        allowed: "a token, which begins with aspentoken",
+        help: "The token that a command shows to a node that asks for one",
+        apply: |config, text| {
+            config.token = (!text.is_empty()).then(|| Some(text.to_owned()))?;
+            Some(())
+        },
+        // What is wrong with one is told where it is used, without it: who reads it can use it.
+        show: |config| config.token.as_ref().map(|_| "(a secret)".to_owned()),
+    },
+    Setting {
+        name: "token-file",
+        value_name: "FILE",
+        scope: Scope::Client,
+        default: None,
+        allowed: "a path to a file",
+        help: "The file that the token is in, such as a node's own owner.token",
+        apply: |config, text| {
+            config.token_file = some_path(text)?;
+            Some(())
+        },
+        show: |config| config.token_file.as_ref().map(|path| path.display().to_string()),
+    },
+    Setting {
         name: "ticket",
         value_name: "TICKET",
         scope: Scope::Client,
@@ -652,6 +728,7 @@ const REACHES: &[(&str, Reach)] =
     &[("loopback", Reach::Loopback), ("lan", Reach::Lan), ("internet", Reach::Internet)];
 const STORAGES: &[(&str, StorageBackend)] =
     &[("redb", StorageBackend::Redb), ("memory", StorageBackend::Memory)];
+const AUTHS: &[(&str, Auth)] = &[("off", Auth::Off), ("required", Auth::Required)];
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 /// What is allowed where a time is.

@@ -391,7 +391,7 @@ impl Done {
             "id": self.cluster_id, "name": "lab", "revision": answers.shards["epoch"],
             "node": {
                 "id": answers.node, "endpoint_id": me.endpoint_id, "listen": me.addresses,
-                "version": VERSION, "level": 2,
+                "version": VERSION, "level": 3,
             },
         });
         same("/v1/cluster", &cluster, &should)?;
@@ -422,7 +422,7 @@ impl Done {
         let health = if *is_gone { "suspect" } else { "healthy" };
         let should = json!({
             "node": of, "name": name, "endpoint_id": endpoint_id, "role": "voter",
-            "state": "active", "addresses": addresses, "version": VERSION, "level": 2,
+            "state": "active", "addresses": addresses, "version": VERSION, "level": 3,
             "connected": !is_gone, "health": health, "capacity": capacity, "draining": draining,
             "maintenance": maintenance,
             "replicas": shards().filter(|shard| nodes_of(shard).contains(&of)).count(),

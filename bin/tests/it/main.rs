@@ -30,6 +30,7 @@ mod sharing;
 mod storing;
 mod support;
 mod tickets;
+mod tokens;
 mod upgrade;
 mod usage;
 mod watches;

@@ -11,7 +11,7 @@ use crate::support::{Node, Run, aspen, run, until};
 
 const OLD: &str = env!("CARGO_PKG_VERSION");
 /// The next minor version, and what all builds of it know.
-const NEW: &str = "0.2.0+level.3";
+const NEW: &str = "0.2.0+level.4";
 
 /// Stops a node in order and starts it again as this build, or as it is.
 #[track_caller]
@@ -59,8 +59,8 @@ fn builds(node: &Node) -> Vec<(u64, String, u64)> {
 #[track_caller]
 fn wait_for_new(nodes: &Nodes, new: &[u64]) {
     let build = |number: u64| match new.contains(&number) {
-        true => (number, "0.2.0".to_owned(), 3),
-        false => (number, OLD.to_owned(), 2),
+        true => (number, "0.2.0".to_owned(), 4),
+        false => (number, OLD.to_owned(), 3),
     };
     let should: Vec<_> = nodes.0.keys().copied().map(build).collect();
     let all_know = || nodes.all().all(|node| builds(node) == should);
@@ -102,19 +102,19 @@ fn nodes_are_upgraded_one_by_one_and_what_only_the_new_know_waits_for_the_last()
         assert_eq!(node.printed(&["settings", "get", "for-tests"]), "on\n");
     }
     let table = nodes.any().printed(&["members"]);
-    assert!(table.contains("0.2.0, level 3"), "{table}");
+    assert!(table.contains("0.2.0, level 4"), "{table}");
     load.end(nodes.all());
 
     // There is no way back.
     let (dir, mut node) = nodes.take(2);
     let data = dir.path().join("data");
     let keeps =
-        || fs::read_to_string(data.join("node.toml")).expect("a file").contains("level = 3");
+        || fs::read_to_string(data.join("node.toml")).expect("a file").contains("level = 4");
     assert!(until(keeps));
     node.signal("TERM");
     assert_eq!(node.code(), 0);
     let too_old =
-        format!("aspen {OLD} is too old for the cluster, which needs level 3; start a newer one");
+        format!("aspen {OLD} is too old for the cluster, which needs level 4; start a newer one");
     refused(&["start"], &data, None).refused_as(&too_old);
     // It was not touched, and goes on as what it was.
     let again = Node::start_with(dir.path(), |command| {
@@ -126,7 +126,7 @@ fn nodes_are_upgraded_one_by_one_and_what_only_the_new_know_waits_for_the_last()
     let other = tempfile::tempdir().expect("a directory");
     let join = |version| refused(&["join", ticket.trim()], &other.path().join("data"), version);
     join(None).refused_as(&too_old);
-    join(Some("0.4.0+level.3")).refused_as(
+    join(Some("0.4.0+level.4")).refused_as(
         "aspen 0.4.0 and node 1's 0.2.0 are more than one minor version apart; upgrade one version \
          at a time",
     );

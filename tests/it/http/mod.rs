@@ -12,6 +12,7 @@ mod node;
 mod ranges;
 mod refusals;
 mod tls;
+mod tokens;
 mod txns;
 mod watches;
 
@@ -42,7 +43,10 @@ impl Node {
     }
 
     async fn start_with(limits: DoorLimits) -> Node {
-        let door = HttpDoor::new("127.0.0.1:0".parse().unwrap()).with_limits(limits);
+        Node::start_at(HttpDoor::new("127.0.0.1:0".parse().unwrap()).with_limits(limits)).await
+    }
+
+    async fn start_at(door: HttpDoor) -> Node {
         let service = KvServiceBuilder::new(1, "data")
             .with_storage(StorageBackend::Memory)
             .with_reach(Reach::Loopback)

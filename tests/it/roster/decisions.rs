@@ -5,6 +5,7 @@ use aspen::roster::clients::{Presented, authorise, check};
 use aspen::roster::leave::{finish_leaving, leave, remove, update};
 use aspen::roster::records::State;
 use aspen::roster::tickets::{Access, grant, revoke};
+use aspen::roster::tokens::{self, LEVEL_TOKENS, Token};
 use aspen::roster::{Roster, Standing};
 use aspen::types::{GroupId, NodeId};
 use aspen_tickets::{Grant, Role, Scope, USES_ANY, Verbs};
@@ -282,6 +283,49 @@ fn a_full_cluster_admits_nobody_new() {
     assert!(known.expect("it is a member").again);
     let lost = join(&mut roster, &application(&invitation, endpoint(1), 2));
     assert!(lost.expect("it takes its own place").replaces.is_some());
+}
+
+#[test]
+fn tokens_are_bounded_good_until_they_end_and_known_by_their_hash() {
+    let mut roster = founded();
+    let token = |id: usize| Token::new(id as u128, [7; 32]);
+    let access = Access { name: "a".into(), scope: Scope::All, verbs: Verbs::ALL };
+    let create = |roster: &Roster, id, life_s, now_s| {
+        tokens::create(roster, &token(id), &access, life_s, now_s)
+    };
+    for id in 1..=TOKENS_MAX {
+        let change = create(&roster, id, Some(60), NOW_S).expect("there is room");
+        assert_eq!(change.needs.as_ref().map(|needs| needs.level), Some(LEVEL_TOKENS));
+        commit(&mut roster, &change);
+    }
+    let full = Refused::TooManyTokens { limit: TOKENS_MAX as u64 };
+    assert_eq!(create(&roster, 0, None, NOW_S + 59), Err(full));
+    assert_eq!(create(&roster, 1, None, NOW_S), Err(Refused::TicketExists));
+    for life_s in [0, TICKET_LIFE_S_MAX + 1, u64::MAX] {
+        assert_eq!(create(&roster, 0, Some(life_s), NOW_S), Err(Refused::LifeOutOfBounds));
+    }
+    let holder = |roster: &Roster, token: &Token, now_s| {
+        tokens::holder(roster, token.text().as_bytes(), now_s).map(|(permit, _)| permit.grant)
+    };
+    assert_eq!(holder(&roster, &token(1), NOW_S + 59), Some(1));
+    assert_eq!(holder(&roster, &token(1), NOW_S + 60), None);
+    assert_eq!(holder(&roster, &Token::new(1, [8; 32]), NOW_S), None);
+    assert_eq!(holder(&roster, &token(0), NOW_S), None);
+    assert_eq!(tokens::holder(&roster, b"aspentoken", NOW_S), None);
+
+    let change = create(&roster, 0, None, NOW_S + 60).expect("they expired");
+    assert!(change.writes.len() + change.guards.len() <= TXN_OPS_MAX);
+    commit(&mut roster, &change);
+    assert_eq!(roster.tokens().count(), TOKENS_MAX - ROSTER_DROPS_MAX + 1);
+    let (permit, name) = tokens::holder(&roster, token(0).text().as_bytes(), u64::MAX).unwrap();
+    assert_eq!(name, "a");
+    assert!(tokens::still(&roster, &permit, u64::MAX));
+    let kept = format!("{:?}", roster.tokens().next());
+    assert!(!kept.contains("[7, 7, 7, 7"), "{kept}");
+    let change = tokens::revoke(&roster, 0).expect("it is there");
+    commit(&mut roster, &change);
+    assert!(!tokens::still(&roster, &permit, NOW_S));
+    assert_eq!(tokens::revoke(&roster, 0), Err(Refused::UnknownToken));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use aspen::roster::announcement::{
 use aspen::roster::clients::Presented;
 use aspen::roster::records::*;
 use aspen::roster::refused::Refused;
+use aspen::roster::tokens::TokenRecord;
 use aspen::roster::{Roster, Standing};
 use aspen::types::{Address, ClusterId, EndpointId, GroupId, NodeId};
 use aspen_tickets::{Role, Scope, USES_ANY, Verb, Verbs};
@@ -72,6 +73,12 @@ fn cluster() -> Cluster {
     }
 }
 
+fn token() -> TokenRecord {
+    let scope = Scope::Keyspaces(vec!["default".into()]);
+    let (name, verbs) = ("app".into(), [Verb::Read].into_iter().collect());
+    TokenRecord { name, scope, verbs, created_s: 1, expires_s: Some(2), hash: [9; 32] }
+}
+
 fn keyspace() -> Keyspace {
     let created_s = 1_800_000_000;
     Keyspace { first: GroupId(5), shards: 200, replicas: 3, spread: 1, created_s }
@@ -119,6 +126,11 @@ fn records() -> Vec<(Record, String, String)> {
             Record::Client(0x10, key(7), Client { since_s: 1 }),
             format!("client/00000000000000000000000000000010/{sevens}"),
             "01 01".into(),
+        ),
+        (
+            Record::Token(0x10, token()),
+            "token/00000000000000000000000000000010".into(),
+            format!("01 03617070 01 01 0764656661756c74 01 01 01 02 {nines}"),
         ),
         (
             Record::Keyspaces(Keyspaces { next_group: GroupId(300) }),
@@ -334,6 +346,7 @@ fn keys_of_others_are_left_out_and_ours_have_one_form() {
         "grant/",
         "client/00000000000000000000000000000010",
         "client/00000000000000000000000000000010/07",
+        "token/10",
         "keyspaces/",
         "keyspace/",
         "keyspace/a/b",
@@ -361,6 +374,8 @@ fn records_out_of_bounds_are_damage() {
         Record::Grant(1, Grant { name: long, ..grant() }),
         Record::Grant(1, Grant { uses: 0, ..grant() }),
         Record::Grant(1, Grant { scope: Scope::Keyspaces(Vec::new()), ..grant() }),
+        Record::Token(1, TokenRecord { scope: Scope::Keyspaces(Vec::new()), ..token() }),
+        Record::Token(1, TokenRecord { name: "n".repeat(65), ..token() }),
         Record::Invitation(1, aspen::roster::records::Invitation { uses: 0, ..invitation() }),
         Record::Keyspaces(Keyspaces { next_group: GroupId(0) }),
         Record::Keyspace("a".parse().unwrap(), Keyspace { first: GroupId(0), ..keyspace() }),

@@ -81,7 +81,7 @@ fn hosts_behind_nats_reach_the_internet_and_not_each_other() {
     }
     // A node out there serves both.
     let http = format!("{}:0", server.address());
-    let node = server.start(&["--reach", "lan", "--http", &http]);
+    let node = server.start(&["--reach", "lan", "--http", &http, "--insecure"]);
     node.printed(&["put", "k", "v"]);
     for host in [left, right] {
         let got = crate::support::run(&mut host.aspen(&["--node", node.url(), "get", "k"]));
