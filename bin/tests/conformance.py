@@ -446,8 +446,9 @@ def examples(c):
             continue
         given = [one for one in operation.get("parameters", []) if "example" in one]
         in_path = {one["name"]: one["example"] for one in given if one["in"] == "path"}
-        if what == "revokeTicket":
-            in_path["id"] = made["createTicket"].json["id"]
+        made_before = {"revokeTicket": "createTicket", "revokeToken": "createToken"}.get(what)
+        if made_before:
+            in_path["id"] = made[made_before].json["id"]
         names = [in_path[name] for name in re.findall(r"\{(\w+)\}", endpoint)]
         query = "&".join(f"{one['name']}={one['example']}" for one in given if one["in"] == "query")
         [(kind, content)] = operation.get("requestBody", {}).get("content", {"": {}}).items()

@@ -36,6 +36,9 @@ fn each_value_is_shown_with_its_origin() {
          http-cors        (not set)              default\n\
          http-rate        off                    default\n\
          http-at-once     4096                   default\n\
+         auth             off                    default\n\
+         insecure         no                     default\n\
+         read-only        no                     default\n\
          storage          redb                   default\n\
          heartbeat        150ms                  default\n\
          election-min     500ms                  default\n\
@@ -44,6 +47,8 @@ fn each_value_is_shown_with_its_origin() {
          log-format       text                   default\n\
          node             http://127.0.0.1:4680  default\n\
          ca               (not set)              default\n\
+         token            (not set)              default\n\
+         token-file       (not set)              default\n\
          ticket           (not set)              default\n\
          keyspace         default                default\n\
          near             (not set)              default\n\
@@ -75,7 +80,7 @@ fn a_file_is_checked_without_starting_anything() {
          127.0.0.1:4680 (port 0 takes a free one), a socket such as unix:/run/aspen.sock, or off\n\
          aspen: aspen.toml:4: \"rech\" is not a key (did you mean reach?); use one of: data-dir, \
          name, node-id, node-name, reach, relay, relay-only, directory, dht, port-mapping, lan, \
-         lan-secret-file, open, expect, shards, replicas, capacity, listen, http, http-tls-cert, http-tls-key, http-cors, http-rate, http-at-once, storage, heartbeat, election-min, election-max, log, log-format",
+         lan-secret-file, open, expect, shards, replicas, capacity, listen, http, http-tls-cert, http-tls-key, http-cors, http-rate, http-at-once, auth, insecure, read-only, storage, heartbeat, election-min, election-max, log, log-format",
     );
     run(&mut aspen(["config", "check", "/nowhere/aspen.toml"]))
         .failed_with(2, "/nowhere/aspen.toml can't be read: no such file or directory");
