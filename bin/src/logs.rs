@@ -1,12 +1,22 @@
 //! Log lines: to stderr, as text for people or JSON for programs, filtered by target.
 //!
 //! Standard output belongs to answers; nothing is logged to it.
+//!
+//! Every line ends in the node that it is about, and the group and the request if it is about one. What
+//! a line says itself is not said again.
 
 use std::io::{self, IsTerminal};
 use std::str::FromStr;
 
+use aspen::client::RequestId;
+use aspen::seams::Here;
+use serde_json::Value;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields, JsonFields, Writer};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
@@ -26,8 +36,14 @@ pub(crate) fn start(text: &str, format: LogFormat) {
     let stderr_is_for_people = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = fmt::layer().with_writer(io::stderr).with_ansi(stderr_is_for_people);
     let lines = match format {
-        LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Text => {
+            let form = format::format().with_ansi(stderr_is_for_people);
+            lines.event_format(Placed { form, format }).boxed()
+        }
+        LogFormat::Json => {
+            let form = format::json().flatten_event(true);
+            lines.fmt_fields(JsonFields::new()).event_format(Placed { form, format }).boxed()
+        }
     };
     let outcome = tracing_subscriber::registry().with(lines.with_filter(filter(text))).try_init();
     debug_assert!(outcome.is_ok(), "log lines are started once");
@@ -43,6 +59,52 @@ fn filter(text: &str) -> Targets {
             .with_target("aspen", level),
         // The configuration has checked it.
         _ => text.parse().unwrap_or_default(),
+    }
+}
+
+/// A form of lines with what they are about at the end.
+struct Placed<F> {
+    form: F,
+    format: LogFormat,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Placed<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'w> FormatFields<'w> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let mut line = String::new();
+        self.form.format_event(context, Writer::new(&mut line), event)?;
+        let here = Here::present();
+        let about = [
+            ("node", here.node().map(|node| Value::from(node.0))),
+            ("group", here.group().map(|group| Value::from(group.0))),
+            ("request_id", RequestId::present().map(|id| Value::from(id.to_string()))),
+        ];
+        let said = event.metadata().fields();
+        let about = about.into_iter().filter(|(name, _)| said.field(name).is_none());
+        let about = about.filter_map(|(name, value)| Some((name, value?)));
+        let (line, end) = match self.format {
+            LogFormat::Text => (line.strip_suffix('\n'), "\n"),
+            LogFormat::Json => (line.strip_suffix("}\n"), "}\n"),
+        };
+        out.write_str(line.ok_or(std::fmt::Error)?)?;
+        for (name, value) in about {
+            match (self.format, value) {
+                (LogFormat::Json, value) => write!(out, ",\"{name}\":{value}")?,
+                // It is visible ASCII, without a quote around it that would have to be escaped.
+                (LogFormat::Text, Value::String(text)) => write!(out, " {name}={text}")?,
+                (LogFormat::Text, value) => write!(out, " {name}={value}")?,
+            }
+        }
+        out.write_str(end)
     }
 }
 

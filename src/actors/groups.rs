@@ -37,8 +37,8 @@ use crate::limits::{
 use crate::raft::Replica;
 use crate::roster::records::RepairStage;
 use crate::roster::{Roster, keyspaces};
-use crate::seams;
 use crate::seams::failpoint::Failpoint;
+use crate::seams::{self, Here};
 use crate::status::{GroupStatus, Role};
 use crate::store::space::{Room, SpaceGuard};
 use crate::types::{GroupId, NodeId, Revision};
@@ -358,7 +358,7 @@ impl Shared {
         let part = GroupPart { group, shared: self.clone() };
         let run = move |stop| {
             let part = part.clone();
-            Box::pin(async move { part.run(stop).await }) as _
+            Box::pin(Here::at_group(part.group).scope(async move { part.run(stop).await })) as _
         };
         let groups = self.groups.clone();
         let spec = service_part(part_name(group), Arc::new(run)).reports_itself();
@@ -404,14 +404,17 @@ impl Shared {
 
     /// Gives up what is left of a group; true if nothing is.
     async fn erase(&self, group: GroupId) -> bool {
-        tracing::info!(%group, "this node holds the group no longer, and erases its replica");
+        tracing::info!(
+            group = group.0,
+            "this node holds the group no longer, and erases its replica"
+        );
         Failpoint::BeforeErased.pass();
         let erased = self.holdings.erase(group).await;
         Failpoint::AfterErased.pass();
         match erased {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(%group, %error, "a replica can't be erased yet");
+                tracing::warn!(group = group.0, %error, "a replica can't be erased yet");
                 false
             }
         }
@@ -505,7 +508,7 @@ impl GroupPart {
             if self.has_room().await {
                 return Err(error.to_string());
             }
-            tracing::warn!(group = %self.group, %error, "{NO_ROOM}");
+            tracing::warn!(group = self.group.0, %error, "{NO_ROOM}");
             self.say(Some(NO_ROOM));
             let waiting = timeout(SPACE_WAIT, async {
                 while !self.has_room().await {
@@ -618,7 +621,7 @@ impl GroupPart {
     /// Serves nothing and counts for nothing until it is to stop: a restart might read around the
     /// damage for a while.
     async fn stay_stopped(&self, corrupt: Corrupt, stop: &CancellationToken) {
-        tracing::error!(group = %corrupt.group, index = corrupt.index, "{corrupt}");
+        tracing::error!(group = corrupt.group.0, index = corrupt.index, "{corrupt}");
         self.say(Some(&corrupt.to_string()));
         self.put(Place::Down(corrupt.into()));
         stop.cancelled().await;

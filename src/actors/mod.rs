@@ -23,6 +23,7 @@ mod gossip;
 mod groups;
 mod health;
 mod mailbox;
+mod placed;
 mod placement;
 mod restart;
 mod roster;
@@ -51,6 +52,7 @@ use crate::store::log::Log;
 use crate::store::space::SpaceGuard;
 use crate::types::NodeId;
 use mailbox::Envelope;
+use placed::Placed;
 use placement::Placement;
 use supervisor::{Family, Supervisor, fixed};
 
@@ -115,7 +117,7 @@ impl Tree {
         let stopped = CancellationToken::new();
         let children = fixed(children);
         let family = Family { children, independent: false, board: board.clone(), lost, stopped };
-        let (root, _handle) = Actor::spawn(None, Supervisor, family)
+        let (root, _handle) = Actor::spawn(None, Placed::new(Supervisor), family)
             .await
             .map_err(|error| Error::Fatal(format!("the node's actors did not start: {error}")))?;
         Ok(Tree { root, board, lost: losing })

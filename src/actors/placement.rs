@@ -162,14 +162,14 @@ fn leads(replica: &Replica) -> bool {
 
 /// Takes a step of one group, and lets what it did come to light before the next is looked for.
 async fn take(group: GroupId, replica: Replica, step: Step) -> GroupId {
-    tracing::info!(%group, ?step, "the group's membership changes");
+    tracing::info!(group = group.0, ?step, "the group's membership changes");
     Failpoint::BeforeMembers.pass();
     let taken = timeout(PLACEMENT_STEP_MAX, carry_out(&replica, step)).await;
     Failpoint::AfterMembers.pass();
     match taken {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%group, %error, "a change of membership failed"),
-        Err(_) => tracing::warn!(%group, "a change of membership takes long"),
+        Ok(Err(error)) => tracing::warn!(group = group.0, %error, "a change of membership failed"),
+        Err(_) => tracing::warn!(group = group.0, "a change of membership takes long"),
     }
     sleep(PLACEMENT_LOOK).await;
     group

@@ -22,6 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::health::HealthBoard;
 use super::mailbox::{Envelope, Mailbox, MailboxCounts};
+use super::placed::Placed;
 use super::restart::{RestartBudget, Verdict};
 use crate::health::Part;
 use crate::limits::PART_STOP_MAX;
@@ -58,7 +59,8 @@ impl ChildSpec {
         let start: Arc<Start> = Arc::new(move |supervisor, counts| {
             let (actor, arguments) = make(counts);
             Box::pin(async move {
-                let started = Actor::spawn_linked(None, actor, arguments, supervisor).await;
+                let placed = Placed::new(actor);
+                let started = Actor::spawn_linked(None, placed, arguments, supervisor).await;
                 started.map(|(actor, _handle)| actor.get_cell())
             })
         });

@@ -28,6 +28,7 @@ use crate::limits::{
 };
 use crate::net::{CallFailed, Peers, Refused, RefusedCode, WeakPeers, read_message};
 use crate::raft::{Failed, GroupWatch, Replica, WatchRequest};
+use crate::seams::Here;
 use crate::seams::network::{StreamIn, StreamOut};
 use crate::types::{EndpointId, GroupId, KeyspaceName};
 use crate::wire::StreamKind;
@@ -188,7 +189,8 @@ impl Desk {
     /// Answers by a deadline, waiting until another for a replica that is starting.
     pub async fn answer(&self, request: Request, start_by: Instant, deadline: Instant) -> Response {
         let counted = self.counts.begin(&request);
-        let response = self.in_time(request, start_by, deadline).await;
+        let here = Here::at_group(request.group());
+        let response = here.scope(self.in_time(request, start_by, deadline)).await;
         counted.answered(&response);
         response
     }
@@ -221,7 +223,8 @@ impl Desk {
         deadline: Instant,
     ) -> Result<GroupWatch, Failure> {
         let counted = self.counts.begin_watch(group);
-        let watch = self.watch_in_time(group, request, start_by, deadline).await;
+        let beginning = self.watch_in_time(group, request, start_by, deadline);
+        let watch = Here::at_group(group).scope(beginning).await;
         counted.begun(&watch);
         watch
     }

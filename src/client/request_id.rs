@@ -8,7 +8,6 @@ use std::future::Future;
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tracing::Instrument;
 
 use crate::limits::REQUEST_ID_BYTES_MAX;
 
@@ -33,25 +32,23 @@ impl RequestId {
         &self.0
     }
 
-    /// The name of the request that the present task works on, if it has one.
+    /// The name of the request that the present task works on, if it has one: for its log lines.
     pub fn present() -> Option<Self> {
         PRESENT.try_with(RequestId::clone).ok()
     }
 
-    /// Works on a request of this name that another node has passed on, also in log lines if they are
-    /// as fine as that; `what` says which kind it is.
+    /// Works on a request of this name that another node has passed on; `what` says in the log which
+    /// kind it was.
     pub(super) fn log<F: Future>(
         self,
         what: &'static str,
         work: F,
     ) -> impl Future<Output = F::Output> + use<F> {
-        let span = tracing::debug_span!("request", request_id = %self);
-        let work = self.name(async move {
+        self.name(async move {
             let done = work.await;
             tracing::debug!("{what}");
             done
-        });
-        work.instrument(span)
+        })
     }
 
     /// Works on a request of this name.

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
-use tracing::Instrument;
+use tracing::Level;
 
 use super::gate::Visitor;
 use super::problem::{Failed, Problem};
@@ -98,7 +98,7 @@ fn refused(app: &App, request: &hyper::Request<Incoming>) -> Option<Response<Bod
     is_refused.then(|| Problem::streams_full().into_response())
 }
 
-/// Works on a request under its name, also in log lines if they are as fine as that.
+/// Works on a request under its name, which its log lines have ([`RequestId::present`]).
 fn logged<F>(
     id: &RequestId,
     method: &Method,
@@ -108,18 +108,15 @@ where
     F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
 {
     // Of the request no more is told than this: what is in its path is its sender's.
-    let span = tracing::debug_span!("request", request_id = %id, %method);
-    let begun = (!span.is_disabled()).then(Instant::now);
-    let answered = id.clone().name(answered);
-    async move {
+    let told = tracing::enabled!(Level::DEBUG).then(|| (Instant::now(), method.clone()));
+    id.clone().name(async move {
         let response = answered.await?;
-        if let Some(begun) = begun {
+        if let Some((begun, method)) = told {
             let status = response.status().as_u16();
-            tracing::debug!(status, took = ?begun.elapsed(), "a request was answered");
+            tracing::debug!(%method, status, took = ?begun.elapsed(), "a request was answered");
         }
         Ok(response)
-    }
-    .instrument(span)
+    })
 }
 
 fn name(headers: &mut HeaderMap, id: RequestId) {

@@ -173,7 +173,7 @@ impl Cluster {
             |error: Unreadable| NotServed::new(RefusedCode::Malformed, error.to_string());
         match open(VERSION, &request).map_err(malformed)? {
             Asked::HandOver(request) => {
-                tracing::info!(group = %request.group, to = %request.to, "asked to hand over");
+                tracing::info!(group = request.group.0, to = %request.to, "asked to hand over");
                 Ok(seal(VERSION, &self.hand_over_here(request).await))
             }
             Asked::Follow(revision) => Ok(seal(VERSION, &self.follow(revision).await)),

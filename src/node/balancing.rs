@@ -156,7 +156,13 @@ async fn act(cluster: &Cluster, seen: &mut Seen) -> Result<(), ClusterError> {
             let mut change = Change::default();
             for (group, aim, why) in plan_with_reasons(roster, &facts).into_iter().take(AIMS_MAX) {
                 let (replicas, leader, why) = (&aim.replicas, aim.leader, why.as_str());
-                tracing::info!(%group, ?replicas, ?leader, why, "a shard is given its place");
+                tracing::info!(
+                    group = group.0,
+                    ?replicas,
+                    ?leader,
+                    why,
+                    "a shard is given its place"
+                );
                 place(roster, &mut change, group, &aim)?;
             }
             Ok(((), change))

@@ -264,7 +264,7 @@ impl Cluster {
             self.decide(|roster, now_s| admit::admit(roster, &application, now_s, &verify)).await?;
         let roster = self.fresh().await?;
         let cluster = roster.cluster().ok_or(Refused::NotFounded)?;
-        tracing::info!(node = %admitted.node, %peer, again = admitted.again, "admitted a node");
+        tracing::info!(member = admitted.node.0, %peer, again = admitted.again, "admitted a node");
         Ok(Admitted {
             node: admitted.node,
             cluster_id: cluster.id,

@@ -140,7 +140,7 @@ async fn see_off(cluster: &Cluster) {
                 && !is_held(cluster, *node)
                 && let Err(error) = finish(cluster, *node).await
             {
-                tracing::warn!(%node, %error, "the node has left and can't be noted as gone yet");
+                tracing::warn!(member = node.0, %error, "the member has left and can't be noted as gone yet");
             }
         }
         let rest = if leaving.is_empty() { DEPARTURES_REST } else { DEPARTURES_LOOK };

@@ -87,7 +87,7 @@ impl Cluster {
         let client = self.inner.meta.of_group(group);
         let asked = client.query(Query::Status, Consistency::Linearizable, deadline).await;
         if let Err(error) = &asked {
-            tracing::info!(%group, %error, "the others can't go on without this node's replica");
+            tracing::info!(group = group.0, %error, "the others can't go on without this node's replica");
         }
         asked.is_ok()
     }

@@ -35,7 +35,7 @@ use crate::roster::admit::Description;
 use crate::roster::builds::split;
 use crate::roster::refused::Refused;
 use crate::seams::network::Network;
-use crate::seams::{self, Seams};
+use crate::seams::{self, Here, Seams};
 use crate::status::NodeIdentity;
 use crate::types::{Address, ClusterId, GroupId, KeyspaceName, NodeId};
 
@@ -46,7 +46,7 @@ const CLUSTER_NAME: &str = "aspen";
 pub(super) fn start(
     settings: KvServiceBuilder,
 ) -> BoxFuture<'static, Result<KvService, StartError>> {
-    Box::pin(open(settings))
+    Box::pin(Here::at_a_new_node().scope(open(settings)))
 }
 
 async fn open(settings: KvServiceBuilder) -> Result<KvService, StartError> {
@@ -109,6 +109,7 @@ impl Starting {
             }
         };
         let me = member.node_id;
+        Here::is_node(me);
         for known in &member.told_of {
             if book.addresses(known.endpoint).is_empty() {
                 book.note(known.endpoint, &known.addresses, AddressSource::Roster);

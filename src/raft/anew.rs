@@ -100,7 +100,7 @@ impl Replica {
             replica.stand_from_here_on();
             let is_led = replica.status().leader.is_some();
             if !is_led && let Err(error) = stand_if_alone(replica.group(), replica.raft()).await {
-                tracing::debug!(group = %replica.group(), %error, "it could not stand");
+                tracing::debug!(group = replica.group().0, %error, "it could not stand");
             }
         });
     }

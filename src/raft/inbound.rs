@@ -31,6 +31,7 @@ use crate::limits::{
     GATHERED_MAX, VOTES_WAIT_MAX,
 };
 use crate::net::{Lane, Refused, RefusedCode, read_message, write_message};
+use crate::seams::Here;
 use crate::seams::network::{StreamIn, StreamOut};
 use crate::types::{EndpointId, GroupId, NodeId};
 use crate::wire::StreamKind;
@@ -86,13 +87,15 @@ impl Inbound {
             }
             let until = Instant::now() + wait;
             let answers = asks.into_iter().map(async |ask| {
-                let answer = timeout_at(until, self.answer(peer, kind, ask)).await;
+                let answering = Here::at_group(ask.route.group).scope(self.answer(peer, kind, ask));
+                let answer = timeout_at(until, answering).await;
                 answer.unwrap_or_else(|_| Ok(Answer::Unavailable("it takes long".into())))
             });
             return Ok(encode(&together(join_all(answers).await)?));
         }
-        let ask = decode(&request).map_err(malformed)?;
-        Ok(encode(&self.answer(peer, kind, ask).await?))
+        let ask: Ask = decode(&request).map_err(malformed)?;
+        let group = ask.route.group;
+        Ok(encode(&Here::at_group(group).scope(self.answer(peer, kind, ask)).await?))
     }
 
     /// Answers one question of a call.
@@ -149,6 +152,10 @@ impl Inbound {
 
     /// Serves a lane to a group, to its end: a leader's entries.
     pub async fn lane(&self, peer: EndpointId, group: GroupId, lane: Lane) {
+        Here::at_group(group).scope(self.follow_lane(peer, group, lane)).await;
+    }
+
+    async fn follow_lane(&self, peer: EndpointId, group: GroupId, lane: Lane) {
         let first = timeout(APPEND_SILENCE_MAX, lane.recv()).await;
         let Ok(Ok(first)) = first else { return };
         match self.follower(peer, group, &first).await {
@@ -156,7 +163,7 @@ impl Inbound {
                 let following = replica.clone();
                 replica.in_own_task(async move { following.follow(from, lane).await }).await;
             }
-            Err(refused) => tracing::debug!(%peer, %group, %refused, "dropped a lane"),
+            Err(refused) => tracing::debug!(%peer, group = group.0, %refused, "dropped a lane"),
         }
     }
 
@@ -167,7 +174,10 @@ impl Inbound {
         let receipt = match self.receiver(peer, &first).await {
             Ok((replica, offer)) => match replica.higher_vote(offer.vote) {
                 Some(vote) => Receipt::HigherVote(vote),
-                None => return replica.arrivals().serve(offer, out, input).await,
+                None => {
+                    let serving = replica.arrivals().serve(offer, out, input);
+                    return Here::at_group(replica.group()).scope(serving).await;
+                }
             },
             Err(refused) => Receipt::Refused(refused.reason),
         };

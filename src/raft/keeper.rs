@@ -64,7 +64,11 @@ impl Keeper {
             if leads != leading {
                 leading = leads;
                 self.leases.set_leading(leading.is_some());
-                tracing::info!(group = %self.group, leading = leading.is_some(), "leadership changed");
+                tracing::info!(
+                    group = self.group.0,
+                    leading = leading.is_some(),
+                    "leadership changed"
+                );
             }
             let Some(leader) = leading else {
                 if metrics.changed().await.is_err() {
@@ -115,7 +119,7 @@ impl Keeper {
                 proposed.is_ok() && matches!(timeout(ANSWER_MAX, answered).await, Ok(Ok(Ok(_))))
             }
             Err(error) => {
-                tracing::error!(group = %self.group, %error, "a command can't be encoded");
+                tracing::error!(group = self.group.0, %error, "a command can't be encoded");
                 false
             }
         };

@@ -324,7 +324,7 @@ impl Replica {
         if !self.leads() || status.term > term {
             return;
         }
-        tracing::warn!(group = %self.group(), "a transfer came to nothing: electing anew");
+        tracing::warn!(group = self.group().0, "a transfer came to nothing: electing anew");
         self.raft().runtime_config().heartbeat(false);
         self.await_leader_after(term).await;
         self.raft().runtime_config().heartbeat(true);
@@ -343,7 +343,7 @@ impl Replica {
         if let Some(best) = best
             && let Ok(Err(error)) = timeout(TRANSFER_STOP_MAX, self.transfer_to(*best)).await
         {
-            tracing::info!(group = %self.group(), %error, "the lead was not handed over");
+            tracing::info!(group = self.group().0, %error, "the lead was not handed over");
         }
     }
 }

@@ -253,7 +253,7 @@ impl Arrivals {
                 }
                 Err(reason) => {
                     let group = offer.route.group;
-                    tracing::warn!(%group, reason, "a snapshot that arrived is discarded");
+                    tracing::warn!(group = group.0, reason, "a snapshot that arrived is discarded");
                     Receipt::Refused(reason)
                 }
             };

@@ -595,12 +595,12 @@ impl Replica {
         let Inner { group, raft, vital, stopped, .. } = &*self.inner;
         stopped.cancel();
         if let Err(error) = raft.shutdown().await {
-            tracing::warn!(%group, %error, "Raft did not stop in an orderly way");
+            tracing::warn!(group = group.0, %error, "Raft did not stop in an orderly way");
         }
         vital.tasks().abort();
         // Until then they hold the state's files, and no other replica can open them.
         if timeout(TASKS_END_MAX, vital.tasks().ended()).await.is_err() {
-            tracing::warn!(%group, "tasks of the replica are still ending");
+            tracing::warn!(group = group.0, "tasks of the replica are still ending");
         }
     }
 
@@ -616,7 +616,7 @@ impl Replica {
         self.abandon().await;
         let (group, state) = (self.inner.group, self.inner.state.clone());
         if let Err(error) = seams::blocking(move || state.checkpoint()).await {
-            tracing::error!(%group, %error, "the last checkpoint failed");
+            tracing::error!(group = group.0, %error, "the last checkpoint failed");
         }
     }
 }

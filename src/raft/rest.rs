@@ -105,7 +105,7 @@ impl Replica {
         }
         let was_asleep = rest.is_asleep.swap(false, Ordering::SeqCst);
         if was_asleep {
-            tracing::debug!(group = %self.group(), stands, "a group that slept wakes");
+            tracing::debug!(group = self.group().0, stands, "a group that slept wakes");
             held.stands_since = None;
             let clock = self.raft().runtime_config();
             clock.elect(stands && !self.behind().is_so());

@@ -92,7 +92,7 @@ impl Sending {
                 return Err(SendFailed(reason));
             }
             tracing::info!(
-                group = %self.contacts.group, to = %self.to, at = self.chunks.acknowledged, reason,
+                group = self.contacts.group.0, to = %self.to, at = self.chunks.acknowledged, reason,
                 "the sending of a snapshot was interrupted"
             );
             if progress.1.elapsed() >= SNAPSHOT_RESUME_MAX {

@@ -1,5 +1,5 @@
 //! Everything that is not a decision: files and how many there may be, the network, the wall clock,
-//! randomness, tasks and threads.
+//! randomness, tasks and threads, and for whom they work.
 //!
 //! Production and the simulator run the same node on different seams. There is one of each, as
 //! small as it can be, and all code above goes through them: no `std::fs`, no `SystemTime`, no
@@ -8,6 +8,7 @@
 
 pub mod disk;
 pub mod failpoint;
+mod here;
 mod named;
 pub mod network;
 mod open_files;
@@ -16,6 +17,7 @@ pub mod socket;
 mod tasks;
 mod version;
 
+pub use here::Here;
 pub use named::read_named;
 pub use open_files::{open_files_max, raise_open_files_max};
 pub use random::{EnteredRandom, Random, ThreadRandom};

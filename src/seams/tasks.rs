@@ -1,7 +1,8 @@
 //! Tasks and threads with an owner.
 //!
 //! A [`Tasks`] belongs to one part of a node, which ends its tasks when it stops: by waiting for
-//! them, or by cutting them off.
+//! them, or by cutting them off. What is started works for the node and the group that whoever
+//! started it did ([`Here`]).
 //!
 //! A simulator runs whole nodes on one thread ([`run_in_place`]). There what blocks runs where it
 //! is called, and nobody gets a thread.
@@ -15,6 +16,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::Here;
 
 thread_local! {
     static RUNS_IN_PLACE: Cell<bool> = const { Cell::new(false) };
@@ -56,9 +59,9 @@ impl Tasks {
     #[expect(clippy::disallowed_methods, reason = "this is the seam")]
     fn spawn_boxed(&self, future: BoxFuture<'static, ()>) {
         let until_aborted = self.aborted.clone().run_until_cancelled_owned(future);
-        tokio::spawn(self.tracker.track_future(async move {
+        tokio::spawn(self.tracker.track_future(Here::present().scope(async move {
             until_aborted.await;
-        }));
+        })));
     }
 
     /// Ends all tasks of the set at their next await.
@@ -92,7 +95,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    tokio::spawn(future)
+    tokio::spawn(Here::present().scope(future))
 }
 
 /// Most closures of a process that block at a time, each on a thread of its own.
@@ -113,10 +116,11 @@ where
         return run();
     }
     let turn = TURNS.acquire().await;
+    let here = Here::present();
     let run = move || {
         // It has its turn until it is done, also if nobody waits for it any more.
         let _turn = turn;
-        run()
+        here.run(run)
     };
     match tokio::task::spawn_blocking(run).await {
         Ok(result) => result,
@@ -137,5 +141,6 @@ where
     if RUNS_IN_PLACE.get() {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "this thread shares its work"));
     }
-    std::thread::Builder::new().name(name).spawn(run)
+    let here = Here::present();
+    std::thread::Builder::new().name(name).spawn(move || here.run(run))
 }

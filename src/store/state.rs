@@ -452,7 +452,7 @@ fn sweep(disk: &dyn Disk, dir: &Path, group: GroupId) -> Result<(), TableError> 
         if name == STATE_FILE_NEW || name.ends_with(super::snapshot::PART_SUFFIX) {
             let path = dir.join(&name);
             disk.remove(&path).map_err(|error| io_error(&path, &error))?;
-            tracing::info!(%group, file = %name, "removed an unfinished file");
+            tracing::info!(group = group.0, file = %name, "removed an unfinished file");
         }
     }
     Ok(())

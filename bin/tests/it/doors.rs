@@ -9,7 +9,7 @@ use crate::support::{Node, aspen, run, until, write_file};
 
 /// What curl prints when it is asked this.
 #[track_caller]
-fn curl(arguments: &[&str]) -> String {
+pub(crate) fn curl(arguments: &[&str]) -> String {
     let output = Command::new("curl").args(["-sS", "--max-time", "60"]).args(arguments).output();
     let output = output.expect("curl runs");
     let told = String::from_utf8_lossy(&output.stderr);

@@ -16,6 +16,7 @@ mod hot;
 mod http;
 mod journey;
 mod kill;
+mod logs;
 mod metrics;
 mod netns;
 mod node;

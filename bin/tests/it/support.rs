@@ -297,6 +297,17 @@ impl Node {
         })
     }
 
+    /// A join that nobody waits for, with its lines as the caller says.
+    pub(crate) fn joining_with(
+        dir: &Path,
+        ticket: &str,
+        configure: impl FnOnce(&mut Command),
+    ) -> Self {
+        Node::spawn(dir, &["join", ticket], |command| {
+            configure(command.args(["--json", "--http", "127.0.0.1:0"]));
+        })
+    }
+
     /// Starts a node with its data and log in this directory, and waits until it serves.
     #[track_caller]
     pub(crate) fn start(dir: &Path, flags: &[&str]) -> Self {

@@ -37,7 +37,7 @@ pub use serve::{Refused, RefusedCode, Serve};
 use super::book::{AddressBook, AddressSource, KnownAddress, SharedBook};
 use crate::limits::{BOOK_SAVE_PAUSE, PEERS_MAX, SUSPECT_AGE_MIN};
 use crate::seams::network::{CloseCode, Link, LinkLost, Network, Protocol, StreamIn, StreamOut};
-use crate::seams::{self, Random, Tasks};
+use crate::seams::{self, Here, Random, Tasks};
 use crate::types::{Address, EndpointId, GroupId};
 use crate::wire::StreamKind;
 use dial::UNANSWERED;
@@ -347,7 +347,11 @@ impl Inner {
             match peer.seek(&mut joined, Instant::now()) {
                 Seek::Use(connected) => return Ok(connected),
                 Seek::Failed(lost) => return Err(lost),
-                Seek::Dial => self.tasks.spawn(dial::dial(self.clone(), peer.clone())),
+                Seek::Dial => {
+                    // The link is for all groups, whichever wants it first.
+                    let dial = dial::dial(self.clone(), peer.clone());
+                    self.tasks.spawn(Here::at_no_group().scope(dial));
+                }
                 Seek::Wait => {}
             }
             tokio::select! {

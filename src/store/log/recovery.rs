@@ -434,7 +434,7 @@ fn report(dir: &Path, recovery: &Recovery) {
         tracing::warn!(%dir, places = recovery.healed, "the log has damage that does no harm");
     }
     for corrupt in &recovery.damaged {
-        tracing::error!(%dir, group = %corrupt.group, index = corrupt.index, "{corrupt}");
+        tracing::error!(%dir, group = corrupt.group.0, index = corrupt.index, "{corrupt}");
     }
     if let Some(what) = &recovery.tainted {
         tracing::error!(%dir, "the log has damage that no group can be named for: {what}");
