@@ -21,6 +21,7 @@ use crate::raft::{ChangeFailed, Dropped, Pace, Replica};
 use crate::roster::Roster;
 use crate::roster::placement::{GroupFacts, Step, has_let_go, is_reached, next_step};
 use crate::roster::records::{Shard, Stage};
+use crate::seams::Here;
 use crate::seams::failpoint::Failpoint;
 use crate::store::space::SpaceGuard;
 use crate::types::{GroupId, NodeId};
@@ -164,7 +165,8 @@ fn leads(replica: &Replica) -> bool {
 async fn take(group: GroupId, replica: Replica, step: Step) -> GroupId {
     tracing::info!(group = group.0, ?step, "the group's membership changes");
     Failpoint::BeforeMembers.pass();
-    let taken = timeout(PLACEMENT_STEP_MAX, carry_out(&replica, step)).await;
+    let taken = Here::at_group(group).scope(carry_out(&replica, step));
+    let taken = timeout(PLACEMENT_STEP_MAX, taken).await;
     Failpoint::AfterMembers.pass();
     match taken {
         Ok(Ok(())) => {}

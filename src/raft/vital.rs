@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::machine::table_failure;
 use crate::error::Error;
 use crate::machine::tables::TableError;
-use crate::seams::Tasks;
+use crate::seams::{Here, Tasks};
 use crate::types::GroupId;
 
 /// A replica's tasks, and what broke it; clones are the same.
@@ -27,7 +27,8 @@ pub(super) struct Vital {
 
 impl Vital {
     pub(super) fn new(group: GroupId) -> Self {
-        Vital { group, tasks: Tasks::new(), broken: Arc::new(watch::Sender::new(None)) }
+        let tasks = Tasks::at(Here::at_group(group));
+        Vital { group, tasks, broken: Arc::new(watch::Sender::new(None)) }
     }
 
     /// Runs a task that must not end before the replica does.

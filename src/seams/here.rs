@@ -127,6 +127,10 @@ mod tests {
                 spawn_thread("one".into(), || done.send(present()).expect("it is waited for"))
             });
             started.expect("a thread").join().expect("it ends");
+            let placed = Tasks::at(group);
+            let (done, at) = tokio::sync::oneshot::channel();
+            placed.spawn(async { done.send(present()).expect("it is waited for") });
+            assert_eq!(at.await.expect("it ends"), (Some(number), Some(7)));
             let blocked = group.scope(blocking(present)).await;
             let task = group.run(|| spawn_for_library(async { present() })).await;
             let thread = thread.await;

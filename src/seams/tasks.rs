@@ -39,12 +39,19 @@ pub fn runs_in_place() -> bool {
 pub struct Tasks {
     tracker: TaskTracker,
     aborted: CancellationToken,
+    /// For what all of them work, if it is not whoever starts one that says it.
+    at: Option<Here>,
 }
 
 impl Tasks {
     /// No tasks yet.
     pub fn new() -> Self {
         Tasks::default()
+    }
+
+    /// No tasks yet; all that come work for this, whoever starts them.
+    pub fn at(here: Here) -> Self {
+        Tasks { at: Some(here), ..Tasks::default() }
     }
 
     /// Runs a future as a task of this set.
@@ -59,7 +66,8 @@ impl Tasks {
     #[expect(clippy::disallowed_methods, reason = "this is the seam")]
     fn spawn_boxed(&self, future: BoxFuture<'static, ()>) {
         let until_aborted = self.aborted.clone().run_until_cancelled_owned(future);
-        tokio::spawn(self.tracker.track_future(Here::present().scope(async move {
+        let here = self.at.unwrap_or_else(Here::present);
+        tokio::spawn(self.tracker.track_future(here.scope(async move {
             until_aborted.await;
         })));
     }
