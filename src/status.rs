@@ -144,4 +144,6 @@ pub struct GroupGauges {
     pub proposals_waiting: u64,
     /// Watches that are served here.
     pub watches: u64,
+    /// Bytes of changes that are kept in memory for them.
+    pub watch_bytes: u64,
 }

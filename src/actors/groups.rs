@@ -147,6 +147,11 @@ impl Groups {
         self.read(|slots| slots.contains_key(&group))
     }
 
+    /// How many the node holds.
+    pub fn count(&self) -> usize {
+        self.read(|slots| slots.len())
+    }
+
     /// The group's replica, waiting until a deadline for one that is starting. An error is final:
     /// the deadline has passed, or waiting does not help.
     pub async fn replica(&self, group: GroupId, deadline: Instant) -> Result<Replica> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::groups::Groups;
 use super::mailbox::MailboxCounts;
@@ -22,6 +22,10 @@ use crate::store::space::{Room, SpaceGuard};
 
 /// How often free space is looked at.
 const EVERY: Duration = Duration::from_secs(1);
+/// The shortest pause between two looks at the node's own files.
+const MEASURED_GAP_MIN: Duration = Duration::from_millis(900);
+/// What each group adds to that: of many groups these are many names.
+const MEASURED_GAP: Duration = Duration::from_millis(10);
 /// How often the groups' counters are: often enough for a person who watches a node catch up.
 const GROUPS_EVERY: Duration = Duration::from_millis(100);
 /// The shortest pause between two looks.
@@ -160,14 +164,26 @@ pub(super) fn health_part(board: HealthBoard, space: SpaceGuard, groups: Groups)
 }
 
 async fn sample(board: HealthBoard, space: SpaceGuard, groups: Groups) {
-    tokio::join!(sample_disk(&board, space), sample_groups(&board, groups));
+    let held = groups.clone();
+    tokio::join!(sample_disk(&board, space, held), sample_groups(&board, groups));
 }
 
-async fn sample_disk(board: &HealthBoard, space: SpaceGuard) {
+async fn sample_disk(board: &HealthBoard, space: SpaceGuard, groups: Groups) {
+    let mut measured: Option<Instant> = None;
     loop {
         let guard = space.clone();
-        let room =
-            seams::blocking(move || guard.sample().map(|room| (room, guard.free_percent()))).await;
+        let pause = MEASURED_GAP_MIN + MEASURED_GAP * groups.count() as u32;
+        let measures = measured.is_none_or(|measured| measured.elapsed() >= pause);
+        let sampled = move || {
+            if measures {
+                guard.measure();
+            }
+            guard.sample().map(|room| (room, guard.free_percent()))
+        };
+        let room = seams::blocking(sampled).await;
+        if measures {
+            measured = Some(Instant::now());
+        }
         board.say(match space.log_starves() {
             true => Part::unhealthy(DISK, LOG_STARVES),
             false => disk_part(room),

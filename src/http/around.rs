@@ -17,6 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
 use tracing::Level;
 
+use super::counts::Limit;
 use super::gate::Visitor;
 use super::problem::{Failed, Problem};
 use super::{App, body, gzip};
@@ -95,7 +96,10 @@ pub(super) fn routed(
 fn refused(app: &App, request: &hyper::Request<Incoming>) -> Option<Response<Body>> {
     let is_too_much = app.streams.load(Ordering::Relaxed) >= HTTP2_REQUESTS_MAX;
     let is_refused = is_too_much && request.version() == Version::HTTP_2;
-    is_refused.then(|| Problem::streams_full().into_response())
+    is_refused.then(|| {
+        app.counts.refuses(Limit::Streams);
+        Problem::streams_full().into_response()
+    })
 }
 
 /// Works on a request under its name, which its log lines have ([`RequestId::present`]).

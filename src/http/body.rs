@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::App;
+use super::counts::Limit;
 use super::json;
 use super::problem::{self, Kind, Problem};
 use crate::limits::{
@@ -53,7 +54,10 @@ pub(super) async fn read(
     match timeout(HTTP_BODY_MAX, gathered).await {
         Ok(Ok(held)) => Ok(held),
         Ok(Err(Fault::TooLarge)) => Err(Problem::too_large(too_large, limit)),
-        Ok(Err(Fault::Full)) => Err(Problem::bodies_full()),
+        Ok(Err(Fault::Full)) => {
+            app.counts.refuses(Limit::Bodies);
+            Err(Problem::bodies_full())
+        }
         Ok(Err(Fault::Broken)) => Err(Problem::new(
             &problem::BAD_BODY,
             "the body broke off or is malformed; send it again",

@@ -28,6 +28,26 @@ const STATUSES: [u16; 21] = [
 ];
 
 /// What a door was asked, for as long as there is one.
+/// What a door has only so much of, and refuses for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// Requests a second of one address.
+    Rate,
+    /// Operations under way.
+    AtOnce,
+    /// Watches and waits.
+    Lasting,
+    /// Bytes of answers.
+    Answers,
+    /// Bytes of request bodies.
+    Bodies,
+    /// Requests over HTTP/2.
+    Streams,
+}
+
+/// Their names, in the same order.
+const LIMITS: [&str; 6] = ["rate", "at-once", "lasting", "answers", "bodies", "streams"];
+
 #[derive(Debug, Default)]
 pub(super) struct HttpCounts {
     routes: Mutex<BTreeMap<String, Arc<RouteCounts>>>,
@@ -54,6 +74,9 @@ impl Default for RouteCounts {
 pub(super) struct RequestFacts {
     pub(super) route: String,
     pub(super) method: &'static str,
+    refused: [Counter; LIMITS.len()],
+    /// How often there was no place for a further connection.
+    pub(super) connection_waits: Counter,
     pub(super) status: u16,
     pub(super) count: u64,
 }
@@ -81,6 +104,16 @@ impl HttpCounts {
     }
 
     /// How many requests wait for their answers, about.
+    /// Somebody was refused for want of this.
+    pub(super) fn refuses(&self, limit: Limit) {
+        self.refused[limit as usize].one();
+    }
+
+    /// How often, for want of what.
+    pub(super) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        LIMITS.into_iter().zip(self.refused.iter().map(Counter::get))
+    }
+
     pub(super) fn in_flight(&self) -> u64 {
         let in_flight = |route: &Arc<RouteCounts>| {
             let ended: u64 = route.cells.iter().map(Counter::get).sum();

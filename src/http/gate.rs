@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use super::auth::{Asker, Keeper, Need};
 use super::buckets::{Buckets, Origin};
+use super::counts::{HttpCounts, Limit};
 use super::operation::Operation;
 use super::problem::Problem;
 use crate::limits::{
@@ -73,10 +74,11 @@ pub(super) struct Gate {
     lasting: Arc<Semaphore>,
     /// One permit for each byte of large answers.
     answers: Arc<Semaphore>,
+    counts: Arc<HttpCounts>,
 }
 
 impl Gate {
-    pub(super) fn new(limits: DoorLimits) -> Arc<Self> {
+    pub(super) fn new(limits: DoorLimits, counts: Arc<HttpCounts>) -> Arc<Self> {
         let places = |most: NonZeroU32| Arc::new(Semaphore::new(most.get() as usize));
         Arc::new(Gate {
             limits,
@@ -84,7 +86,15 @@ impl Gate {
             at_once: limits.at_once.map(places),
             lasting: Arc::new(Semaphore::new(HTTP_LASTING_MAX)),
             answers: Arc::new(Semaphore::new(HTTP_ANSWERS_BYTES_MAX)),
+            counts,
         })
+    }
+
+    /// Refuses for want of this.
+    fn busy(&self, limit: Limit, what: &'static str, again: Duration) -> Problem {
+        self.counts.refuses(limit);
+        let again = u64::try_from(again.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        crate::error::Error::Busy { what, retry_after_ms: again }.into()
     }
 
     /// A connection from this address, if it has one.
@@ -124,11 +134,6 @@ pub(super) struct Lasting {
     _of_door: OwnedSemaphorePermit,
 }
 
-fn busy(what: &'static str, again: Duration) -> Problem {
-    let retry_after_ms = u64::try_from(again.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-    crate::error::Error::Busy { what, retry_after_ms }.into()
-}
-
 impl Visit {
     /// What came with a request; none where nobody counts.
     pub(super) fn of(request: &Request) -> Option<Self> {
@@ -141,16 +146,19 @@ impl Visit {
 
     /// Whether this address, or the holder of this token, may ask once more.
     fn take(&self, origin: Origin, what: &'static str) -> Result<(), Problem> {
-        let Some(buckets) = &self.visitor.gate.buckets else { return Ok(()) };
+        let Visitor { gate, .. } = &self.visitor;
+        let Some(buckets) = &gate.buckets else { return Ok(()) };
         let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        buckets.take(origin, Instant::now()).map_err(|wait| busy(what, wait))
+        let full = |wait| gate.busy(Limit::Rate, what, wait);
+        buckets.take(origin, Instant::now()).map_err(full)
     }
 
     fn enter(&self) -> Result<(), Problem> {
         let Visitor { gate, .. } = &self.visitor;
         if let Some(at_once) = &gate.at_once {
             let place = at_once.clone().try_acquire_owned();
-            let full = |_| busy("the number of operations under way here", AGAIN);
+            let full =
+                |_| gate.busy(Limit::AtOnce, "the number of operations under way here", AGAIN);
             self.set_place(Some(place.map_err(full)?));
         }
         Ok(())
@@ -161,10 +169,11 @@ impl Visit {
     pub(super) fn last(&self) -> Result<Lasting, Problem> {
         let Visitor { gate, lasting, .. } = &self.visitor;
         let of_connection = lasting.clone().try_acquire_owned();
-        let full = |_| busy("the number of watches and waits on your connection", AGAIN_LASTING);
-        let of_connection = of_connection.map_err(full)?;
-        let full = |_| busy("the number of watches and waits here", AGAIN_LASTING);
-        let of_door = gate.lasting.clone().try_acquire_owned().map_err(full)?;
+        let full = |what| gate.busy(Limit::Lasting, what, AGAIN_LASTING);
+        let of_connection = of_connection
+            .map_err(|_| full("the number of watches and waits on your connection"))?;
+        let of_door = gate.lasting.clone().try_acquire_owned();
+        let of_door = of_door.map_err(|_| full("the number of watches and waits here"))?;
         self.set_place(None);
         Ok(Lasting { _of_connection: of_connection, _of_door: of_door })
     }
@@ -177,11 +186,14 @@ impl Visit {
         else {
             return response;
         };
-        let answers = &self.visitor.gate.answers;
+        let gate = &self.visitor.gate;
+        let answers = &gate.answers;
         let weight = u32::try_from(len.min(HTTP_ANSWERS_BYTES_MAX)).unwrap_or(u32::MAX);
         let share = match answers.clone().try_acquire_many_owned(weight) {
             Ok(share) => Some(share),
-            Err(_) if is_read => return busy("memory for answers", AGAIN).into_response(),
+            Err(_) if is_read => {
+                return gate.busy(Limit::Answers, "memory for answers", AGAIN).into_response();
+            }
             Err(_) => {
                 let waiting = answers.clone().acquire_many_owned(weight);
                 timeout(HTTP_STALL_MAX, waiting).await.ok().and_then(Result::ok)
@@ -269,7 +281,8 @@ mod tests {
     #[test]
     fn what_lasts_is_bounded_on_a_connection_and_in_all_and_has_no_place_among_operations() {
         let limits = DoorLimits { at_once: NonZeroU32::new(1), ..DoorLimits::default() };
-        let gate = Gate::new(limits);
+        let counts = Arc::new(HttpCounts::default());
+        let gate = Gate::new(limits, counts.clone());
         let mut lasting = Vec::new();
         for _ in 0..HTTP_LASTING_MAX / HTTP_CONNECTION_LASTING_MAX {
             let visitor = gate.visitor(address(1));
@@ -288,11 +301,14 @@ mod tests {
         assert!(refused.detail().contains("waits here"), "{refused:?}");
         lasting.pop();
         assert!(visitor.visit().last().is_ok());
+        let refused: Vec<_> = counts.refused().filter(|(_, count)| *count > 0).collect();
+        let full = HTTP_LASTING_MAX / HTTP_CONNECTION_LASTING_MAX;
+        assert_eq!(refused, [("at-once", HTTP_LASTING_MAX as u64), ("lasting", full as u64 + 1)]);
     }
 
     #[tokio::test]
     async fn a_large_answer_has_its_share_until_it_is_sent() {
-        let gate = Gate::new(DoorLimits::default());
+        let gate = Gate::new(DoorLimits::default(), Arc::default());
         let visit = gate.visitor(None).visit();
         let large = || Response::new(Body::from(vec![7; HTTP_ANSWERS_BYTES_MAX / 2 + 1]));
         let sent = visit.send(true, large()).await;

@@ -129,7 +129,7 @@ impl Shared {
     ) -> App {
         Arc::new(Shared {
             cluster,
-            gate: Gate::new(limits),
+            gate: Gate::new(limits, counts.clone()),
             keeper: Arc::new(keeper),
             counts,
             bodies: Arc::new(Semaphore::new(HTTP_BODIES_BYTES_MAX)),

@@ -101,7 +101,7 @@ pub(super) async fn serve(
         let accepted = tokio::select! {
             biased;
             () = &mut shutdown => break,
-            accepted = accept(&listener, &connections) => accepted,
+            accepted = accept(&listener, &connections, &app.counts) => accepted,
         };
         if let Some((stream, address, permit)) = accepted {
             let visitor = app.gate.visitor(address);
@@ -160,7 +160,11 @@ fn connections_max(files: Option<u64>) -> usize {
 async fn accept(
     listener: &Listener,
     connections: &Arc<Semaphore>,
+    counts: &HttpCounts,
 ) -> Option<(Stream, Option<IpAddr>, OwnedSemaphorePermit)> {
+    if connections.available_permits() == 0 {
+        counts.connection_waits.one();
+    }
     let permit = connections
         .clone()
         .acquire_owned()

@@ -25,7 +25,7 @@ use crate::roster::keyspaces::Part;
 use crate::seams::disk::Disk;
 use crate::seams::{self, Random, Seams};
 use crate::store::log::{self, EntryId, Log};
-use crate::store::space::SpaceGuard;
+use crate::store::space::{GROUPS_DIR, LOG_DIR, SpaceGuard};
 use crate::store::state::State;
 use crate::types::{GroupId, NodeId, Revision};
 
@@ -54,7 +54,7 @@ impl Opened {
         let key = NodeKey::load_or_create(disk.as_ref(), &dir.join("node.key"), &seams.random)
             .map_err(unusable)?;
         let space = SpaceGuard::new(disk.clone(), dir.clone()).map_err(unusable)?;
-        let log = open_log(disk.clone(), &dir.join("log"), seams, lock)
+        let log = open_log(disk.clone(), &dir.join(LOG_DIR), seams, lock)
             .map_err(|error| StartError::Store { dir: dir.clone(), error })?;
         let space = space.with_log(log.starved());
         let identity = Arc::new(Mutex::new(identity));
@@ -92,7 +92,7 @@ type Notes = BTreeMap<GroupId, Option<Held>>;
 
 impl Home {
     fn group_dir(&self, group: GroupId) -> PathBuf {
-        self.dir.join("groups").join(group.to_string())
+        self.dir.join(GROUPS_DIR).join(group.to_string())
     }
 
     /// What it knows at the moment.

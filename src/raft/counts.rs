@@ -29,6 +29,12 @@ pub struct GroupCounts {
     pub snapshots_sent: Counter,
     /// Snapshots that were installed here.
     pub snapshots_received: Counter,
+    /// Changes that watchers here were shown.
+    pub watch_events: Counter,
+    /// How often one of them was so far behind that the changes had to be read from disk.
+    pub watch_history_reads: Counter,
+    /// Those that were so far behind that the changes were compacted, and had to begin anew.
+    pub watches_lost: Counter,
 }
 
 /// What all of them have done; clones are the same.
@@ -83,6 +89,7 @@ impl Replica {
             lag: least.map(|least| last.saturating_sub(least)),
             proposals_waiting: parts.proposals.waiting() as u64,
             watches: (WATCHES_MAX - parts.watches.available_permits()) as u64,
+            watch_bytes: parts.hub.held_bytes() as u64,
         }
     }
 }

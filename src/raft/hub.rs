@@ -120,6 +120,16 @@ impl Hub {
         });
     }
 
+    /// About how many bytes of changes are kept in memory.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.recent().bytes
+    }
+
+    /// Whether the changes from a revision on are in memory.
+    pub(super) fn is_recent(&self, from: Revision) -> bool {
+        from >= self.recent().first()
+    }
+
     /// The last published revision.
     pub(super) fn revision(&self) -> Revision {
         *self.published.borrow()

@@ -133,7 +133,7 @@ pub(super) struct Inner {
     node: NodeId,
     raft: Raft,
     state: State,
-    hub: Arc<Hub>,
+    pub(super) hub: Arc<Hub>,
     leases: Arc<LeaseClock>,
     pub(super) proposals: Proposals,
     /// For linearizable reads.
@@ -496,6 +496,7 @@ impl Replica {
             published,
             stopped: inner.stopped.clone(),
             vital: inner.vital.clone(),
+            counts: inner.counts.clone(),
             request,
             next,
             _place: place,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::counts::GroupCounts;
 use super::hub::Hub;
 use super::vital::Vital;
 use crate::error::{Error, Result};
@@ -55,6 +56,7 @@ pub struct GroupWatch {
     pub(super) published: watch::Receiver<Revision>,
     pub(super) stopped: CancellationToken,
     pub(super) vital: Vital,
+    pub(super) counts: Arc<GroupCounts>,
     pub(super) request: WatchRequest,
     pub(super) next: Revision,
     pub(super) _place: OwnedSemaphorePermit,
@@ -93,11 +95,15 @@ impl GroupWatch {
     /// Takes a step towards the last published revision.
     fn read(&mut self, state: &State, last: Revision) -> Result<WatchBatch> {
         let failure = |error| self.vital.damage(error);
-        let page = self
-            .hub
-            .read(state, &self.request.range, self.next, last)
-            .map_err(failure)?
-            .map_err(Error::Refused)?;
+        if !self.hub.is_recent(self.next) {
+            self.counts.watch_history_reads.one();
+        }
+        let page = self.hub.read(state, &self.request.range, self.next, last).map_err(failure)?;
+        let page = page.map_err(|refusal| {
+            self.counts.watches_lost.one();
+            Error::Refused(refusal)
+        })?;
+        self.counts.watch_events.add(page.events.len() as u64);
         let view =
             if self.request.prev && !page.events.is_empty() { Some(state.view()) } else { None };
         let mut events = Vec::with_capacity(page.events.len());

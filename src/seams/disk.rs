@@ -38,6 +38,10 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Takes an exclusive lock on a file, created if need be, that ends with the process.
     /// `WouldBlock` if another process holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Debug + Send + Sync>>;
+    /// How long a file is.
+    fn file_len(&self, path: &Path) -> io::Result<u64> {
+        self.open(path, OpenMode::Existing)?.len()
+    }
     /// How much room the file system that holds `path` has.
     fn space(&self, path: &Path) -> io::Result<Space>;
 }

@@ -1,6 +1,6 @@
 //! The guard on free disk space.
 //!
-//! Somebody samples it from time to time; whoever is about to admit a write asks it. Asking costs
+//! Somebody samples it from time to time, and looks how much of it the node's own files have; whoever is about to admit a write asks it. Asking costs
 //! one load. A log that waits for room is a full disk, whatever the sample says: there are quotas, and
 //! disks smaller than a few segments.
 //!
@@ -19,6 +19,11 @@ use crate::limits::{SPACE_FREE_PERCENT_AGAIN, SPACE_FREE_PERCENT_MIN, SPACE_FREE
 use crate::seams::disk::Disk;
 use crate::types::NodeId;
 
+/// Where in a node's directory its log is.
+pub const LOG_DIR: &str = "log";
+/// The same of its groups, each of which has a directory of its own there.
+pub const GROUPS_DIR: &str = "groups";
+
 /// How much room the disk has, as of the last sample; clones are the same guard.
 #[derive(Clone, Debug)]
 pub struct SpaceGuard {
@@ -26,6 +31,8 @@ pub struct SpaceGuard {
     path: PathBuf,
     free_percent: Arc<AtomicU64>,
     free_bytes: Arc<AtomicU64>,
+    log_bytes: Arc<AtomicU64>,
+    state_bytes: Arc<AtomicU64>,
     is_crowded: Arc<AtomicBool>,
     log_starves: Option<watch::Receiver<bool>>,
     others: Arc<RwLock<BTreeSet<NodeId>>>,
@@ -50,6 +57,8 @@ impl SpaceGuard {
             path,
             free_percent: Arc::new(AtomicU64::new(100)),
             free_bytes: Arc::default(),
+            log_bytes: Arc::default(),
+            state_bytes: Arc::default(),
             is_crowded: Arc::default(),
             log_starves: None,
             others: Arc::default(),
@@ -73,6 +82,30 @@ impl SpaceGuard {
             self.is_crowded.store(percent < SPACE_FREE_PERCENT_MIN, Ordering::Relaxed);
         }
         Ok(self.room())
+    }
+
+    /// Looks how long our own files are; one that can't be looked at, or goes meanwhile, counts for
+    /// nothing.
+    pub fn measure(&self) {
+        let files = |dir: PathBuf| -> u64 {
+            let names = self.disk.list(&dir).unwrap_or_default().into_iter();
+            names.map(|name| self.disk.file_len(&dir.join(name)).unwrap_or(0)).sum()
+        };
+        let groups = self.path.join(GROUPS_DIR);
+        let dirs = self.disk.list(&groups).unwrap_or_default().into_iter();
+        let states = dirs.map(|dir| files(groups.join(dir))).sum();
+        self.log_bytes.store(files(self.path.join(LOG_DIR)), Ordering::Relaxed);
+        self.state_bytes.store(states, Ordering::Relaxed);
+    }
+
+    /// What the files of the log held when they were measured.
+    pub fn log_bytes(&self) -> u64 {
+        self.log_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What those of all states held.
+    pub fn state_bytes(&self) -> u64 {
+        self.state_bytes.load(Ordering::Relaxed)
     }
 
     /// What the last sample allows.

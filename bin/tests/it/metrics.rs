@@ -37,6 +37,13 @@ const MOVED_BY_EACH: &[&str] = &[
 /// Those that whoever leads moves then.
 const MOVED_BY_LEADERS: &[&str] =
     &["aspen_raft_proposals_total", "aspen_raft_group_proposals_total"];
+/// Those that move where somebody watches what is written.
+const MOVED_BY_WATCHERS: &[&str] = &["aspen_watch_events_total"];
+/// Those that move where a watcher is slow.
+const MOVED_BY_SLOWNESS: &[&str] =
+    &["aspen_watch_history_reads_total", "aspen_watches_compacted_total"];
+/// Those that move where a door is asked for more than its operator lets in.
+const MOVED_BY_REFUSALS: &[&str] = &["aspen_http_refused_total"];
 /// Those that move where a snapshot is needed.
 const MOVED_BY_SNAPSHOTS: &[&str] =
     &["aspen_raft_snapshots_sent_total", "aspen_raft_snapshots_received_total"];
@@ -52,6 +59,12 @@ const STILL: &[(&str, &str)] = &[
         "nothing that is asked here fills a queue; the library's test of callers past the limit does, and \
          knows how many are counted then",
     ),
+    ("aspen_http_refused_total", "nothing is asked for that is more than a door has"),
+    (
+        "aspen_http_connection_waits_total",
+        "there are places for more connections than a test makes; one with few files open fills them",
+    ),
+    ("aspen_watches_compacted_total", "nothing is compacted that somebody watches"),
     (
         "aspen_mailbox_waits_total",
         "a mailbox has room for more than its actor's own part ever says, and requests go through none; \
@@ -295,7 +308,15 @@ impl Scraping {
 #[test]
 fn every_counter_is_one_that_is_known_to_move_or_to_stand_still() {
     let still = STILL.iter().map(|(name, _)| *name);
-    let moved = [MOVED_BY_EACH, MOVED_BY_LEADERS, MOVED_BY_SNAPSHOTS, MOVED_BY_TROUBLE];
+    let moved = [
+        MOVED_BY_EACH,
+        MOVED_BY_LEADERS,
+        MOVED_BY_WATCHERS,
+        MOVED_BY_SLOWNESS,
+        MOVED_BY_REFUSALS,
+        MOVED_BY_SNAPSHOTS,
+        MOVED_BY_TROUBLE,
+    ];
     let moved = moved.into_iter().flatten().copied().chain([MOVED_BY_A_HICCUP]);
     let known: BTreeSet<&str> = moved.chain(still).collect();
     let counters = FAMILIES.iter().filter(|family| family.shape == Shape::Counter);
@@ -471,7 +492,9 @@ fn every_counter_that_should_move_does_and_none_goes_backwards() {
         assert!(after.sum("aspen_peer_round_trip_seconds", &[]) > 0.0);
         assert_eq!(after.sum("aspen_ready", &[]), 1.0);
         assert_eq!(after.sum("aspen_parts", &[("state", "unhealthy")]), 0.0);
-        assert!(after.sum("aspen_disk_free_bytes", &[]) > 0.0);
+        for name in ["aspen_disk_free_bytes", "aspen_log_size_bytes", "aspen_state_size_bytes"] {
+            assert!(after.sum(name, &[]) > 0.0, "{name}");
+        }
         assert!(after.sum("aspen_raft_group_applied_index", &[("group", "1")]) > 30.0);
     }
     // What all of them did together is what was asked of them.
@@ -507,6 +530,10 @@ fn every_counter_that_should_move_does_and_none_goes_backwards() {
     let abandoned = risen("aspen_operations_total", &[("kind", "put"), ("outcome", "abandoned")]);
     let timed = risen("aspen_operation_seconds_count", &[("kind", "put")]);
     assert_eq!(answered - abandoned, timed);
+    // The watcher was shown all that was put, and each node's own watch of the roster the transfer.
+    for name in MOVED_BY_WATCHERS {
+        assert!(risen(name, &[]) > 0.0, "{name}");
+    }
     for name in MOVED_BY_LEADERS {
         assert!(risen(name, &[]) >= puts + large + 15.0, "{name}: {}", risen(name, &[]));
     }

@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::http::Http;
+use crate::metrics::counted;
 use crate::support::{Asking, Node, aspen, run, until, write_file};
 
 /// How long an orderly stop may take, and a little for the process around it.
@@ -67,6 +68,7 @@ fn what_clients_may_ask_is_set_and_what_is_off_is_said() {
         told.code != 0
     }));
     assert!(told.stderr.contains("the rate of requests of your address"), "{told:?}");
+    assert!(counted(&node, "aspen_http_refused_total") >= 1.0);
     assert!(!node.log().contains("http-rate is off"));
 }
 
@@ -87,6 +89,7 @@ fn clients_leave_a_node_the_files_that_it_needs() {
     assert!(!node.log().contains("could not be accepted"), "{}", node.log());
     drop(strangers);
     node.printed(&["put", "k", "afterwards"]);
+    assert!(counted(&node, "aspen_http_connection_waits_total") >= 1.0);
 }
 
 #[test]

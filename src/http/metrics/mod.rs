@@ -114,6 +114,10 @@ fn groups(page: &mut Page, node: &AtNode) {
     let gauges = node.door.cluster.gauges();
     let counts = &node.door.instruments.raft;
     page.one(WATCHES, gauges.iter().map(|group| group.watches).sum::<u64>());
+    page.one(WATCH_EVENTS, counts.sum(|group| &group.watch_events));
+    page.one(WATCH_BYTES, gauges.iter().map(|group| group.watch_bytes).sum::<u64>());
+    page.one(WATCH_HISTORY, counts.sum(|group| &group.watch_history_reads));
+    page.one(WATCHES_LOST, counts.sum(|group| &group.watches_lost));
     let mut by_role = page.family(GROUPS);
     let held = node.door.groups.borrow().clone();
     for role in Role::ALL {
@@ -165,6 +169,8 @@ fn store(page: &mut Page, instruments: &Instruments) {
     page.family(LOG_SYNCS).spread(&[], &log.syncs.read(), PER_SECOND);
     page.family(LOG_BATCHES).spread(&[], &log.batches.read(), 1.0);
     page.one(LOG_BYTES, log.bytes.get());
+    page.one(LOG_SIZE, space.log_bytes());
+    page.one(STATE_SIZE, space.state_bytes());
     page.one(FREE_BYTES, space.free_bytes());
     page.one(FREE_RATIO, space.free_percent() as f64 / 100.0);
 }
@@ -213,6 +219,11 @@ fn http(page: &mut Page, node: &AtNode) {
     }
     page.one(HTTP_NOW, counts.in_flight());
     page.one(HTTP_CONNECTIONS, counts.connections());
+    page.one(HTTP_WAITS, counts.connection_waits.get());
+    let mut refused = page.family(HTTP_REFUSED);
+    for (limit, count) in counts.refused() {
+        refused.put(&[limit], count);
+    }
 }
 
 #[cfg(test)]
@@ -231,6 +242,7 @@ mod tests {
             lag: None,
             proposals_waiting: 0,
             watches: 0,
+            watch_bytes: 0,
         }
     }
 

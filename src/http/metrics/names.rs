@@ -78,6 +78,14 @@ families! {
         "Tries of this node's own client that came to nothing; another follows if there is time";
     WATCHES: Gauge "aspen_watches" []
         "Watches that this node's replicas serve";
+    WATCH_EVENTS: Counter "aspen_watch_events_total" []
+        "Changes that those watches were shown";
+    WATCH_BYTES: Gauge "aspen_watch_recent_bytes" []
+        "The newest changes, kept in memory for them";
+    WATCH_HISTORY: Counter "aspen_watch_history_reads_total" []
+        "How often a watch was too slow for those, and its changes were read from the state";
+    WATCHES_LOST: Counter "aspen_watches_compacted_total" []
+        "Watches that were so slow that their changes were compacted, and that had to start over";
 
     GROUPS: Gauge "aspen_raft_groups" ["role"]
         "Groups that the node holds, by what it is to them";
@@ -121,6 +129,10 @@ families! {
         "How many operations were written together";
     LOG_BYTES: Counter "aspen_log_written_bytes_total" []
         "Bytes that were written to the log";
+    LOG_SIZE: Gauge "aspen_log_size_bytes" []
+        "What the files of the log hold, as of some seconds ago";
+    STATE_SIZE: Gauge "aspen_state_size_bytes" []
+        "What the state files of all groups hold, as of some seconds ago";
     FREE_BYTES: Gauge "aspen_disk_free_bytes" []
         "What is free of the disk that holds the data directory";
     FREE_RATIO: Gauge "aspen_disk_free_ratio" []
@@ -149,4 +161,8 @@ families! {
         "Requests that are not answered yet, this one included";
     HTTP_CONNECTIONS: Gauge "aspen_http_connections" []
         "Connections to the HTTP door";
+    HTTP_WAITS: Counter "aspen_http_connection_waits_total" []
+        "How often there was no place for a further connection, which waited for one";
+    HTTP_REFUSED: Counter "aspen_http_refused_total" ["limit"]
+        "Requests that the HTTP door refused as too much, by the limit that they met";
 }
