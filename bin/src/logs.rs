@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal};
 use std::str::FromStr;
 
 use aspen::client::RequestId;
+use aspen::client::trace::TARGET;
 use aspen::seams::Here;
 use serde_json::Value;
 use tracing::{Event, Subscriber};
@@ -21,6 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 use crate::config::LogFormat;
+use crate::otlp;
 
 /// Whether a text is a level, or `target=level` pairs and levels joined by commas.
 pub(crate) fn is_filter(text: &str) -> bool {
@@ -31,8 +33,8 @@ pub(crate) fn is_filter(text: &str) -> bool {
     text.split(',').all(part) && Targets::from_str(text).is_ok()
 }
 
-/// Sends the log lines that pass a filter to stderr from now on.
-pub(crate) fn start(text: &str, format: LogFormat) {
+/// Sends the log lines that pass a filter to stderr from now on, and traces where they are taken in.
+pub(crate) fn start(text: &str, format: LogFormat, traces: Option<otlp::Taking>) {
     let stderr_is_for_people = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = fmt::layer().with_writer(io::stderr).with_ansi(stderr_is_for_people);
     let lines = match format {
@@ -45,7 +47,11 @@ pub(crate) fn start(text: &str, format: LogFormat) {
             lines.fmt_fields(JsonFields::new()).event_format(Placed { form, format }).boxed()
         }
     };
-    let outcome = tracing_subscriber::registry().with(lines.with_filter(filter(text))).try_init();
+    // Traces are no lines.
+    let passing = filter(text).with_target(TARGET, LevelFilter::OFF);
+    let lines = lines.with_filter(passing);
+    let traces = traces.map(otlp::Taking::layer);
+    let outcome = tracing_subscriber::registry().with(lines).with(traces).try_init();
     debug_assert!(outcome.is_ok(), "log lines are started once");
 }
 

@@ -5,7 +5,7 @@
 //! runs iroh's relay, every other command is a client of a node's HTTP API (`docs/http.md`).
 //!
 //! - [`args`]: the command line. [`config`]: settings from flags, environment, file, defaults.
-//! - [`start`]: a node's life, with [`progress`] (of joining), [`signals`] and [`logs`].
+//! - [`start`]: a node's life, with [`progress`] (of joining), [`signals`], [`logs`], and [`otlp`] (traces).
 //! - [`commands`]: the clients, over [`client`] (HTTP) and [`sse`] (streams of events).
 //! - [`input`], [`output`], [`exit`]: what goes in and what comes out.
 
@@ -16,6 +16,7 @@ mod config;
 mod exit;
 mod input;
 mod logs;
+mod otlp;
 mod output;
 mod progress;
 mod signals;

@@ -26,6 +26,7 @@ use crate::config::{self, Config};
 use crate::exit::{Exit, Failure};
 use crate::input;
 use crate::logs;
+use crate::otlp::{self, Sending};
 use crate::output;
 use crate::progress::{News, Progress, Telling};
 use crate::signals::Signals;
@@ -40,14 +41,22 @@ const TICKET_MAX: Duration = Duration::from_secs(3);
 
 /// Runs a node until it is told to stop; with a ticket, one that joins.
 pub(crate) fn run(config: &Config, ticket: Option<JoinTicket>, json: bool) -> Result<(), Failure> {
-    logs::start(&config.log, config.log_format);
+    let (taking, sending) = config.otlp.clone().map(otlp::to).unzip();
+    logs::start(&config.log, config.log_format, taking);
     // Each client takes one.
     raise_open_files_max();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::refused(format!("the node can't run: {error}")))?;
-    let outcome = runtime.block_on(live(config, ticket, json));
+    let outcome = runtime.block_on(async {
+        let sending = sending.map(Sending::begin);
+        let outcome = live(config, ticket, json).await;
+        if let Some(sending) = sending {
+            sending.end().await;
+        }
+        outcome
+    });
     // The node has stopped, or is to be cut off: nothing that is left is worth waiting for.
     runtime.shutdown_background();
     outcome

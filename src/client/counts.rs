@@ -106,6 +106,15 @@ const OUTCOMES: [&str; 13] = [
 ];
 
 impl Outcome {
+    pub(super) fn as_str(self) -> &'static str {
+        OUTCOMES[self as usize]
+    }
+
+    /// Nothing of the request or the data made it so.
+    pub(super) fn is_failure(self) -> bool {
+        matches!(self, Outcome::Unavailable | Outcome::Unknown | Outcome::Corrupt | Outcome::Fatal)
+    }
+
     fn of_failure(failure: &Failure) -> Self {
         match failure {
             Failure::NotLeader { .. } => Outcome::NotLeader,
@@ -278,8 +287,8 @@ impl Operations {
     fn begin_row(&self, group: GroupId, row: usize) -> Counted<'_> {
         let table = if group == GroupId::META { &*self.meta } else { &self.shards[copy()] };
         table.begun.one();
-        let (row, begun_at) = (&table.rows[row], Instant::now());
-        Counted { row, begun_at, writes_in: None, outcome: Outcome::Abandoned }
+        let (kind, row, begun_at) = (row, &table.rows[row], Instant::now());
+        Counted { kind, row, begun_at, writes_in: None, outcome: Outcome::Abandoned }
     }
 
     /// How many are under way, about.
@@ -322,6 +331,8 @@ fn facts(group: &'static str, row: usize, tables: &[Table]) -> OperationFacts {
 /// An operation under way.
 #[derive(Debug)]
 pub(super) struct Counted<'a> {
+    /// Which row it is.
+    kind: usize,
     row: &'a Row,
     begun_at: Instant,
     /// The branch of a transaction that does one write: in the other one it is refused.
@@ -330,6 +341,11 @@ pub(super) struct Counted<'a> {
 }
 
 impl Counted<'_> {
+    /// What was asked.
+    pub(super) fn kind(&self) -> &'static str {
+        named(self.kind).0
+    }
+
     fn is_refused_by(&self, reply: &Reply) -> bool {
         let (Some(writes_in), Reply::Answer { answer, .. }) = (self.writes_in, reply) else {
             return false;
@@ -338,20 +354,22 @@ impl Counted<'_> {
     }
 
     /// It has this answer.
-    pub(super) fn answered(mut self, response: &Response) {
+    pub(super) fn answered(mut self, response: &Response) -> Outcome {
         self.outcome = match response {
             Ok(reply) if self.is_refused_by(reply) => Outcome::Refused,
             Ok(_) => Outcome::Ok,
             Err(failure) => Outcome::of_failure(failure),
         };
+        self.outcome
     }
 
     /// A watch has begun, or not.
-    pub(super) fn begun<T>(mut self, watch: &Result<T, Failure>) {
+    pub(super) fn begun<T>(mut self, watch: &Result<T, Failure>) -> Outcome {
         self.outcome = match watch {
             Ok(_) => Outcome::Ok,
             Err(failure) => Outcome::of_failure(failure),
         };
+        self.outcome
     }
 }
 

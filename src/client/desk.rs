@@ -20,6 +20,7 @@ use super::request::{
     Asked, Failure, LEVEL_NAMED, Located, Reply, Request, Response, WatchAsked, decode_response,
     encode_response,
 };
+use super::trace::{Part, TraceContext, within};
 use super::{RequestId, shown};
 use crate::actors::Groups;
 use crate::error::{Denied, Error, Refusal};
@@ -190,8 +191,13 @@ impl Desk {
     pub async fn answer(&self, request: Request, start_by: Instant, deadline: Instant) -> Response {
         let counted = self.counts.begin(&request);
         let here = Here::at_group(request.group());
-        let response = here.scope(self.in_time(request, start_by, deadline)).await;
-        counted.answered(&response);
+        let part = Part::next(counted.kind(), request.group());
+        let work = within(part.as_ref(), self.in_time(request, start_by, deadline));
+        let response = here.scope(work).await;
+        let outcome = counted.answered(&response);
+        if let Some(part) = part {
+            part.came_to(outcome.as_str(), outcome.is_failure());
+        }
         response
     }
 
@@ -223,9 +229,13 @@ impl Desk {
         deadline: Instant,
     ) -> Result<GroupWatch, Failure> {
         let counted = self.counts.begin_watch(group);
+        let part = Part::next(counted.kind(), group);
         let beginning = self.watch_in_time(group, request, start_by, deadline);
-        let watch = Here::at_group(group).scope(beginning).await;
-        counted.begun(&watch);
+        let watch = Here::at_group(group).scope(within(part.as_ref(), beginning)).await;
+        let outcome = counted.begun(&watch);
+        if let Some(part) = part {
+            part.came_to(outcome.as_str(), outcome.is_failure());
+        }
         watch
     }
 
@@ -271,9 +281,14 @@ impl Desk {
         })
     }
 
-    /// What the present request is called, for a node that reads names.
-    pub(super) fn name_for(&self, node: EndpointId) -> Option<RequestId> {
-        RequestId::present().filter(|_| self.members.level(node) >= LEVEL_NAMED)
+    /// What the present request is called, for a node that reads names, and where it is in its trace.
+    pub(super) fn name_for(
+        &self,
+        node: EndpointId,
+        trace: Option<TraceContext>,
+    ) -> Option<RequestId> {
+        let id = RequestId::present().filter(|_| self.members.level(node) >= LEVEL_NAMED)?;
+        Some(trace.and_then(|trace| trace.before(&id)).unwrap_or(id))
     }
 
     /// Answers what came over the network, for as long as its client waits.
@@ -308,7 +323,9 @@ impl Desk {
     ) -> Option<Response> {
         let peers = self.peers.get()?.upgrade()?;
         let (is_write, group) = (request.is_write(), request.group());
-        let message = Asked::by(deadline, request, self.name_for(leader)).encode();
+        let part = Part::asking(&leader, group);
+        let trace = part.as_ref().and_then(Part::context);
+        let message = Asked::by(deadline, request, self.name_for(leader, trace)).encode();
         let called = tokio::select! {
             biased;
             called = peers.call(leader, StreamKind::Request, message, deadline) => called,

@@ -11,6 +11,7 @@ use super::group::GroupClient;
 use super::nodes::{Changes, Nodes, NotAnswered};
 use super::request::{Asked, Failure, Place, Reply, Request, WatchAsked, decode_response};
 use super::shown::RemoteWatch;
+use super::trace::Part;
 use crate::error::{Error, Result};
 use crate::machine::ops::Query;
 use crate::net::{CallFailed, Peers, Refused, RefusedCode};
@@ -66,7 +67,9 @@ impl Member {
         deadline: Instant,
     ) -> Result<Reply, NotAnswered> {
         let group = request.group();
-        let message = Asked::by(deadline, request, self.desk.name_for(node)).encode();
+        let part = Part::asking(&node, group);
+        let trace = part.as_ref().and_then(Part::context);
+        let message = Asked::by(deadline, request, self.desk.name_for(node, trace)).encode();
         let called = self.peers()?.call(node, hop.kind(), message, deadline);
         let called = tokio::select! {
             biased;
@@ -188,7 +191,9 @@ impl Nodes for Member {
     ) -> BoxFuture<'_, Result<Box<dyn Changes>, NotAnswered>> {
         Box::pin(async move {
             if node != self.id {
-                let asked = WatchAsked::new(group, &request, self.desk.name_for(node));
+                let part = Part::asking(&node, group);
+                let trace = part.as_ref().and_then(Part::context);
+                let asked = WatchAsked::new(group, &request, self.desk.name_for(node, trace));
                 let watch = self.watch_peer(node, asked, deadline).await?;
                 return Ok(Box::new(watch) as _);
             }

@@ -38,6 +38,7 @@ mod route;
 mod scope;
 mod session;
 mod shown;
+pub mod trace;
 mod txn;
 mod watch;
 

@@ -9,6 +9,7 @@ use std::future::Future;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::trace::TraceContext;
 use crate::limits::REQUEST_ID_BYTES_MAX;
 
 /// The name of a request: visible ASCII, and not much of it.
@@ -16,7 +17,29 @@ use crate::limits::REQUEST_ID_BYTES_MAX;
 pub struct RequestId(Bytes);
 
 tokio::task_local! {
-    static PRESENT: RequestId;
+    static PRESENT: Present;
+}
+
+/// What goes with the task that works on a request.
+#[derive(Clone, Debug)]
+pub(super) struct Present {
+    /// What the request is called.
+    pub(super) id: RequestId,
+    /// Where it is in its trace, if it is recorded.
+    pub(super) trace: Option<TraceContext>,
+}
+
+impl Present {
+    /// Works on it.
+    pub(super) fn scope<F: Future>(self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        PRESENT.scope(self, work)
+    }
+
+    /// What goes with the present task if it is recorded.
+    pub(super) fn recorded() -> Option<(RequestId, TraceContext)> {
+        let recorded = |present: &Present| Some((present.id.clone(), present.trace?));
+        PRESENT.try_with(recorded).ok().flatten()
+    }
 }
 
 impl RequestId {
@@ -27,6 +50,11 @@ impl RequestId {
         (fits && bytes.iter().all(u8::is_ascii_graphic)).then_some(RequestId(bytes))
     }
 
+    /// One that whoever asks has chosen: not what only nodes make, a name with a trace before it.
+    pub fn given(bytes: impl Into<Bytes>) -> Option<Self> {
+        RequestId::new(bytes).filter(|id| TraceContext::split(id.clone()).0.is_none())
+    }
+
     /// Its bytes.
     pub fn as_bytes(&self) -> &Bytes {
         &self.0
@@ -34,7 +62,7 @@ impl RequestId {
 
     /// The name of the request that the present task works on, if it has one: for its log lines.
     pub fn present() -> Option<Self> {
-        PRESENT.try_with(RequestId::clone).ok()
+        PRESENT.try_with(|present| present.id.clone()).ok()
     }
 
     /// Works on a request of this name that another node has passed on; `what` says in the log which
@@ -44,16 +72,18 @@ impl RequestId {
         what: &'static str,
         work: F,
     ) -> impl Future<Output = F::Output> + use<F> {
-        self.name(async move {
+        let (trace, id) = TraceContext::split(self);
+        let work = async move {
             let done = work.await;
             tracing::debug!("{what}");
             done
-        })
+        };
+        Present { id, trace }.scope(work)
     }
 
     /// Works on a request of this name.
     pub fn name<F: Future>(self, work: F) -> impl Future<Output = F::Output> + use<F> {
-        PRESENT.scope(self, work)
+        Present { id: self, trace: None }.scope(work)
     }
 }
 

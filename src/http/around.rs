@@ -22,11 +22,15 @@ use super::gate::Visitor;
 use super::problem::{Failed, Problem};
 use super::{App, body, gzip};
 use crate::client::RequestId;
+use crate::client::trace::{Part, TraceParent};
 use crate::limits::HTTP2_REQUESTS_MAX;
 use crate::seams::Random;
 
 /// What a request is called, asked and answered.
 const ASPEN_REQUEST_ID: HeaderName = HeaderName::from_static("aspen-request-id");
+
+/// Where a request is in the trace of who sends it, as W3C has it.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The names of requests that come without one.
 #[derive(Debug)]
@@ -44,7 +48,7 @@ impl Names {
     /// The name that a request came with, or one of ours.
     fn of(&self, headers: &HeaderMap) -> RequestId {
         let given = headers.get(ASPEN_REQUEST_ID);
-        let given = given.and_then(|value| RequestId::new(value.as_bytes().to_vec()));
+        let given = given.and_then(|value| RequestId::given(value.as_bytes().to_vec()));
         given.unwrap_or_else(|| {
             let next = self.next.fetch_add(1, Ordering::Relaxed);
             let name = format!("{:016x}-{next:x}", self.door);
@@ -75,8 +79,14 @@ pub(super) fn routed(
             Some(response) => Either::Left(ready(Ok(response))),
             None => {
                 let method = request.method().clone();
+                let parent = request.headers().get(TRACEPARENT);
+                let parent = parent.and_then(|parent| TraceParent::read(parent.as_bytes()));
+                let part = Part::at_door(parent, &id, method.as_str());
+                if part.is_recorded() {
+                    request.extensions_mut().insert(part.clone());
+                }
                 let answered = router.call(body::lingering(request, &app.tasks));
-                Either::Right(logged(&id, &method, answered))
+                Either::Right(logged(&id, &method, part, answered))
             }
         };
         let app = app.clone();
@@ -106,6 +116,7 @@ fn refused(app: &App, request: &hyper::Request<Incoming>) -> Option<Response<Bod
 fn logged<F>(
     id: &RequestId,
     method: &Method,
+    part: Part,
     answered: F,
 ) -> impl Future<Output = F::Output> + Send + 'static + use<F>
 where
@@ -113,8 +124,9 @@ where
 {
     // Of the request no more is told than this: what is in its path is its sender's.
     let told = tracing::enabled!(Level::DEBUG).then(|| (Instant::now(), method.clone()));
-    id.clone().name(async move {
+    part.clone().scope(id.clone(), async move {
         let response = answered.await?;
+        part.answered(response.status().as_u16());
         if let Some((begun, method)) = told {
             let status = response.status().as_u16();
             tracing::debug!(%method, status, took = ?begun.elapsed(), "a request was answered");

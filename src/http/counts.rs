@@ -16,6 +16,7 @@ use axum::routing::MethodRouter;
 
 use super::operation::{Methods, Operation};
 use super::{gate, problem};
+use crate::client::trace::Part;
 use crate::metrics::Counter;
 
 /// Paths that fit no route, methods that a route does not take, statuses that are not listed.
@@ -27,7 +28,6 @@ const STATUSES: [u16; 21] = [
     507, 0,
 ];
 
-/// What a door was asked, for as long as there is one.
 /// What a door has only so much of, and refuses for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {
@@ -48,11 +48,15 @@ pub(super) enum Limit {
 /// Their names, in the same order.
 const LIMITS: [&str; 6] = ["rate", "at-once", "lasting", "answers", "bodies", "streams"];
 
+/// What a door was asked, for as long as there is one.
 #[derive(Debug, Default)]
 pub(super) struct HttpCounts {
     routes: Mutex<BTreeMap<String, Arc<RouteCounts>>>,
     opened: Counter,
     closed: Counter,
+    refused: [Counter; LIMITS.len()],
+    /// How often there was no place for a further connection.
+    pub(super) connection_waits: Counter,
 }
 
 #[derive(Debug)]
@@ -74,9 +78,6 @@ impl Default for RouteCounts {
 pub(super) struct RequestFacts {
     pub(super) route: String,
     pub(super) method: &'static str,
-    refused: [Counter; LIMITS.len()],
-    /// How often there was no place for a further connection.
-    pub(super) connection_waits: Counter,
     pub(super) status: u16,
     pub(super) count: u64,
 }
@@ -103,7 +104,6 @@ impl HttpCounts {
         self.opened.get().saturating_sub(closed)
     }
 
-    /// How many requests wait for their answers, about.
     /// Somebody was refused for want of this.
     pub(super) fn refuses(&self, limit: Limit) {
         self.refused[limit as usize].one();
@@ -114,6 +114,7 @@ impl HttpCounts {
         LIMITS.into_iter().zip(self.refused.iter().map(Counter::get))
     }
 
+    /// How many requests wait for their answers, about.
     pub(super) fn in_flight(&self) -> u64 {
         let in_flight = |route: &Arc<RouteCounts>| {
             let ended: u64 = route.cells.iter().map(Counter::get).sum();
@@ -231,7 +232,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         methods: MethodRouter<S>,
         operations: Vec<(Method, &'static Operation)>,
     ) -> Self {
-        let route = self.counts.route(path);
+        let (route, pattern) = (self.counts.route(path), documented(path));
         // Whoever is refused is counted.
         let needed = operations.clone();
         let methods = methods.layer(from_fn(move |request: Request, next: Next| {
@@ -240,6 +241,9 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         }));
         let methods = methods.layer(from_fn(move |request: Request, next: Next| {
             let counted = Counted::begin(route.clone(), request.method());
+            if let Some(part) = request.extensions().get::<Part>() {
+                part.takes(request.method().as_str(), &pattern);
+            }
             let operation = operation_of(&operations, request.method());
             async move {
                 let response = next.run(request).await;

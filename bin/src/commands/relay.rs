@@ -59,7 +59,7 @@ const LOG: &str = "warn,aspen=info,iroh_relay::server::http_server=off";
 /// Runs a relay until it is told to stop.
 pub(crate) fn run(args: &RelayArgs, json: bool) -> Result<(), Failure> {
     let public = public(args)?;
-    logs::start(LOG, LogFormat::Text);
+    logs::start(LOG, LogFormat::Text, None);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

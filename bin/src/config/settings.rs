@@ -18,6 +18,7 @@ use aspen::{DoorAddress, Internet, Reach, StorageBackend};
 
 use crate::input;
 use crate::logs;
+use crate::otlp::Collector;
 
 /// Whom a setting concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +132,8 @@ pub(crate) struct Config {
     pub(crate) log: String,
     /// How it logs.
     pub(crate) log_format: LogFormat,
+    /// Where it sends traces.
+    pub(crate) otlp: Option<Collector>,
     /// How many shards the default keyspace of a new cluster has.
     pub(crate) shards: u32,
     /// How many replicas each of them is to have.
@@ -612,6 +615,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
             Some(())
         },
         show: |config| Some(word_of(&config.log_format, LOG_FORMATS)),
+    },
+    Setting {
+        name: "otlp",
+        value_name: "URL|off",
+        scope: Scope::Node,
+        default: Some("off"),
+        allowed: "off, or the http URL of a collector such as http://127.0.0.1:4318",
+        help: "Where the node sends traces of requests by OpenTelemetry's OTLP over HTTP, or off",
+        apply: |config, text| {
+            config.otlp = if text == "off" { None } else { Some(text.parse().ok()?) };
+            Some(())
+        },
+        show: |config| {
+            Some(config.otlp.as_ref().map_or_else(|| "off".to_owned(), Collector::to_string))
+        },
     },
     Setting {
         name: "node",

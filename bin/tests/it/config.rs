@@ -45,6 +45,7 @@ fn each_value_is_shown_with_its_origin() {
          election-max     1s                     default\n\
          log              info                   default\n\
          log-format       text                   default\n\
+         otlp             off                    default\n\
          node             http://127.0.0.1:4680  default\n\
          ca               (not set)              default\n\
          token            (not set)              default\n\
@@ -80,7 +81,7 @@ fn a_file_is_checked_without_starting_anything() {
          127.0.0.1:4680 (port 0 takes a free one), a socket such as unix:/run/aspen.sock, or off\n\
          aspen: aspen.toml:4: \"rech\" is not a key (did you mean reach?); use one of: data-dir, \
          name, node-id, node-name, reach, relay, relay-only, directory, dht, port-mapping, lan, \
-         lan-secret-file, open, expect, shards, replicas, capacity, listen, http, http-tls-cert, http-tls-key, http-cors, http-rate, http-at-once, auth, insecure, read-only, storage, heartbeat, election-min, election-max, log, log-format",
+         lan-secret-file, open, expect, shards, replicas, capacity, listen, http, http-tls-cert, http-tls-key, http-cors, http-rate, http-at-once, auth, insecure, read-only, storage, heartbeat, election-min, election-max, log, log-format, otlp",
     );
     run(&mut aspen(["config", "check", "/nowhere/aspen.toml"]))
         .failed_with(2, "/nowhere/aspen.toml can't be read: no such file or directory");

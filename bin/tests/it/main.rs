@@ -32,6 +32,7 @@ mod storing;
 mod support;
 mod tickets;
 mod tokens;
+mod traces;
 mod upgrade;
 mod usage;
 mod watches;
