@@ -1,4 +1,5 @@
-//! Talking to a node over HTTP/1.1, by TCP or a Unix socket, one connection a request.
+//! Talking to a node over HTTP/1.1, by TCP or a Unix socket: one connection a request, or one that
+//! is held for many.
 //!
 //! With a client ticket there is no node to name: the library finds one, and the requests are
 //! answered within this process by the same code that answers them in a node. What a command sends
@@ -10,6 +11,8 @@
 //! and no proxy, redirect or certificate store stands between a person and a node.
 //!
 //! Answers are bounded; every wait has a deadline.
+
+mod held;
 
 use std::fmt::Write as _;
 use std::io;
@@ -36,6 +39,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{self, Instant};
 
 use aspen_tickets::ClientTicket;
+
+pub(crate) use held::Held;
 
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
@@ -470,16 +475,7 @@ impl Node {
     ) -> Result<(StatusCode, HeaderMap, Incoming), Failure> {
         let writes = request.writes;
         let request = self.prepare(self.aimed(request))?;
-        let mut sender = match &self.way {
-            Way::Http(address, trust) => {
-                self.speak(self.dial(address, trust.as_ref(), deadline).await?).await?
-            }
-            Way::Ticket(client) => {
-                let (near, far) = duplex(DUPLEX_BYTES);
-                self.connections.spawn(aspen::http::serve_client(client.clone(), far));
-                self.speak(Box::new(near)).await?
-            }
-        };
+        let mut sender = self.connect(deadline).await?;
         match time::timeout_at(deadline, sender.send_request(request)).await {
             Ok(Ok(response)) => {
                 let (head, body) = response.into_parts();
@@ -487,6 +483,20 @@ impl Node {
             }
             Ok(Err(error)) => Err(self.lost(writes, &error.to_string())),
             Err(_) => Err(self.late(writes)),
+        }
+    }
+
+    /// Makes a connection, whichever way the node is reached.
+    async fn connect(&self, deadline: Instant) -> Result<SendRequest<Full<Bytes>>, Failure> {
+        match &self.way {
+            Way::Http(address, trust) => {
+                self.speak(self.dial(address, trust.as_ref(), deadline).await?).await
+            }
+            Way::Ticket(client) => {
+                let (near, far) = duplex(DUPLEX_BYTES);
+                self.connections.spawn(aspen::http::serve_client(client.clone(), far));
+                self.speak(Box::new(near)).await
+            }
         }
     }
 

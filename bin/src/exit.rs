@@ -21,7 +21,7 @@ pub(crate) enum Exit {
     Unreachable,
     /// A write was sent and its answer is missing: it may or may not have been done.
     Unknown,
-    /// A signal with this number ended a node that was stopping already.
+    /// A signal with this number ended a node that was stopping already, or what showed how far it is.
     Signal(u8),
 }
 
@@ -77,6 +77,16 @@ impl Failure {
     /// A failure of a given kind.
     pub(crate) fn new(exit: Exit, sentence: impl fmt::Display) -> Self {
         Failure { exit, sentence: Some(sentence.to_string()) }
+    }
+
+    /// One of which nothing is to be said.
+    pub(crate) fn silent(exit: Exit) -> Self {
+        Failure { exit, sentence: None }
+    }
+
+    /// What there is to say of it.
+    pub(crate) fn sentence(&self) -> &str {
+        self.sentence.as_deref().unwrap_or_default()
     }
 
     /// Prints the sentence, if there is one to print, and gives the code to end with.

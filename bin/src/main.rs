@@ -7,9 +7,10 @@
 //! - [`args`]: the command line. [`config`]: settings from flags, environment, file, defaults.
 //! - [`start`]: a node's life, with [`progress`] (of joining), [`signals`], [`logs`], and [`otlp`] (traces).
 //! - [`commands`]: the clients, over [`client`] (HTTP) and [`sse`] (streams of events).
-//! - [`input`], [`output`], [`exit`]: what goes in and what comes out.
+//! - [`input`], [`output`], [`bar`], [`exit`]: what goes in and what comes out.
 
 mod args;
+mod bar;
 mod client;
 mod commands;
 mod config;
@@ -104,6 +105,10 @@ fn run() -> Result<(), Failure> {
         }
         Cmd::Lease(LeaseArgs { store, command }) => {
             on_keys(&client, &store, async |node| commands::lease::run(node, command, json).await)
+        }
+        Cmd::Bench(args) => {
+            let store = args.store.clone();
+            on_keys(&client, &store, async |node| commands::bench::run(node, args, json).await)
         }
         Cmd::Compact { revision, store } => on_keys(&client, &store, async |node| {
             commands::compact::run(node, revision, json).await

@@ -1,14 +1,15 @@
 //! How far a node is that joins, as a person or a program would like to be told.
 //!
 //! What there is to say follows from glances at the node's groups, each said once ([`Progress`]).
-//! A person at a terminal sees one line that grows; elsewhere each piece is a line, and with
-//! `--json` an event.
+//! A person at a terminal sees one line that grows, with a bar while the node catches up; elsewhere each
+//! piece is a line, and with `--json` an event.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use aspen::status::{GroupStatus, Role};
 use serde::Serialize;
 
+use crate::bar::Bar;
 use crate::exit::Failure;
 use crate::output::{self, counted};
 
@@ -137,17 +138,19 @@ pub(crate) enum Telling {
     Json,
     /// A line for each piece.
     Lines,
-    /// One line that grows; what may still change is told apart from what stands.
-    Line { stands: Vec<String>, moves: Option<String> },
+    /// One line that grows, and stays once all is told.
+    Line { bar: Bar, stands: Vec<String> },
 }
 
 impl Telling {
-    /// To standard output.
+    /// To standard output; what still moves is shown on standard error.
     pub(crate) fn new(json: bool) -> Self {
-        match (json, io::stdout().is_terminal()) {
-            (true, _) => Telling::Json,
-            (false, false) => Telling::Lines,
-            (false, true) => Telling::Line { stands: Vec::new(), moves: None },
+        if json {
+            return Telling::Json;
+        }
+        match Bar::new().filter(|_| io::stdout().is_terminal()) {
+            Some(bar) => Telling::Line { bar, stands: Vec::new() },
+            None => Telling::Lines,
         }
     }
 
@@ -156,32 +159,38 @@ impl Telling {
         match self {
             Telling::Json => output::json_line(news),
             Telling::Lines => output::line(&news.text()),
-            Telling::Line { stands, moves } => {
-                *moves = None;
+            Telling::Line { bar, stands } => {
                 match news {
-                    News::CatchingUp { .. } => *moves = Some(news.text()),
-                    _ => stands.push(news.text()),
+                    News::CatchingUp { done, of, .. } => {
+                        bar.at(*done, *of, line_of(stands.iter().chain([&news.text()])));
+                    }
+                    _ => {
+                        stands.push(news.text());
+                        bar.text(line_of(stands.iter()));
+                    }
                 }
-                let pieces: Vec<&str> = stands.iter().chain(&*moves).map(String::as_str).collect();
-                let mut out = io::stdout().lock();
-                write!(out, "\r\x1b[K{}", pieces.join(" · "))?;
-                out.flush()?;
                 Ok(())
             }
         }
     }
 
-    /// Ends the line, if one has begun.
+    /// Ends the line, if one has begun: what comes later has lines of its own.
     pub(crate) fn end(&mut self) -> Result<(), Failure> {
-        match self {
-            Telling::Line { stands, .. } if !stands.is_empty() => {
-                // What comes later has lines of its own.
-                *self = Telling::Lines;
-                output::line("")
+        if !matches!(self, Telling::Line { .. }) {
+            return Ok(());
+        }
+        match std::mem::replace(self, Telling::Lines) {
+            Telling::Line { bar, stands } if !stands.is_empty() => {
+                drop(bar);
+                output::line(&line_of(stands.iter()))
             }
             _ => Ok(()),
         }
     }
+}
+
+fn line_of<'a>(pieces: impl Iterator<Item = &'a String>) -> String {
+    pieces.map(String::as_str).collect::<Vec<_>>().join(" · ")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! kept as text here and understood there, so that a bad value reads the same whether a flag, a
 //! variable or a file carried it.
 
+mod bench;
 mod cluster;
 mod relay;
 
@@ -19,6 +20,7 @@ use clap::{
 };
 use clap_complete::Shell;
 
+pub(crate) use bench::BenchArgs;
 pub(crate) use cluster::{
     CreateArgs, CreateTokenArgs, JoinArgs, ScopeArgs, TicketArgs, TicketCmd, TokenArgs, TokenCmd,
 };
@@ -215,6 +217,12 @@ pub(crate) enum Cmd {
         #[arg(long)]
         watch: bool,
     },
+    /// Put load on a store for a while and tell how fast it answers.
+    #[command(after_help = "Examples:\n  \
+        aspen bench\n  \
+        aspen bench --reads 90 --clients 256 --for 30s\n  \
+        aspen bench --rate 2000 --value-size 4KiB --keyspace logs")]
+    Bench(BenchArgs),
     /// Drop the history of changes before a revision; present values stay.
     #[command(after_help = "Example:\n  aspen compact 1000")]
     Compact {

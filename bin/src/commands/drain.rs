@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use crate::bar::{Steps, interruptible};
 use crate::client::{self, Node, Request};
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -43,7 +44,7 @@ pub(crate) async fn run(node: Node, member: u64, drain: Drain, json: bool) -> Re
     }
     let State { replicas, .. } = State::deserialize(&answer).map_err(client::not_understood)?;
     match drain {
-        Drain::Whole => until_drained(&node, member, replicas, json).await,
+        Drain::Whole => interruptible(until_drained(&node, member, replicas, json)).await,
         _ if json => Ok(()),
         Drain::End => output::line(&format!("node {member} takes its share again")),
         Drain::Begin if replicas == 0 => is_drained(member),
@@ -65,9 +66,11 @@ fn is_being_drained(member: u64, left: u64) -> String {
 /// Tells how far it is, each time that there is less to go, and when nobody can take the rest. It
 /// goes on without anybody waiting for it.
 async fn until_drained(node: &Node, member: u64, left: u64, json: bool) -> Result<(), Failure> {
-    let (mut left, mut since, mut is_told) = (left, Instant::now(), json);
+    let (all, mut left, mut since, mut is_told) = (left, left, Instant::now(), json);
+    let mut steps = Steps::new();
+    let text = |left| is_being_drained(member, left);
     if left > 0 && !json {
-        output::note(&is_being_drained(member, left));
+        steps.at(0, all, text(left));
     }
     while left > 0 {
         sleep(LOOK).await;
@@ -82,18 +85,20 @@ async fn until_drained(node: &Node, member: u64, left: u64, json: bool) -> Resul
                 true => output::json_line(
                     &json!({ "node": member, "draining": true, "replicas": left }),
                 )?,
-                false if left > 0 => output::note(&is_being_drained(member, left)),
+                false if left > 0 => steps.at(all - left, all, text(left)),
                 false => {}
             }
         }
         if !is_told && since.elapsed() >= STILL && is_stuck(node, member).await? {
             is_told = true;
-            output::note(&format!(
+            let note = format!(
                 "no other member can take the rest now; node {member} keeps it until one can: \
                  let another node join, or end this with `aspen drain {member} --off`"
-            ));
+            );
+            steps.say(|| output::note(&note));
         }
     }
+    drop(steps);
     if json { Ok(()) } else { is_drained(member) }
 }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use crate::bar::{Steps, interruptible};
 use crate::client::{self, Node, Request};
 use crate::exit::{Exit, Failure};
 use crate::input::duration_text;
@@ -149,19 +150,24 @@ const LEAVES_AFTER: Duration = Duration::from_millis(250);
 /// Takes the node out of its cluster and waits until it has left; tells how much it has still to
 /// hand over, at first and each time that it is less.
 pub(crate) async fn leave(node: Node, json: bool) -> Result<(), Failure> {
+    interruptible(until_left(&node, json)).await
+}
+
+async fn until_left(node: &Node, json: bool) -> Result<(), Failure> {
     let cluster: Value = node.ask(Request::read(Method::GET, "/v1/cluster")).await?.json()?;
     let me = &cluster["node"]["id"];
     let mut members = cluster["members"].as_array().into_iter().flatten();
     let itself = members.find(|member| member["node"] == *me);
     let holds = itself.and_then(|itself| itself["replicas"].as_u64()).unwrap_or_default();
     let (mut is_leaving, mut told) = (false, None);
+    let mut steps = Steps::new();
     loop {
         let mut asking = pin!(node.ask(Request::write(Method::POST, "/v1/leave")));
         let answered = match timeout(LEAVES_AFTER, &mut asking).await {
             Ok(answered) => answered,
             Err(_) => {
                 if told.is_none() && holds > 0 && !json {
-                    output::note(&is_leaving_with(me, holds));
+                    steps.at(0, holds, is_leaving_with(me, holds));
                     told = Some(holds);
                 }
                 asking.await
@@ -185,12 +191,13 @@ pub(crate) async fn leave(node: Node, json: bool) -> Result<(), Failure> {
             if json {
                 return Ok(());
             }
+            drop(steps);
             return output::line(&format!("node {member} has left the cluster"));
         }
         is_leaving = true;
         let left = departure["replicas"].as_u64().unwrap_or_default();
         if !json && told.is_none_or(|told| left < told) {
-            output::note(&is_leaving_with(member, left));
+            steps.at(holds.saturating_sub(left), holds.max(left), is_leaving_with(member, left));
         }
         told = Some(left);
     }

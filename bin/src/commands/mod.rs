@@ -5,6 +5,7 @@
 //! answers mean is the HTTP API's business.
 
 mod access;
+pub(crate) mod bench;
 pub(crate) mod compact;
 pub(crate) mod config;
 pub(crate) mod doctor;

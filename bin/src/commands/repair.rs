@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use crate::bar::{Bar, interruptible};
 use crate::client::{self, Node, Request};
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -121,7 +122,7 @@ pub(crate) async fn run(node: Node, group: Option<u64>, json: bool) -> Result<()
             }
         }
     }
-    failures.extend(until_whole(&node, me, asked, json).await.err());
+    failures.extend(interruptible(until_whole(&node, me, asked, json)).await.err());
     let Some(last) = failures.pop() else { return Ok(()) };
     for failure in failures {
         failure.report();
@@ -133,6 +134,7 @@ pub(crate) async fn run(node: Node, group: Option<u64>, json: bool) -> Result<()
 async fn until_whole(node: &Node, me: u64, asked: Vec<u64>, json: bool) -> Result<(), Failure> {
     let mut stages: BTreeMap<u64, Option<Stage>> =
         asked.into_iter().map(|group| (group, None)).collect();
+    let mut bar = Bar::new().filter(|_| !json);
     while !stages.values().all(|stage| stage.is_some_and(Stage::is_last)) {
         let Cluster { groups, .. } = match look(node).await {
             Err(failure) if failure.exit() == Exit::Unreachable => {
@@ -150,8 +152,20 @@ async fn until_whole(node: &Node, me: u64, asked: Vec<u64>, json: bool) -> Resul
             *known = Some(stage);
             match json {
                 true => output::json_line(&json!({ "group": group, "state": stage.word() }))?,
-                false => output::line(&format!("group {group}: {}", stage.sentence()))?,
+                false => {
+                    let line = format!("group {group}: {}", stage.sentence());
+                    match &bar {
+                        Some(bar) => bar.aside(|| output::line(&line))?,
+                        None => output::line(&line)?,
+                    }
+                }
             }
+        }
+        if let Some(bar) = &mut bar {
+            let known = stages.values().flatten();
+            let whole = known.filter(|stage| stage.is_last()).count() as u64;
+            let of = stages.len() as u64;
+            bar.at(whole, of, format!("{whole} of {}", output::counted(of, "group")));
         }
         sleep(LOOK).await;
     }

@@ -3,6 +3,7 @@
 mod abuse;
 mod across;
 mod answers;
+mod bench;
 mod certificates;
 mod cluster;
 mod config;

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -119,10 +119,10 @@ pub(crate) fn write_file(path: &Path, text: &str) {
 
 /// Lines of a process's output, with a deadline for each.
 #[derive(Debug)]
-struct Lines(Receiver<String>);
+pub(crate) struct Lines(Receiver<String>);
 
 impl Lines {
-    fn of(output: ChildStdout) -> Self {
+    pub(crate) fn of(output: impl Read + Send + 'static) -> Self {
         let (lines, receiver) = sync_channel(64);
         aspen::seams::spawn_thread("output".to_owned(), move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -136,7 +136,7 @@ impl Lines {
     }
 
     #[track_caller]
-    fn next(&self) -> String {
+    pub(crate) fn next(&self) -> String {
         self.0.recv_timeout(DEADLINE).expect("a line in time")
     }
 }
