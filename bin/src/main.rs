@@ -7,7 +7,8 @@
 //! - [`args`]: the command line. [`config`]: settings from flags, environment, file, defaults.
 //! - [`start`]: a node's life, with [`progress`] (of joining), [`signals`], [`logs`], and [`otlp`] (traces).
 //! - [`commands`]: the clients, over [`client`] (HTTP) and [`sse`] (streams of events).
-//! - [`input`], [`output`], [`bar`], [`exit`]: what goes in and what comes out.
+//! - [`input`], [`output`], [`screen`], [`bar`], [`exit`]: what goes in and what comes
+//!   out.
 
 mod args;
 mod bar;
@@ -20,6 +21,7 @@ mod logs;
 mod otlp;
 mod output;
 mod progress;
+mod screen;
 mod signals;
 mod sse;
 mod start;
@@ -164,6 +166,9 @@ fn run() -> Result<(), Failure> {
         Cmd::Rebalance { dry_run: _ } => {
             at_node(&client, async |node| commands::members::rebalance(node, json).await)
         }
+        Cmd::Operations { id, wait } => {
+            at_node(&client, async |node| commands::operations::run(node, id, wait, json).await)
+        }
         Cmd::Settings { command } => {
             at_node(&client, async |node| commands::settings::run(node, command, json).await)
         }
@@ -181,7 +186,7 @@ fn run() -> Result<(), Failure> {
             at_node(&client, async |node| commands::status::run(node, json).await)
         }
         Cmd::Status { watch: true } => {
-            at_node(&client, async |node| commands::overview::watch(node, json).await)
+            at_node(&client, async |node| commands::status::watch(node, json).await)
         }
     }
 }

@@ -6,15 +6,13 @@
 
 use std::io::{self, IsTerminal};
 
+use aspen::limits::CATCH_UP_ENTRIES_MIN;
 use aspen::status::{GroupStatus, Role};
 use serde::Serialize;
 
 use crate::bar::Bar;
 use crate::exit::Failure;
 use crate::output::{self, counted};
-
-/// Entries by which a replica may lag without a word being said of it: less than a second's work.
-const LAG_MIN: u64 = 1_000;
 
 /// Something to tell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -128,7 +126,7 @@ fn behind(seen: &[GroupStatus]) -> Option<(u64, u64, Unit)> {
     }
     let sum = |count: fn(&GroupStatus) -> u64| seen.iter().map(count).sum::<u64>();
     let (done, of) = (sum(|group| group.applied_index), sum(|group| group.last_log_index));
-    (done + LAG_MIN < of).then_some((done, of, Unit::Entries))
+    (done + CATCH_UP_ENTRIES_MIN < of).then_some((done, of, Unit::Entries))
 }
 
 /// Where news go.

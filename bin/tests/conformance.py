@@ -358,7 +358,7 @@ def keyspaces(c):
     crossed = c.ask("POST", "/v1/txn", query="keyspace=wide", body=across)
     c.is_problem("across shards", crossed, 422, "cross-shard")
     c.same("two keys", len(crossed.json["keys"]), 2)
-    c.same("deleted", c.ask("DELETE", "/v1/keyspaces/{name}", "wide").json, {"name": "wide"})
+    c.same("deleted", c.ask("DELETE", "/v1/keyspaces/{name}", "wide").json["name"], "wide")
     all_ready(c, "groups are let go of")
     for node in range(len(c.addresses)):
         # Another node than the one that was asked hears of it a moment later.
@@ -387,6 +387,11 @@ def cluster(c):
     number = made.json["id"]
     c.same("taken back", c.ask("DELETE", "/v1/tokens/{id}", number).json["state"], "revoked")
     c.is_problem("no token", c.ask("DELETE", "/v1/tokens/{id}", number), 404, "token-not-found")
+    listed = c.ask("GET", "/v1/operations").json["operations"]
+    c.check("operations", all(one["state"] != "done" for one in listed), listed)
+    one = "/v1/operations/{id}"
+    c.same("an operation", c.ask("GET", one, "create-default").json["state"], "done")
+    c.is_problem("no operation", c.ask("GET", one, "drain-999"), 404, "operation-not-found")
     c.same("moves", c.ask("GET", "/v1/rebalance").json["moves"], [])
     settings = c.ask("GET", "/v1/settings").json["settings"]
     c.check("settings", {"name", "value", "default", "help"} <= set(settings[0]), settings)

@@ -249,7 +249,7 @@ struct ReplicaForm {
 
 impl GroupForm {
     fn of(facts: GroupFacts) -> Self {
-        let GroupFacts { status, stored, is_asleep, damage, repair } = facts;
+        let GroupFacts { status, stored, is_asleep, damage, repair, .. } = facts;
         GroupForm {
             id: status.group.0,
             role: status.role.as_str(),

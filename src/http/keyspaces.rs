@@ -22,6 +22,7 @@ use crate::limits::{KEYSPACE_REPLICAS, KEYSPACE_SHARDS_MAX, VOTERS_MAX};
 use crate::roster::Roster;
 use crate::roster::records::{Keyspace, Shard, Stage};
 use crate::roster::refused::Refused;
+use crate::roster::undertakings::What;
 use crate::types::{GroupId, KeyspaceName, NodeId};
 
 #[derive(Deserialize, JsonSchema)]
@@ -46,6 +47,9 @@ struct KeyspaceForm<'a> {
     first_group: GroupId,
     /// How many of its shards are where they are to be.
     settled: usize,
+    /// What tells how far its shards are, when it was just made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<String>,
 }
 
 impl<'a> KeyspaceForm<'a> {
@@ -55,7 +59,8 @@ impl<'a> KeyspaceForm<'a> {
             roster.shard(*group).is_some_and(|(shard, _)| shard.stage == Stage::Settled)
         };
         let settled = keyspace.groups().filter(is_settled).count();
-        KeyspaceForm { name, shards, replicas, created_s, first_group: first, settled }
+        let operation = None;
+        KeyspaceForm { name, shards, replicas, created_s, first_group: first, settled, operation }
     }
 }
 
@@ -98,8 +103,9 @@ pub(super) async fn create(
     let (shards, replicas) = (shards.unwrap_or(1), replicas.unwrap_or(KEYSPACE_REPLICAS));
     let cluster = &node.door.cluster;
     let keyspace = cluster.create_keyspace(&name, shards, replicas).await?;
-    let name = name.parse()?;
-    let form = KeyspaceForm::of(&name, &keyspace, &cluster.roster());
+    let name: KeyspaceName = name.parse()?;
+    let operation = Some(What::Create(name.clone()).to_string());
+    let form = KeyspaceForm { operation, ..KeyspaceForm::of(&name, &keyspace, &cluster.roster()) };
     let mut response = json::answer(StatusCode::CREATED, &form);
     let location = HeaderValue::try_from(format!("/v1/keyspaces/{name}"))
         .expect("a keyspace's name is a path's segment as it is");
@@ -165,6 +171,8 @@ pub(super) async fn show(
 #[schemars(rename = "DeletedKeyspace")]
 struct DeletedForm {
     name: KeyspaceName,
+    /// What tells how far this node is with erasing what it had of it.
+    operation: String,
 }
 
 pub(super) static DELETE: Operation = Operation {
@@ -184,8 +192,10 @@ pub(super) async fn delete(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     Params::parse(request.uri().query(), &[])?;
-    node.door.cluster.delete_keyspace(&name).await?;
-    Ok(json::answer(StatusCode::OK, &DeletedForm { name: name.parse()? }))
+    let cluster = &node.door.cluster;
+    cluster.delete_keyspace(&name).await?;
+    let operation = What::Erase(cluster.me()).to_string();
+    Ok(json::answer(StatusCode::OK, &DeletedForm { name: name.parse()?, operation }))
 }
 
 #[derive(Serialize, JsonSchema)]

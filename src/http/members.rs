@@ -21,6 +21,7 @@ use super::operation::*;
 use super::problem::*;
 use crate::limits::{HTTP_LEAVE_LOOK, HTTP_LEAVE_MAX};
 use crate::roster::Roster;
+use crate::roster::undertakings::What;
 use crate::types::{GroupId, NodeId};
 
 #[derive(Serialize, JsonSchema)]
@@ -31,11 +32,14 @@ struct DepartureForm {
     /// How many replicas it has still to give to others, while it leaves.
     #[serde(skip_serializing_if = "Option::is_none")]
     replicas: Option<usize>,
+    /// What tells how far it is, while there is more to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<String>,
 }
 
 impl DepartureForm {
     fn removed(node: NodeId) -> Self {
-        DepartureForm { node, state: "removed", replicas: None }
+        DepartureForm { node, state: "removed", replicas: None, operation: None }
     }
 }
 
@@ -84,7 +88,10 @@ pub(super) async fn remove(
     Params::parse(request.uri().query(), &[])?;
     let member = NodeId(number(&member, "a node")?);
     node.door.cluster.remove(member).await?;
-    Ok(json::answer(StatusCode::OK, &DepartureForm::removed(member)))
+    // The groups follow.
+    let operation = Some(What::Remove(member).to_string());
+    let form = DepartureForm { operation, ..DepartureForm::removed(member) };
+    Ok(json::answer(StatusCode::OK, &form))
 }
 
 pub(super) static LEAVE: Operation = Operation {
@@ -126,7 +133,8 @@ pub(super) async fn leave(
         _ = timeout(HTTP_LEAVE_MAX, progress) => {}
     }
     let replicas = Some(held_by(&cluster.roster(), me));
-    let form = DepartureForm { node: me, state: "leaving", replicas };
+    let operation = Some(What::Leave(me).to_string());
+    let form = DepartureForm { node: me, state: "leaving", replicas, operation };
     node.app.awaited.send_replace(true);
     Ok(json::answer(StatusCode::ACCEPTED, &form))
 }
@@ -150,6 +158,8 @@ struct DrainedForm {
     draining: bool,
     /// How many replicas it has still to give to others.
     replicas: usize,
+    /// What tells how far it is; null if the drain has ended.
+    operation: Option<String>,
 }
 
 pub(super) static DRAIN: Operation = Operation {
@@ -176,7 +186,9 @@ pub(super) async fn drain(
     cluster.drain(member, on).await?;
     let roster = cluster.fresh().await?;
     let replicas = held_by(&roster, member);
-    Ok(json::answer(StatusCode::OK, &DrainedForm { node: member, draining: on, replicas }))
+    let operation = on.then(|| What::Drain(member).to_string());
+    let form = DrainedForm { node: member, draining: on, replicas, operation };
+    Ok(json::answer(StatusCode::OK, &form))
 }
 
 #[derive(Deserialize, Serialize, JsonSchema)]
@@ -300,6 +312,8 @@ struct RepairForm {
     group: GroupId,
     node: NodeId,
     state: &'static str,
+    /// What tells how far it is.
+    operation: String,
 }
 
 pub(super) static REPAIR: Operation = Operation {
@@ -323,7 +337,9 @@ pub(super) async fn repair(
     let group = GroupId(number(&group, "a group")?);
     let cluster = &node.door.cluster;
     let state = cluster.repair(group).await?.as_str();
-    Ok(json::answer(StatusCode::ACCEPTED, &RepairForm { group, node: cluster.me(), state }))
+    let operation = What::Repair(group, cluster.me()).to_string();
+    let form = RepairForm { group, node: cluster.me(), state, operation };
+    Ok(json::answer(StatusCode::ACCEPTED, &form))
 }
 
 /// A number in a path: digits only, so that each thing has one path.

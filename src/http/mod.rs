@@ -15,7 +15,8 @@
 //! - `problem`: every error that a client can see, in one table.
 //! - `kv`, `many`, `range` with `lines`, `txn`, `watch`, `leases`, `claims`, `compact`: the endpoints of
 //!   the store, which need a client and no node ([`serve_client`]). `node`, `cluster`, `members`,
-//!   `tickets` and `tokens` with `access`, `keyspaces`, `settings`: those of a node.
+//!   `tickets` and `tokens` with `access`, `keyspaces`, `settings`, `undertakings` (what takes long):
+//!   those of a node.
 
 mod access;
 mod around;
@@ -59,6 +60,7 @@ mod tickets;
 mod tls;
 mod tokens;
 mod txn;
+mod undertakings;
 mod watch;
 
 use std::sync::Arc;
@@ -177,6 +179,8 @@ fn node_routes(counts: &Arc<HttpCounts>) -> Routes<AtNode> {
         .route("/v1/settings/{name}", at().put(&settings::SET, settings::set))
         .route("/v1/maintenance", at().post(&members::MAINTENANCE, members::maintenance))
         .route("/v1/members/{node}/drain", at().post(&members::DRAIN, members::drain))
+        .route("/v1/operations", at().get(&undertakings::LIST, undertakings::list))
+        .route("/v1/operations/{id}", at().get(&undertakings::SHOW, undertakings::show))
         .route("/v1/rebalance", at().get(&members::REBALANCE, members::rebalance))
         .route("/v1/leave", at().post(&members::LEAVE, members::leave))
         .route("/v1/groups/{group}/transfer", at().post(&members::TRANSFER, members::transfer))

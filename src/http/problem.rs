@@ -75,6 +75,7 @@ kinds! {
     KEYSPACE_NOT_FOUND = 404 "keyspace-not-found" "There is no such keyspace";
     LEASE_NOT_FOUND = 404 "lease-not-found" "There is no such lease";
     NODE_NOT_FOUND = 404 "node-not-found" "There is no such node";
+    OPERATION_NOT_FOUND = 404 "operation-not-found" "There is no such operation";
     PATH_NOT_FOUND = 404 "path-not-found" "There is nothing at this path";
     SETTING_NOT_FOUND = 404 "setting-not-found" "There is no such setting";
     TICKET_NOT_FOUND = 404 "ticket-not-found" "There is no such ticket";

@@ -44,6 +44,9 @@ pub const GROUP_ERASE_RETRY: Duration = Duration::from_secs(5);
 pub const PROGRESS_RETRY: Duration = Duration::from_millis(100);
 /// How often a node whose replica is repaired looks whether it is there anew.
 pub const REPAIR_LOOK: Duration = Duration::from_millis(100);
+/// Entries by which a member may be behind without a word being said of its catching up: less than a
+/// second's work.
+pub const CATCH_UP_ENTRIES_MIN: u64 = 1_000;
 /// How long a node rests after it could not note how far a repair is.
 pub const REPAIR_RETRY: Duration = Duration::from_millis(500);
 /// How long a group may be without a leader before its node counts as unable to serve it: longer than an

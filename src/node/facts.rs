@@ -86,6 +86,8 @@ pub struct GroupFacts {
     pub damage: Option<Corrupt>,
     /// How far the repair of this node's replica is, if it is under way.
     pub repair: Option<RepairStage>,
+    /// History that was dropped is still there, and removed as fast as the group likes.
+    pub is_compacting: bool,
 }
 
 impl Cluster {
@@ -151,6 +153,7 @@ impl Cluster {
         let facts = |(group, status): (GroupId, GroupStatus)| {
             let replica = groups.get(group);
             let repair = repairs.get(&group).copied();
+            let is_compacting = replica.as_ref().is_some_and(|replica| replica.is_compacting());
             let is_put_away = replica.is_none() && !status.role.is_absent();
             let mut stored = match &replica {
                 Some(replica) => replica.progress(),
@@ -163,7 +166,8 @@ impl Cluster {
             };
             stored.remove(&self.inner.me);
             let is_asleep = is_put_away || replica.is_some_and(|replica| replica.is_asleep());
-            GroupFacts { status, stored, is_asleep, damage: groups.damage(group), repair }
+            let damage = groups.damage(group);
+            GroupFacts { status, stored, is_asleep, damage, repair, is_compacting }
         };
         all.into_iter().map(facts).collect()
     }

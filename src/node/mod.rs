@@ -21,6 +21,7 @@ mod serve;
 mod service;
 mod start;
 mod tokens;
+mod undertakings;
 
 use std::fmt::Debug;
 

@@ -6,6 +6,7 @@
 //! in memory while somebody watches.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
@@ -26,6 +27,8 @@ pub(super) struct Hub {
     published: watch::Sender<Revision>,
     /// Told when a compaction has rows left to remove, which this replica goes on with when it leads.
     pub(super) compacting: Notify,
+    /// Whether one has, on this replica.
+    is_compacting: AtomicBool,
 }
 
 /// The newest changes, one item a revision, without gaps.
@@ -78,6 +81,7 @@ impl Hub {
             recent: Mutex::default(),
             published: watch::Sender::new(0),
             compacting: Notify::new(),
+            is_compacting: AtomicBool::new(false),
         };
         hub.reset(state)?;
         Ok(hub)
@@ -92,6 +96,7 @@ impl Hub {
         let status = status(state)?;
         *self.recent() = Recent { last: status.revision, ..Recent::default() };
         self.published.send_replace(status.revision);
+        self.is_compacting.store(status.compacting, Ordering::Relaxed);
         if status.compacting {
             self.compacting.notify_one();
         }
@@ -104,10 +109,18 @@ impl Hub {
             self.recent().push(events, self.published.receiver_count() > 0);
         }
         if let Ok(answer) = outcome
-            && let AnswerBody::Compacted { pending: true, .. } = answer.body
+            && let AnswerBody::Compacted { pending, .. } = answer.body
         {
-            self.compacting.notify_one();
+            self.is_compacting.store(pending, Ordering::Relaxed);
+            if pending {
+                self.compacting.notify_one();
+            }
         }
+    }
+
+    /// Whether a compaction has rows left to remove.
+    pub(super) fn is_compacting(&self) -> bool {
+        self.is_compacting.load(Ordering::Relaxed)
     }
 
     /// Shows watchers everything taken so far.

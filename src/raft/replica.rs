@@ -538,6 +538,11 @@ impl Replica {
         self.inner.work.so_far()
     }
 
+    /// Whether history that was dropped is still here.
+    pub fn is_compacting(&self) -> bool {
+        self.inner.hub.is_compacting()
+    }
+
     /// What the replica does at the moment.
     pub fn status(&self) -> GroupStatus {
         let metrics = self.inner.raft.metrics();

@@ -25,6 +25,7 @@
 //! | [`balance`] | where the shards of all keyspaces are to be |
 //! | [`placement`] | the next change of a group's membership |
 //! | [`repairs`] | a replica that is damaged is taken again from the others |
+//! | [`undertakings`] | what is under way and takes long, and how far it is |
 //! | [`announcement`] | what a member says of itself to all others, signed |
 //! | [`hearsay`] | what is believed of it, and from whom |
 //! | [`pace`] | when a member announces itself next |
@@ -70,6 +71,7 @@ pub mod settings;
 pub mod spread;
 pub mod tickets;
 pub mod tokens;
+pub mod undertakings;
 
 use std::collections::BTreeMap;
 

@@ -175,6 +175,17 @@ pub(crate) enum Cmd {
         #[arg(long, required = true)]
         dry_run: bool,
     },
+    /// Show what is under way in the cluster and takes long, and how far it is.
+    #[command(after_help = "Examples:\n  \
+        aspen operations\n  \
+        aspen operations drain-3 --wait")]
+    Operations {
+        /// Only this one, under way or done.
+        id: Option<String>,
+        /// Tell how far it is, until it is done.
+        #[arg(long, requires = "id")]
+        wait: bool,
+    },
     /// Show and change what holds for the whole cluster.
     #[command(after_help = "Examples:\n  \
         aspen settings get\n  \
@@ -210,10 +221,10 @@ pub(crate) enum Cmd {
         #[arg(long, value_name = "CLUSTER-ID", value_parser = input::cluster_id)]
         confirm: Option<ClusterId>,
     },
-    /// Show a node, its cluster and how well it is.
+    /// Show a cluster as a node sees it, how well it is, and what to do.
     #[command(after_help = "Examples:\n  aspen status\n  aspen status --watch")]
     Status {
-        /// Show what all members say of themselves, every second until interrupted.
+        /// Show it anew every second until interrupted.
         #[arg(long)]
         watch: bool,
     },

@@ -14,6 +14,7 @@ use crate::client::{self, Node, Request};
 use crate::exit::{Exit, Failure};
 use crate::input::duration_text;
 use crate::output;
+use crate::screen::Screen;
 
 /// What a node says of its cluster, as far as it is shown here.
 #[derive(Debug, Deserialize)]
@@ -65,7 +66,7 @@ pub(crate) async fn list(node: Node, addresses: bool, json: bool) -> Result<(), 
         return members.into_iter().try_for_each(output::json_line);
     }
     let rows = if addresses { whereabouts(&cluster) } else { standing(&cluster) };
-    output::line(&output::table(&rows))
+    output::line(&Screen::here().table(&rows))
 }
 
 fn standing(cluster: &Cluster) -> Vec<Vec<String>> {

@@ -14,7 +14,7 @@ pub(crate) mod keyspace;
 pub(crate) mod kv;
 pub(crate) mod lease;
 pub(crate) mod members;
-pub(crate) mod overview;
+pub(crate) mod operations;
 pub(crate) mod range;
 pub(crate) mod recover;
 pub(crate) mod relay;

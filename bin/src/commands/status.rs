@@ -1,121 +1,147 @@
-//! `status`: who a node is, what it holds, and how well it is.
+//! `status`: one screen about a cluster, as the node that is asked sees it: who it is and how well, the
+//! members, the shards, what is under way, and what to do about what is wrong.
+//!
+//! With `--watch` the same, drawn anew every second until it is interrupted. The screen that was there
+//! before is there again afterwards.
+
+mod advice;
+mod view;
+
+use std::io::{self, Write};
+use std::time::Duration;
 
 use hyper::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
+use self::view::{Cluster, Health, Keyspaces, Operations, View};
 use crate::client::{self, Node, Request};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::output;
+use crate::screen::Screen;
+use crate::signals::Signals;
 
-/// What a node says of itself and its cluster.
-#[derive(Debug, Deserialize)]
-struct Cluster {
-    id: String,
-    name: String,
-    node: Identity,
-    groups: Vec<Group>,
-}
+/// How often it is shown anew.
+const EVERY: Duration = Duration::from_secs(1);
+/// A screen of its own, without a cursor; and back to the one before, with it.
+const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l";
+const LEAVE: &str = "\u{1b}[?25h\u{1b}[?1049l";
+/// The first place; what is right of a line; what is below the last one. What is drawn over is never
+/// cleared before, or it would flicker.
+const HOME: &str = "\u{1b}[H";
+const REST_OF_LINE: &str = "\u{1b}[K";
+const REST_OF_SCREEN: &str = "\u{1b}[J";
 
-#[derive(Debug, Deserialize)]
-struct Identity {
-    id: u64,
-    endpoint_id: String,
-    listen: Vec<String>,
-    version: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Group {
-    id: u64,
-    role: String,
-    term: u64,
-    leader: Option<u64>,
-    last_log_index: u64,
-    applied_index: u64,
-    revision: u64,
-    voters: Vec<u64>,
-    learners: Vec<u64>,
-    damage: Option<Value>,
-    repair: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Health {
-    state: String,
-    ready: bool,
-    parts: Vec<Part>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Part {
-    name: String,
-    state: String,
-    reason: Option<String>,
-}
-
-/// Prints a node's status. A node that is not well is shown, not refused.
+/// Prints a cluster's status. What is not well is shown, not refused.
 pub(crate) async fn run(node: Node, json: bool) -> Result<(), Failure> {
-    let cluster: Value = node.ask(Request::read(Method::GET, "/v1/cluster")).await?.json()?;
-    // An unhealthy node answers with its health under another status.
-    let health: Value = node.send(Request::read(Method::GET, "/health")).await?.json()?;
+    let seen = Seen::look(&node).await?;
     if json {
-        let status = json!({ "cluster": cluster, "health": health });
-        return output::json_line(&status);
+        let Seen { cluster, health, .. } = seen;
+        return output::json_line(&json!({ "cluster": cluster, "health": health }));
     }
-    let cluster = Cluster::deserialize(cluster).map_err(client::not_understood)?;
-    let health = Health::deserialize(health).map_err(client::not_understood)?;
-    let facts = output::table(&facts(&cluster, &health));
-    output::line(&[facts, parts(&health.parts), groups(&cluster.groups)].join("\n\n"))
+    output::line(&seen.view()?.text(&Screen::here()))
 }
 
-fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
-    cells.map(str::to_owned).to_vec()
+/// Shows it until it is interrupted.
+pub(crate) async fn watch(node: Node, json: bool) -> Result<(), Failure> {
+    if json || !Screen::here().redraws() {
+        return print_again_and_again(&node, json).await;
+    }
+    let mut signals = Signals::catch()
+        .map_err(|error| Failure::refused(format!("signals can't be caught: {error}")))?;
+    draw(ENTER)?;
+    let ended = tokio::select! {
+        biased;
+        asked = signals.next() => Err(Failure::silent(Exit::Signal(asked.number()))),
+        failed = redraw(&node) => failed,
+    };
+    draw(LEAVE)?;
+    ended
 }
 
-fn facts(cluster: &Cluster, health: &Health) -> Vec<Vec<String>> {
-    let Identity { id, endpoint_id, listen, version } = &cluster.node;
-    let ready = if health.ready { "ready" } else { "not ready" };
-    vec![
-        row(["cluster", &format!("{} ({})", cluster.name, cluster.id)]),
-        row(["node", &format!("{id} (aspen {version})")]),
-        row(["endpoint", endpoint_id]),
-        row(["listens", &listen.join(", ")]),
-        row(["health", &format!("{}, {ready}", health.state)]),
-    ]
+async fn print_again_and_again(node: &Node, json: bool) -> Result<(), Failure> {
+    loop {
+        if json {
+            let answer: Value =
+                node.ask(Request::read(Method::GET, "/v1/cluster")).await?.json()?;
+            output::json_line(&json!({ "now_s": answer["now_s"], "members": answer["members"] }))?;
+        } else {
+            let seen = Seen::look(node).await?;
+            output::line(&(seen.view()?.text(&Screen::here()) + "\n"))?;
+        }
+        sleep(EVERY).await;
+    }
 }
 
-fn parts(parts: &[Part]) -> String {
-    let rows = parts
-        .iter()
-        .map(|part| row([&part.name, &part.state, part.reason.as_deref().unwrap_or_default()]));
-    output::table(
-        &std::iter::once(row(["PART", "STATE", "REASON"])).chain(rows).collect::<Vec<_>>(),
-    )
-}
-
-fn groups(groups: &[Group]) -> String {
-    let heading =
-        ["GROUP", "ROLE", "TERM", "LEADER", "VOTERS", "LEARNERS", "LOG", "APPLIED", "REVISION"];
-    let rows = groups.iter().map(|group| {
-        let leader = group.leader.map_or_else(|| "none".to_owned(), |id| id.to_string());
-        let (log, applied) = (group.last_log_index.to_string(), group.applied_index.to_string());
-        let revision = group.revision.to_string();
-        let (voters, learners) = (numbers(&group.voters), numbers(&group.learners));
-        let (id, term) = (group.id.to_string(), group.term.to_string());
-        let role = match (&group.damage, &group.repair) {
-            (_, Some(_)) => "repaired",
-            (Some(_), None) => "damaged",
-            (None, None) => &group.role,
+async fn redraw(node: &Node) -> Result<(), Failure> {
+    let mut last = String::new();
+    loop {
+        let screen = Screen::here();
+        // A node that is away for a while is looked for until it is back.
+        let (text, note) = match Seen::look(node).await {
+            Ok(seen) => (seen.view()?.text(&screen), String::new()),
+            Err(failure) if failure.exit() == Exit::Unreachable && !last.is_empty() => {
+                (last.clone(), screen.wrapped(failure.sentence(), 0) + "\n\n")
+            }
+            Err(failure) => return Err(failure),
         };
-        row([&id, role, &term, &leader, &voters, &learners, &log, &applied, &revision])
-    });
-    output::table(&std::iter::once(row(heading)).chain(rows).collect::<Vec<_>>())
+        last.clone_from(&text);
+        let rows = screen.rows().unwrap_or(usize::MAX);
+        let mut frame = HOME.to_owned();
+        let shown = format!("{note}{text}");
+        for (at, line) in shown.lines().take(rows).enumerate() {
+            // No line end after the last, or the screen would be pushed up.
+            frame.push_str(if at == 0 { "" } else { "\r\n" });
+            frame.push_str(line);
+            frame.push_str(REST_OF_LINE);
+        }
+        frame.push_str(REST_OF_SCREEN);
+        draw(&frame)?;
+        sleep(EVERY).await;
+    }
 }
 
-fn numbers(nodes: &[u64]) -> String {
-    match nodes {
-        [] => "-".to_owned(),
-        _ => nodes.iter().map(u64::to_string).collect::<Vec<_>>().join(" "),
+fn draw(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// What a node answered.
+#[derive(Debug)]
+struct Seen {
+    cluster: Value,
+    health: Value,
+    keyspaces: Value,
+    operations: Value,
+}
+
+impl Seen {
+    async fn look(node: &Node) -> Result<Self, Failure> {
+        let read = |path| Request::read(Method::GET, path);
+        let cluster = node.ask(read("/v1/cluster")).await?.json()?;
+        // An unhealthy node answers with its health under another status.
+        let health = node.send(read("/health")).await?.json()?;
+        // Both are asked of the others first, and answered without them after a moment.
+        let (keyspaces, operations) =
+            tokio::join!(node.ask(read("/v1/keyspaces")), node.ask(read("/v1/operations")));
+        let operations = match operations {
+            Ok(operations) => operations.json()?,
+            // A node of before there were operations.
+            Err(failure) if failure.exit() == Exit::Refused => json!({ "operations": [] }),
+            Err(failure) => return Err(failure),
+        };
+        Ok(Seen { cluster, health, keyspaces: keyspaces?.json()?, operations })
+    }
+
+    fn view(self) -> Result<View, Failure> {
+        Ok(View {
+            cluster: Cluster::deserialize(self.cluster).map_err(client::not_understood)?,
+            health: Health::deserialize(self.health).map_err(client::not_understood)?,
+            keyspaces: Keyspaces::deserialize(self.keyspaces).map_err(client::not_understood)?,
+            operations: Operations::deserialize(self.operations).map_err(client::not_understood)?,
+        })
     }
 }

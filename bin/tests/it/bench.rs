@@ -1,27 +1,11 @@
 //! `aspen bench` at real nodes: its figures are those of what was done, it keeps its rate, and tells of
 //! what went wrong.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{Lines, Node, Run, aspen, run};
-
-/// Runs a command at a terminal of 80 columns; once a text is drawn, Ctrl-C is typed.
-pub(crate) fn at_terminal(command: &Command, typed_at: &str) -> Run {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/terminal.py");
-    let mut outer = Command::new("python3");
-    outer.arg(script).args(["80", typed_at]).arg(command.get_program()).args(command.get_args());
-    outer.env("TERM", "xterm").env_remove("NO_COLOR").stdin(Stdio::null());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => outer.env(name, value),
-            None => outer.env_remove(name),
-        };
-    }
-    run(&mut outer)
-}
+use crate::support::{Lines, Node, Run, aspen, at_terminal, run};
 
 fn object(run: Run) -> Value {
     serde_json::from_str(&run.printed()).expect("one JSON object")
@@ -116,12 +100,13 @@ fn a_bench_for_people_has_a_line_a_second_and_a_table_and_fits_a_terminal() {
     assert_eq!(by_ticket.code, 0, "{by_ticket:?}");
 
     // At a terminal a bar, which is gone when Ctrl-C has ended the run.
-    let drawn = at_terminal(&node.command(&["bench", "--for", "1h", "--clients", "4"]), "errors");
+    let drawn =
+        at_terminal(80, &node.command(&["bench", "--for", "1h", "--clients", "4"]), "errors");
     assert_eq!(drawn.code, 0, "{drawn:?}");
     assert!(drawn.stdout.contains("[=") || drawn.stdout.contains("[>"), "{drawn:?}");
     assert!(drawn.stdout.contains("interrupted"), "{drawn:?}");
     assert_eq!(keys(&node, "aspen-bench/"), 0);
-    let dumb = at_terminal(node.command(&["bench", "--for", "1s"]).env("TERM", "dumb"), "");
+    let dumb = at_terminal(80, node.command(&["bench", "--for", "1s"]).env("TERM", "dumb"), "");
     assert!(dumb.code == 0 && !dumb.stdout.contains('\u{1b}'), "{dumb:?}");
 }
 

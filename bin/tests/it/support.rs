@@ -66,6 +66,24 @@ pub(crate) fn run(command: &mut Command) -> Run {
     Run { code, stdout: text(&mut stdout), stderr: text(&mut stderr) }
 }
 
+/// Runs a command at a terminal of so many columns; once a text is drawn, if there is one, Ctrl-C is
+/// typed. What was drawn is on its stdout.
+#[track_caller]
+pub(crate) fn at_terminal(columns: usize, command: &Command, typed_at: &str) -> Run {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/terminal.py");
+    let mut outer = Command::new("python3");
+    outer.arg(script).args([&columns.to_string(), typed_at]);
+    outer.arg(command.get_program()).args(command.get_args());
+    outer.env("TERM", "xterm").env_remove("NO_COLOR").stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    run(&mut outer)
+}
+
 fn temporary() -> File {
     tempfile::tempfile().expect("a file")
 }

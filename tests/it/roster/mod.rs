@@ -15,6 +15,7 @@ mod placement;
 mod recovery;
 mod repairs;
 mod scope;
+mod undertakings;
 
 use aspen::roster::Roster;
 use aspen::roster::admit::{Admitted, Application, Description, admit};

@@ -92,7 +92,7 @@ fn of_many_groups_that_sleep_most_are_put_away_and_opened_by_whoever_needs_them(
         groups(nodes.any()).into_values().map(|mut group| group["term"].take()).collect()
     };
     let before = terms(&nodes);
-    nodes.all().for_each(|node| assert!(node.printed(&["status"]).contains("REVISION")));
+    nodes.all().for_each(|node| assert!(node.printed(&["status"]).contains("IN PLACE")));
     are_put_away(&nodes);
     assert_eq!(terms(&nodes), before);
 
