@@ -20,7 +20,7 @@ use crate::roster::undertakings::{Undertaking, What};
 use crate::types::{GroupId, KeyspaceName, NodeId};
 
 #[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Operation")]
+#[schemars(rename = "LongOperation")]
 struct UndertakingForm {
     id: String,
     /// `drain`, `leave`, `remove`, `repair`, `create`, `move`, `catch-up`, `erase` or `compact`.
@@ -61,7 +61,7 @@ impl UndertakingForm {
 }
 
 #[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Operations")]
+#[schemars(rename = "LongOperations")]
 struct UndertakingsForm {
     operations: Vec<UndertakingForm>,
 }
