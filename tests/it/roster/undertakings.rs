@@ -1,13 +1,14 @@
 //! What is under way follows from the records and what is seen, and each has one name.
 
 use aspen::roster::duties::drain;
+use aspen::roster::keyspaces::{NewKeyspace, create};
 use aspen::roster::leave::{leave, remove};
 use aspen::roster::undertakings::{Seen, Standing, What, find, under_way};
-use aspen::types::{GroupId, NodeId};
+use aspen::types::{GroupId, KeyspaceName, NodeId};
 use aspen_tickets::Role;
 use proptest::prelude::*;
 
-use super::{application, commit, founded, invited, join, key};
+use super::{NOW_S, application, commit, founded, invited, join, key};
 
 #[test]
 fn a_name_is_one_undertakings_and_each_has_one() {
@@ -68,8 +69,15 @@ fn a_departure_is_waiting_running_and_done() {
         assert_eq!(standing(&roster, &seen, what), Some(Standing::Done));
     }
 
-    // Its shards wait for places, unless they are to be given some.
-    let create = What::Create("default".parse().expect("a name"));
+    // The shards of the first keyspace are being founded; those of another wait for places, unless they
+    // are to be given some.
+    let founding = What::Create("default".parse().expect("a name"));
+    assert_eq!(standing(&roster, &seen, founding), Some(Standing::Running));
+    let name: KeyspaceName = "logs".parse().expect("a name");
+    let new = NewKeyspace { name: name.clone(), shards: 2, replicas: 3 };
+    let (_, change) = create(&roster, &new, NOW_S).expect("it is the first of its name");
+    commit(&mut roster, &change);
+    let create = What::Create(name);
     assert_eq!(standing(&roster, &seen, create.clone()), Some(Standing::Waiting));
     let next = roster.shards().map(|(group, ..)| group).collect();
     let seen = Seen { next, ..seen };
@@ -81,5 +89,5 @@ fn a_departure_is_waiting_running_and_done() {
     assert_eq!(standing(&roster, &seen, What::Erase(NodeId(1))), Some(Standing::Done));
     let listed = under_way(&roster, &seen);
     let names: Vec<_> = listed.iter().map(|one| one.what.to_string()).collect();
-    assert_eq!(names, ["create-default"]);
+    assert_eq!(names, ["create-default", "create-logs"]);
 }
