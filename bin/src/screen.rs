@@ -43,7 +43,8 @@ impl Screen {
     }
 
     /// Rows under a heading, each column as wide as its widest cell, or less where a terminal is not
-    /// wide enough for all: then the widest are cut.
+    /// wide enough for all: then the widest are cut, to no less than their headings as long as that is
+    /// enough.
     pub(crate) fn table(&self, rows: &[Vec<String>]) -> String {
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
@@ -52,7 +53,11 @@ impl Screen {
         };
         let mut widths: Vec<usize> = (0..columns).map(width).collect();
         if let Some((most, _)) = self.size {
-            fit(&mut widths, most);
+            let headings = rows.first().into_iter().flatten().map(|cell| measure_text_width(cell));
+            let mut least: Vec<usize> = headings.map(|width| width.max(COLUMN_MIN)).collect();
+            least.resize(columns, COLUMN_MIN);
+            fit(&mut widths, &least, most);
+            fit(&mut widths, &vec![COLUMN_MIN; columns], most);
         }
         let lines: Vec<String> = rows.iter().map(|row| self.row(row, &widths)).collect();
         lines.join("\n")
@@ -127,14 +132,12 @@ fn colour_of(cell: &str) -> Option<Color> {
     }
 }
 
-/// Takes from the widest columns until all are within the width.
-fn fit(widths: &mut [usize], most: usize) {
+/// Takes from the widest columns that may be less wide, until all are within the width.
+fn fit(widths: &mut [usize], least: &[usize], most: usize) {
     let gaps = GAP * widths.len().saturating_sub(1);
     while widths.iter().sum::<usize>() + gaps > most {
-        let Some(widest) = widths.iter_mut().max_by_key(|width| **width) else { return };
-        if *widest <= COLUMN_MIN {
-            return;
-        }
+        let wide = widths.iter_mut().zip(least).filter(|(width, least)| **width > **least);
+        let Some((widest, _)) = wide.max_by_key(|(width, _)| **width) else { return };
         *widest -= 1;
     }
 }
@@ -161,6 +164,11 @@ mod tests {
         let cut = of(24).table(&rows);
         assert_eq!(cut, "NODE  NAME        STATE\n1     日本日本…   active");
         assert!(cut.lines().all(|line| measure_text_width(line) <= 24));
+        let heading = [row(["NODE", "A LONG HEADING", "NAME"]), row(["1", "2", "a long name"])];
+        assert_eq!(
+            of(28).table(&heading),
+            "NODE  A LONG HEADING  NAME\n1     2               a lon…"
+        );
     }
 
     #[test]

@@ -191,6 +191,13 @@ impl KvClient {
         }
     }
 
+    /// The group of the shard that is meant where nothing has a key: the only one, or the one that the
+    /// client is near.
+    pub async fn group_meant(&self) -> Result<GroupId> {
+        let shards = self.shards(self.until()).await?;
+        Ok(shards.only(self, "what has no key")?.group())
+    }
+
     /// Reads at a freshness. What is read of several shards has no revision.
     pub async fn query(&self, query: Query, consistency: Consistency) -> Result<Answer> {
         query.validate()?;

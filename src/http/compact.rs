@@ -15,6 +15,7 @@ use super::openapi::KEYS;
 use super::operation::*;
 use super::problem::*;
 use crate::machine::ops::{Action, Answer, AnswerBody};
+use crate::roster::undertakings::What;
 use crate::types::Revision;
 
 #[derive(Deserialize, JsonSchema)]
@@ -30,6 +31,9 @@ struct CompactedForm {
     revision: Revision,
     compacted: Revision,
     pending: bool,
+    /// What tells when it is gone, while rows are still being removed; at a node that holds the group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<String>,
 }
 
 pub(super) static COMPACT: Operation = Operation {
@@ -54,6 +58,11 @@ pub(super) async fn compact(
     let AnswerBody::Compacted { revision: compacted, pending } = body else {
         return Err(Problem::contradiction("a compaction"));
     };
-    let form = CompactedForm { revision: present, compacted, pending };
+    let operation = match pending && app.cluster.is_some() {
+        // It is done, whether its name can be told or not.
+        true => client.group_meant().await.ok().map(|group| What::Compact(group).to_string()),
+        false => None,
+    };
+    let form = CompactedForm { revision: present, compacted, pending, operation };
     Ok(json::answer_at(StatusCode::OK, present, &form))
 }

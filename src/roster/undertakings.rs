@@ -290,6 +290,8 @@ pub fn find(roster: &Roster, seen: &Seen, what: &What) -> Option<Undertaking> {
             }
         }
         What::Compact(group) => {
+            // Whoever does not hold it can't tell.
+            seen.inside.get(group)?;
             if *group != GroupId::META {
                 roster.shard(*group)?;
             }

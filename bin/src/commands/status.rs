@@ -35,12 +35,11 @@ const REST_OF_SCREEN: &str = "\u{1b}[J";
 
 /// Prints a cluster's status. What is not well is shown, not refused.
 pub(crate) async fn run(node: Node, json: bool) -> Result<(), Failure> {
-    let seen = Seen::look(&node).await?;
     if json {
-        let Seen { cluster, health, .. } = seen;
+        let (cluster, health) = look(&node).await?;
         return output::json_line(&json!({ "cluster": cluster, "health": health }));
     }
-    output::line(&seen.view()?.text(&Screen::here()))
+    output::line(&Seen::look(&node).await?.view()?.text(&Screen::here()))
 }
 
 /// Shows it until it is interrupted.
@@ -92,7 +91,7 @@ async fn redraw(node: &Node) -> Result<(), Failure> {
         let shown = format!("{note}{text}");
         for (at, line) in shown.lines().take(rows).enumerate() {
             // No line end after the last, or the screen would be pushed up.
-            frame.push_str(if at == 0 { "" } else { "\r\n" });
+            frame.push_str(if at == 0 { "" } else { "\n" });
             frame.push_str(line);
             frame.push_str(REST_OF_LINE);
         }
@@ -109,6 +108,14 @@ fn draw(text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a node has at hand, whoever else answers: its cluster and its health.
+async fn look(node: &Node) -> Result<(Value, Value), Failure> {
+    let cluster = node.ask(Request::read(Method::GET, "/v1/cluster")).await?.json()?;
+    // An unhealthy node answers with its health under another status.
+    let health = node.send(Request::read(Method::GET, "/health")).await?.json()?;
+    Ok((cluster, health))
+}
+
 /// What a node answered.
 #[derive(Debug)]
 struct Seen {
@@ -121,9 +128,7 @@ struct Seen {
 impl Seen {
     async fn look(node: &Node) -> Result<Self, Failure> {
         let read = |path| Request::read(Method::GET, path);
-        let cluster = node.ask(read("/v1/cluster")).await?.json()?;
-        // An unhealthy node answers with its health under another status.
-        let health = node.send(read("/health")).await?.json()?;
+        let (cluster, health) = look(node).await?;
         // Both are asked of the others first, and answered without them after a moment.
         let (keyspaces, operations) =
             tokio::join!(node.ask(read("/v1/keyspaces")), node.ask(read("/v1/operations")));

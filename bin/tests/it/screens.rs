@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use crate::shards::Nodes;
-use crate::support::{Run, at_terminal};
+use crate::support::{Node, Run, aspen, at_terminal};
 
 /// What is left of what was drawn without escape sequences.
 fn plain(drawn: &str) -> String {
@@ -78,6 +78,21 @@ fn a_clusters_status_is_one_screen_that_fits() {
     assert!(lines.lines().all(|line| line.chars().count() <= 80), "{lines}");
     let mut piped = node.following(&["status", "--watch"]);
     assert!(piped.line().starts_with("cluster "));
+}
+
+#[test]
+fn a_join_at_a_terminal_is_told_on_a_line() {
+    let (dir, other) = (tempfile::tempdir(), tempfile::tempdir());
+    let (dir, other) = (dir.expect("a directory"), other.expect("a directory"));
+    let first = Node::start(dir.path(), &[]);
+    let mut join = aspen(["join", &first.ticket(), "--reach", "loopback", "--http"]);
+    join.args(["127.0.0.1:0", "--log", "warn", "--data-dir"]).arg(other.path().join("data"));
+    let drawn = at_terminal(100, &join, "stop      Ctrl-C");
+    assert_eq!(drawn.code, 0, "{drawn:?}");
+    // The line stands by itself, and what comes next begins on a new one.
+    let text = plain(&drawn.stdout.replace("\u{1b}[2K", "\n"));
+    let line = text.lines().find(|line| line.starts_with("admitted as node 2 · learner of "));
+    assert!(line.is_some() && text.contains("\ncluster   "), "{text}");
 }
 
 #[test]

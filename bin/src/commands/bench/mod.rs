@@ -15,7 +15,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use aspen::limits::DELETE_KEYS_MAX;
-use aspen::seams::Random;
+use aspen::seams::{Random, raise_open_files_max};
 use aspen::types::{Consistency, Key};
 use bytes::Bytes;
 use hyper::Method;
@@ -106,6 +106,8 @@ impl Plan {
 /// Puts load on a store and tells what became of it.
 pub(crate) async fn run(node: Node, args: BenchArgs, json: bool) -> Result<(), Failure> {
     let plan = Plan::of(&args)?;
+    // Each client takes one.
+    raise_open_files_max();
     let mut signals = Signals::catch()
         .map_err(|error| Failure::refused(format!("signals can't be caught: {error}")))?;
     let mut telling = Telling::new(json);

@@ -166,12 +166,15 @@ impl View {
     }
 
     fn members(&self) -> Vec<Vec<String>> {
+        let members = &self.cluster.members;
+        // As long as all run the same, that of this node says it.
+        let differ = members.iter().any(|member| member.version != members[0].version);
         let heading = [
-            "NODE", "NAME", "ROLE", "STATE", "HEALTH", "SHARDS", "LEADS", "WRITES/S", "LAG",
-            "FREE", "VERSION",
+            "NODE", "NAME", "ROLE", "STATE", "HEALTH", "SHARDS", "LEADS", "WRITES/S", "LAG", "FREE",
         ];
+        let heading = heading.into_iter().chain(differ.then_some("VERSION")).map(str::to_owned);
         let lags = self.lags();
-        let rows = self.cluster.members.iter().map(|member| {
+        let rows = members.iter().map(|member| {
             let told = |show: &dyn Fn(&Told) -> String| {
                 member.told.as_ref().map_or_else(|| "-".to_owned(), show)
             };
@@ -181,7 +184,7 @@ impl View {
                 (false, true) => "maintenance",
                 (false, false) => &member.state,
             };
-            vec![
+            let mut row = vec![
                 member.node.to_string(),
                 if member.name.is_empty() { "-".to_owned() } else { member.name.clone() },
                 member.role.clone(),
@@ -192,10 +195,11 @@ impl View {
                 told(&|told| told.writes_per_second.to_string()),
                 lags.get(&member.node).map_or_else(|| "-".to_owned(), u64::to_string),
                 told(&|told| format!("{} %", told.free_percent)),
-                member.version.clone(),
-            ]
+            ];
+            row.extend(differ.then(|| member.version.clone()));
+            row
         });
-        std::iter::once(row(heading)).chain(rows).collect()
+        std::iter::once(heading.collect()).chain(rows).collect()
     }
 
     /// How many entries each member is behind: the others in the groups that this node leads, this one
@@ -254,7 +258,11 @@ impl View {
     fn parts(&self, screen: &Screen) -> String {
         let (well, unwell): (Vec<&Part>, Vec<&Part>) =
             self.health.parts.iter().partition(|part| part.state == "healthy");
-        let well: Vec<&str> = well.iter().map(|part| &*part.name).collect();
+        // Of many groups the number is enough.
+        let is_group = |part: &&Part| part.name.starts_with("group ");
+        let (groups, well): (Vec<&Part>, Vec<&Part>) = well.into_iter().partition(is_group);
+        let groups = (!groups.is_empty()).then(|| counted(groups.len() as u64, "group"));
+        let well: Vec<String> = well.iter().map(|part| part.name.clone()).chain(groups).collect();
         let unwell = unwell.iter().map(|part| {
             let reason = part.reason.as_deref().unwrap_or_default();
             let line = screen.wrapped(&format!("{}: {} ({reason})", part.name, part.state), 2);
