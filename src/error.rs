@@ -64,7 +64,10 @@ pub enum Error {
         reason: String,
     },
     /// There is no such keyspace; the request had no effect. Create it, or name another.
-    #[error("there is no keyspace {name}; list the keyspaces, or create it")]
+    #[error(
+        "there is no keyspace {name}; `aspen keyspace list` shows those there are, `aspen keyspace \
+         create {name}` makes it"
+    )]
     UnknownKeyspace {
         /// The name that was asked for.
         name: KeyspaceName,
@@ -190,7 +193,9 @@ pub enum Invalid {
     RangeBackward,
     /// A lease's time to live is out of bounds.
     #[error(
-        "a lease lives between {LEASE_TTL_MS_MIN} and {LEASE_TTL_MS_MAX} ms; {ttl_ms} ms was asked for"
+        "a lease lives between {} s and {} days, and not {ttl_ms} ms",
+        LEASE_TTL_MS_MIN / 1_000,
+        LEASE_TTL_MS_MAX / 86_400_000
     )]
     LeaseTtl {
         /// What was asked for.
@@ -268,13 +273,13 @@ pub enum Refusal {
         compacted: Revision,
     },
     /// No such lease, or it has ended.
-    #[error("lease {id} does not exist or has ended")]
+    #[error("lease {id} does not exist or has ended; `aspen lease list` shows those there are")]
     LeaseNotFound {
         /// The lease.
         id: LeaseId,
     },
     /// A lease with this id exists.
-    #[error("lease {id} exists already")]
+    #[error("lease {id} exists already; use it, or another id")]
     LeaseExists {
         /// The lease.
         id: LeaseId,

@@ -16,7 +16,8 @@ mod held;
 
 use std::fmt::Write as _;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aspen::roster::tokens::Token;
@@ -245,6 +246,8 @@ struct Problem {
     r#type: String,
     detail: String,
     title: String,
+    /// Where in the request's JSON it is.
+    at: Option<String>,
     /// What of the request is in different shards.
     keys: Vec<Value>,
 }
@@ -272,6 +275,24 @@ fn apart(keys: &[Value]) -> Option<String> {
     }
 }
 
+/// Why nothing was reached at a place.
+fn unreached(place: &Place, error: &io::Error) -> String {
+    match (place, error.kind()) {
+        (Place::Unix(path), io::ErrorKind::ConnectionRefused) if !is_socket(path) => {
+            "there is a file of another kind".to_owned()
+        }
+        // The name was not looked up by a call of the system's, so the error has no number.
+        (Place::Tcp { host, .. }, _) if error.raw_os_error().is_none() => {
+            format!("the name {host} is not known")
+        }
+        _ => input::reason(error),
+    }
+}
+
+fn is_socket(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.file_type().is_socket())
+}
+
 /// What a status and a problem body mean for the caller.
 fn refusal(status: StatusCode, body: &[u8], writes: bool) -> Failure {
     let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
@@ -289,10 +310,21 @@ fn refusal(status: StatusCode, body: &[u8], writes: bool) -> Failure {
         (_, title) if !title.is_empty() => title,
         _ => format!("the node answered {status}"),
     };
-    if name == "cross-shard"
-        && let Some(apart) = apart(&problem.keys)
-    {
-        let _ = write!(sentence, "; {apart}");
+    // What to type, where the sentence says it for programs.
+    match name {
+        "key-not-found" => sentence = NO_KEY.to_owned(),
+        "needs-shard" => sentence.push_str(", with --near KEY"),
+        "unavailable" => sentence.push_str("; try again, `aspen members` shows who is away"),
+        "outcome-unknown" => sentence.push_str("; read before you repeat it"),
+        "cross-shard" => {
+            if let Some(apart) = apart(&problem.keys) {
+                let _ = write!(sentence, "; {apart}");
+            }
+        }
+        _ => {}
+    }
+    if let Some(at) = problem.at {
+        sentence = format!("{at}: {sentence}");
     }
     if name == "unauthenticated" {
         sentence.push_str("; a command takes it from --token-file FILE or ASPEN_TOKEN");
@@ -313,6 +345,10 @@ pub(crate) fn told_in_stream(problem: &str) -> Failure {
     let status = status.and_then(|problem| StatusCode::from_u16(problem.status).ok());
     refusal(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), problem.as_bytes(), false)
 }
+
+/// What to do when there is no such key.
+pub(crate) const NO_KEY: &str =
+    "the key does not exist; check its spelling, or list those that do with `aspen range`";
 
 /// What to do when a write's answer is missing.
 const UNKNOWN_REMEDY: &str =
@@ -412,7 +448,11 @@ impl Node {
         let client = match time::timeout(timeout, connecting).await {
             Ok(connected) => connected.map_err(Failure::of_store)?,
             Err(_) => {
-                return Err(Failure::unreachable("the cluster of the ticket does not answer"));
+                let waited = input::duration_text(timeout);
+                return Err(Failure::unreachable(format!(
+                    "the cluster of the ticket did not answer within {waited}; check that one of \
+                     its nodes can be reached from here, then try again"
+                )));
             }
         };
         let way = Way::Ticket(client.kv().with_deadline(timeout));
@@ -429,7 +469,7 @@ impl Node {
             let frame = match time::timeout_at(deadline, body.frame()).await {
                 Ok(None) => break,
                 Ok(Some(Ok(frame))) => frame,
-                Ok(Some(Err(error))) => return Err(self.lost(writes, &error.to_string())),
+                Ok(Some(Err(error))) => return Err(self.lost(writes, &error)),
                 Err(_) => return Err(self.late(writes)),
             };
             if let Some(data) = frame.data_ref() {
@@ -481,7 +521,7 @@ impl Node {
                 let (head, body) = response.into_parts();
                 Ok((head.status, head.headers, body))
             }
-            Ok(Err(error)) => Err(self.lost(writes, &error.to_string())),
+            Ok(Err(error)) => Err(self.lost(writes, &error)),
             Err(_) => Err(self.late(writes)),
         }
     }
@@ -508,7 +548,7 @@ impl Node {
     ) -> Result<Box<dyn Duplex>, Failure> {
         let connect_deadline = deadline.min(Instant::now() + CONNECT_MAX);
         let connecting = async {
-            let absent = |error: io::Error| self.absent(&input::reason(&error));
+            let absent = |error: io::Error| self.absent(&unreached(&address.place, &error));
             let (stream, host) = match &address.place {
                 Place::Unix(path) => {
                     return Ok(Box::new(UnixStream::connect(path).await.map_err(absent)?) as _);
@@ -591,8 +631,12 @@ impl Node {
     }
 
     /// The connection ended before the answer did.
-    fn lost(&self, writes: bool, reason: &str) -> Failure {
-        self.unanswered(writes, format!("lost the connection ({reason})"))
+    fn lost(&self, writes: bool, error: &hyper::Error) -> Failure {
+        let what = match error.is_parse() {
+            true => "answered what no node of Aspen does",
+            false => "closed the connection before it had answered",
+        };
+        self.unanswered(writes, what.to_owned())
     }
 
     /// Time was up before the answer came.

@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use crate::input::reason;
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -110,6 +112,6 @@ impl From<io::Error> for Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Failure { exit: Exit::Done, sentence: None };
         }
-        Failure::refused(format!("the output can't be written: {error}"))
+        Failure::refused(format!("the output can't be written: {}", reason(&error)))
     }
 }

@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aspen::limits::{KEYSPACE_SHARDS_MAX, VOTERS_MAX};
 use aspen::types::{ClusterId, Key, LeaseId};
 use clap::ValueEnum;
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
@@ -15,6 +16,7 @@ use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use crate::exit::Failure;
 
 pub(crate) use aspen::roster::settings::{time as duration, time_text as duration_text};
+pub(crate) use aspen::seams::reason;
 
 /// How keys are written in arguments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -63,7 +65,39 @@ pub(crate) fn cluster_id(text: &str) -> Result<ClusterId, String> {
 pub(crate) fn ticket_id(text: &str) -> Result<u128, String> {
     let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let id = digits.then(|| u128::from_str_radix(text, 16).ok()).flatten();
-    id.ok_or_else(|| "a ticket's id is 32 hexadecimal digits; see `aspen ticket list`".to_owned())
+    id.ok_or_else(|| {
+        "a ticket's id is 32 hexadecimal digits, as `aspen ticket list` prints it".to_owned()
+    })
+}
+
+/// A whole number from 0, such as a revision or a count.
+pub(crate) fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "use a whole number".to_owned())
+}
+
+/// The number of a node, as the command prints it.
+pub(crate) fn node_number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "use a node's number, as `aspen members` prints it".to_owned())
+}
+
+/// The number of a group, as the command prints it.
+pub(crate) fn group_number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "use a group's number, as `aspen status` prints it".to_owned())
+}
+
+/// How many shards a keyspace may have.
+pub(crate) fn shards(text: &str) -> Result<u32, String> {
+    let shards = text.parse().ok().filter(|shards| (1..=KEYSPACE_SHARDS_MAX).contains(shards));
+    shards.ok_or_else(|| format!("use a whole number from 1 to {KEYSPACE_SHARDS_MAX}"))
+}
+
+/// How many replicas a shard may have.
+pub(crate) fn replicas(text: &str) -> Result<u8, String> {
+    let replicas = text
+        .parse()
+        .ok()
+        .filter(|&replicas: &u8| replicas != 0 && usize::from(replicas) <= VOTERS_MAX);
+    replicas.ok_or_else(|| format!("use a whole number from 1 to {VOTERS_MAX}"))
 }
 
 /// How many may use a ticket.
@@ -156,15 +190,6 @@ fn read_bounded(reader: impl Read, what: &str, bytes_max: usize) -> Result<Vec<u
         return Err(too_large(what, bytes_max));
     }
     Ok(bytes)
-}
-
-/// An error of the operating system as the rest of a sentence, without its number.
-pub(crate) fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((reason, _)) => reason.to_ascii_lowercase(),
-        None => text,
-    }
 }
 
 fn too_large(what: &str, bytes_max: usize) -> String {

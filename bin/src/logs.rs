@@ -56,12 +56,16 @@ pub(crate) fn start(text: &str, format: LogFormat, traces: Option<otlp::Taking>)
 }
 
 /// A level alone is about Aspen; the libraries below it speak up only when something is wrong.
-/// openraft warns of what is normal, such as a message that an election has overtaken.
+/// openraft warns of what is normal, such as a message that an election has overtaken, and calls it an
+/// error when who leads changes under a change of members, which is then tried again. iroh-gossip
+/// warns of each member that is away.
 fn filter(text: &str) -> Targets {
     match LevelFilter::from_str(text) {
         Ok(level) if level > LevelFilter::WARN => Targets::new()
             .with_default(LevelFilter::WARN)
             .with_target("openraft", LevelFilter::ERROR)
+            .with_target("openraft::raft::api::management", LevelFilter::OFF)
+            .with_target("iroh_gossip", LevelFilter::ERROR)
             .with_target("aspen", level),
         // The configuration has checked it.
         _ => text.parse().unwrap_or_default(),
@@ -135,6 +139,8 @@ mod tests {
         assert!(debug.would_enable("aspen::raft", &Level::DEBUG));
         assert!(!debug.would_enable("iroh", &Level::INFO));
         assert!(!debug.would_enable("openraft", &Level::WARN));
+        assert!(!debug.would_enable("openraft::raft::api::management", &Level::ERROR));
+        assert!(!debug.would_enable("iroh_gossip::net", &Level::WARN));
         assert!(!filter("error").would_enable("aspen", &Level::WARN));
         assert!(filter("aspen=debug").would_enable("aspen", &Level::DEBUG));
         assert!(!filter("aspen=debug").would_enable("iroh", &Level::ERROR));

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::node::DoorAddress;
+use crate::seams::reason;
 use crate::seams::socket::{self, SocketFile};
 
 /// What a connection is to those who serve it: of one type, so that they are compiled once.
@@ -43,7 +44,15 @@ impl Taken {
                         "the HTTP address {address} is taken; stop what listens there or choose \
                          another one with --http (port 0 takes a free one)"
                     ),
-                    _ => format!("can't listen for HTTP on {address}: {error}"),
+                    io::ErrorKind::AddrNotAvailable => format!(
+                        "can't listen for HTTP on {address}: this machine has no such address; \
+                         choose one that it has with --http"
+                    ),
+                    io::ErrorKind::PermissionDenied => format!(
+                        "can't listen for HTTP on {address}: permission denied; choose a port from \
+                         1024 on with --http"
+                    ),
+                    _ => format!("can't listen for HTTP on {address}: {}", reason(&error)),
                 })?;
                 Ok((Taken::Tcp(listener), taken.into()))
             }

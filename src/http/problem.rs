@@ -214,6 +214,11 @@ impl Problem {
             .with(Member::Revision, revision)
     }
 
+    /// It can't be done now; nothing was.
+    pub(super) fn for_now(detail: String) -> Self {
+        Problem::new(&UNAVAILABLE, detail).with(Member::RetryAfterMs, RETRY_UNAVAILABLE_MS)
+    }
+
     /// More requests are under way than the door holds bodies for.
     pub(super) fn bodies_full() -> Self {
         let error =
@@ -344,9 +349,7 @@ impl From<Error> for Problem {
                 Problem::new(&BUSY, detail).with(Member::RetryAfterMs, retry_after_ms)
             }
             Error::NoSpace { .. } => Problem::new(&NO_SPACE, detail),
-            Error::Unavailable { .. } => {
-                Problem::new(&UNAVAILABLE, detail).with(Member::RetryAfterMs, RETRY_UNAVAILABLE_MS)
-            }
+            Error::Unavailable { .. } => Problem::for_now(detail),
             Error::OutcomeUnknown { .. } => Problem::new(&OUTCOME_UNKNOWN, detail),
             Error::UnknownKeyspace { .. } => Problem::new(&KEYSPACE_NOT_FOUND, detail),
             Error::Corrupt(_) => Problem::new(&CORRUPT, detail),

@@ -2,7 +2,6 @@
 //! apart.
 
 use super::problem::*;
-use crate::error::Error;
 use crate::node::ClusterError;
 use crate::raft::ChangeFailed;
 use crate::roster::refused::Refused;
@@ -23,12 +22,10 @@ impl From<ChangeFailed> for Problem {
         match failed {
             ChangeFailed::Refused { .. } => Problem::new(&CHANGE_REFUSED, detail),
             ChangeFailed::Unknown { .. } => Problem::new(&OUTCOME_UNKNOWN, detail),
-            ChangeFailed::NotLeader { group, .. }
-            | ChangeFailed::InProgress { group }
-            | ChangeFailed::Lags { group, .. }
-            | ChangeFailed::Silent { group, .. } => {
-                Error::Unavailable { group, reason: detail }.into()
-            }
+            ChangeFailed::NotLeader { .. }
+            | ChangeFailed::InProgress { .. }
+            | ChangeFailed::Lags { .. }
+            | ChangeFailed::Silent { .. } => Problem::for_now(detail),
         }
     }
 }

@@ -24,7 +24,7 @@ use super::listen::Stream;
 use crate::actors::HealthBoard;
 use crate::health::Part;
 use crate::limits::{HTTP_TLS_FILE_BYTES_MAX, HTTP_TLS_LOOK};
-use crate::seams::{blocking, read_named};
+use crate::seams::{blocking, read_named, reason};
 
 /// What the pair of files is called in the node's health.
 const PART: &str = "http certificate";
@@ -132,7 +132,7 @@ impl Files {
     fn look(&self, before: Option<blake3::Hash>) -> Look {
         let read = |path: &Path| {
             read_named(path, HTTP_TLS_FILE_BYTES_MAX)
-                .map_err(|error| format!("{} can't be read: {error}", path.display()))
+                .map_err(|error| format!("{} can't be read: {}", path.display(), reason(&error)))
         };
         let (certificate, key) = match (read(&self.certificate), read(&self.key)) {
             (Ok(certificate), Ok(key)) => (certificate, key),

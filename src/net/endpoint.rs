@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -32,8 +33,8 @@ use super::lookup::Lookup;
 use super::pins::Pins;
 use super::{door, quic};
 use crate::limits::{DIAL_MAX, LINKS_WAITING_MAX};
-use crate::seams::Tasks;
 use crate::seams::network::{Gate, Link, LinkLost, Network, Protocol};
+use crate::seams::{Tasks, reason};
 use crate::types::{Address, EndpointId};
 
 /// How long closing may take: peers are waited for that may be gone.
@@ -159,7 +160,7 @@ impl Endpoint {
         pins.note(relays);
         let inner = bind(builder).await.map_err(|error| {
             let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
-            format!("can't listen on {}: {error}", addresses.join(" and "))
+            format!("can't listen on {}: {}", addresses.join(" and "), unheard(&error))
         })?;
         let (admitted, ready) = mpsc::channel(LINKS_WAITING_MAX);
         let tasks = Tasks::new();
@@ -249,6 +250,22 @@ impl Endpoint {
 /// Not an `async fn`, so that it is compiled here and not in every crate that awaits it.
 fn bind(builder: iroh::endpoint::Builder) -> BoxFuture<'static, Result<iroh::Endpoint, BindError>> {
     Box::pin(builder.bind())
+}
+
+/// Why nothing can be listened on, as the end of a sentence.
+fn unheard(error: &BindError) -> String {
+    match error {
+        BindError::Sockets { source, .. } => match source.kind() {
+            io::ErrorKind::AddrInUse => "it is taken; choose another one with --listen (port 0 \
+                                         takes a free one)"
+                .to_owned(),
+            io::ErrorKind::AddrNotAvailable => "this machine has no such address; choose one that \
+                                                it has with --listen"
+                .to_owned(),
+            _ => reason(source),
+        },
+        other => other.to_string(),
+    }
 }
 
 /// Whether the router is asked to let others in: not for a node that only this machine reaches, or

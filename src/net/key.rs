@@ -47,7 +47,11 @@ impl NodeKey {
         if file.len()? != KEY_BYTES as u64 {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!("{} is not a node key: it must have {KEY_BYTES} bytes", path.display()),
+                format!(
+                    "{} is no node's key, which has {KEY_BYTES} bytes; put a copy of it back, or \
+                     choose another one",
+                    path.display()
+                ),
             ));
         }
         let mut bytes = [0; KEY_BYTES];

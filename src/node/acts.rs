@@ -50,6 +50,9 @@ impl Cluster {
         if roster.member(to).is_none_or(|member| !member.is_present()) {
             return Err(Refused::UnknownNode { node: to }.into());
         }
+        if !self.inner.groups.holds(group) {
+            return Err(Refused::NoReplica { node: self.inner.me, group }.into());
+        }
         // Or placement would hand it back.
         self.decide(|roster, _| Ok(((), lead(roster, group, to)?))).await?;
         let deadline = Instant::now() + HANDOVER_MAX;

@@ -16,7 +16,7 @@ use crate::limits::KEYSPACE_REPLICAS;
 use crate::net::{Internet, Reach};
 use crate::raft::RaftTimes;
 use crate::roster::refused::Refused;
-use crate::seams::Seams;
+use crate::seams::{Seams, reason};
 use crate::types::{ClusterId, NodeId};
 
 /// Where a node keeps its data.
@@ -40,7 +40,10 @@ pub enum StartError {
         dir: PathBuf,
     },
     /// The directory can't be used.
-    #[error("the data directory {dir} can't be used: {error}", dir = dir.display())]
+    #[error(
+        "the data directory {dir} can't be used: {}", unusable(error),
+        dir = dir.display()
+    )]
     Directory {
         /// The directory.
         dir: PathBuf,
@@ -103,6 +106,19 @@ pub enum StartError {
     /// Something within failed.
     #[error("the node did not start: {0}")]
     Other(String),
+}
+
+/// Why a directory can't be used and what to do, as the end of a sentence.
+fn unusable(error: &io::Error) -> String {
+    match error.kind() {
+        // It names the file, and says what to do.
+        io::ErrorKind::InvalidData => error.to_string(),
+        // The directory itself, or one that it is to be in.
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            "there is a file in its place; choose another one".to_owned()
+        }
+        _ => format!("{}; choose another one", reason(error)),
+    }
 }
 
 /// Settings of a node to be started.

@@ -222,14 +222,19 @@ impl Identity {
         let invalid = |what: &str| {
             io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()))
         };
-        let text = std::str::from_utf8(&bytes).map_err(|error| invalid(&error.to_string()))?;
-        let wrong = |error: toml::de::Error| invalid(error.message());
+        let damaged = |what: &str| {
+            invalid(&format!(
+                "it is damaged ({what}); put a copy of it back, or choose another one"
+            ))
+        };
+        let text = std::str::from_utf8(&bytes).map_err(|error| damaged(&error.to_string()))?;
+        let wrong = |error: toml::de::Error| damaged(error.message());
         match toml::from_str::<FormatOf>(text).map_err(wrong)?.format {
             FORMAT => toml::from_str(text).map(Some).map_err(wrong),
             2 => toml::from_str(text).map(|v2| Some(Identity::of_v2(v2))).map_err(wrong),
             1 => toml::from_str(text).map(|v1| Some(Identity::of_v1(v1, seams))).map_err(wrong),
             newer => Err(invalid(&format!(
-                "it has format {newer}; this build reads 1 to {FORMAT}: use a newer one"
+                "it has format {newer}, and this build reads 1 to {FORMAT}; start a newer build"
             ))),
         }
     }

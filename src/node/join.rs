@@ -68,9 +68,10 @@ pub(super) enum JoinError {
     #[error("{0}")]
     Refused(Refused),
     #[error(
-        "none of the {tried} nodes in the ticket can be reached ({last}); check that one of them runs and can be reached from here, or ask for a new ticket"
+        "no node of the ticket can be reached ({last}); check that one runs and can be reached from \
+         here, or ask for a new ticket"
     )]
-    Unreachable { tried: usize, last: String },
+    Unreachable { last: String },
     #[error(
         "the cluster can't decide at the moment ({0}); run the command again later, it goes on from here"
     )]
@@ -100,7 +101,7 @@ pub(super) async fn ask(
         }
         // Nobody there is told at once; who is there and can't decide is worth waiting for.
         match &undecided {
-            None => return Err(JoinError::Unreachable { tried: ticket.peers().len(), last }),
+            None => return Err(JoinError::Unreachable { last }),
             Some(why) if Instant::now() + JOIN_RETRY > deadline => {
                 return Err(JoinError::NotNow(why.clone()));
             }

@@ -51,8 +51,13 @@ impl Opened {
         recover::finish(seams, &dir).map_err(unusable)?;
         let kept = Identity::load(seams, &dir).map_err(unusable)?;
         let identity = kept.unwrap_or_else(|| Identity::new(seams));
-        let key = NodeKey::load_or_create(disk.as_ref(), &dir.join("node.key"), &seams.random)
-            .map_err(unusable)?;
+        let key = dir.join("node.key");
+        if let Some(member) = &identity.member
+            && !disk.exists(&key).map_err(unusable)?
+        {
+            return Err(unusable(no_key(member.node_id)));
+        }
+        let key = NodeKey::load_or_create(disk.as_ref(), &key, &seams.random).map_err(unusable)?;
         let space = SpaceGuard::new(disk.clone(), dir.clone()).map_err(unusable)?;
         let log = open_log(disk.clone(), &dir.join(LOG_DIR), seams, lock)
             .map_err(|error| StartError::Store { dir: dir.clone(), error })?;
@@ -61,6 +66,14 @@ impl Opened {
         let home = Home { dir, disk: disk.clone(), identity, waiting: Arc::default() };
         Ok(Opened { home, key, log, space })
     }
+}
+
+/// With another key it would be a stranger to its own cluster.
+fn no_key(node: NodeId) -> io::Error {
+    let what = format!(
+        "node.key, by which others know node {node}, is missing; put it back, or choose another one"
+    );
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 /// Opens the shared log and puts its writer to work, which keeps the lock on the node's directory

@@ -298,7 +298,7 @@ async fn listen(
     let listen = settings.listen.map(Listen::At).or(last).unwrap_or_default();
     let endpoint = match bind(listen).await {
         Err(error) if matches!(listen, Listen::Port(_)) => {
-            tracing::info!(%error, "another port is taken, and the others are told");
+            tracing::info!(%error, "the port of the last start can't be used; this node takes another, and the others are told");
             bind(Listen::Anywhere).await
         }
         bound => bound,

@@ -52,20 +52,20 @@ impl RaftTimes {
         }
         if heartbeat * 2 >= election_min {
             return Err(format!(
-                "the shortest election timeout ({election_min:?}) must be more than two \
-                 heartbeats ({heartbeat:?} each)"
+                "the shortest election timeout, election-min ({election_min:?}), must be more than \
+                 two heartbeats ({heartbeat:?} each)"
             ));
         }
         if election_min >= election_max {
             return Err(format!(
-                "the longest election timeout ({election_max:?}) must be greater than the \
-                 shortest ({election_min:?})"
+                "the longest election timeout, election-max ({election_max:?}), must be more than \
+                 the shortest, election-min ({election_min:?})"
             ));
         }
         if heartbeat * 4 >= election_max {
             return Err(format!(
-                "the longest election timeout ({election_max:?}) must be more than four \
-                 heartbeats ({heartbeat:?} each)"
+                "the longest election timeout, election-max ({election_max:?}), must be more than \
+                 four heartbeats ({heartbeat:?} each)"
             ));
         }
         Ok(())

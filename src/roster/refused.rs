@@ -56,7 +56,7 @@ pub enum Refused {
     #[error("the ticket was revoked; ask for a new one")]
     Revoked,
     /// It was used as often as it may be.
-    #[error("the ticket was used {uses} times, as often as it may be; ask for a new one")]
+    #[error("the ticket is used up ({uses} of {uses} uses); ask for a new one")]
     UsedUp {
         /// How often.
         uses: u32,
@@ -98,13 +98,16 @@ pub enum Refused {
     },
 
     /// No member has this number.
-    #[error("no node has the number {node}; list the members")]
+    #[error("no node has the number {node}; `aspen members` lists those there are")]
     UnknownNode {
         /// The number.
         node: NodeId,
     },
     /// Without it nobody could vote.
-    #[error("node {node} is the last that may vote; add another voter first")]
+    #[error(
+        "node {node} is the last that may vote; add another voter first (`aspen ticket create` \
+         makes a ticket for it)"
+    )]
     LastVoter {
         /// Its number.
         node: NodeId,
@@ -129,7 +132,7 @@ pub enum Refused {
         limit: u64,
     },
     /// The time that a ticket is to live is out of bounds.
-    #[error("a ticket or token lives between 1 s and {TICKET_LIFE_S_MAX} s from now on")]
+    #[error("a ticket or token lives between 1 s and {} days from now on", TICKET_LIFE_S_MAX / 86_400)]
     LifeOutOfBounds,
     /// The uses that a ticket is to have are out of bounds.
     #[error("a ticket has 1 to {limit} uses, or any number")]
@@ -142,14 +145,18 @@ pub enum Refused {
     TooManyClients,
 
     /// No keyspace has this name.
-    #[error("there is no keyspace {name}; list the keyspaces, or create it")]
+    #[error(
+        "there is no keyspace {name}; `aspen keyspace list` shows those there are, `aspen keyspace \
+         create {name}` makes it"
+    )]
     UnknownKeyspace {
         /// The name.
         name: KeyspaceName,
     },
     /// A keyspace has this name.
     #[error(
-        "there is a keyspace {name} already, with {shards} shards and {replicas} replicas each"
+        "there is a keyspace {name} already, with {shards} shards and {replicas} replicas each; use \
+         it, or choose another name"
     )]
     KeyspaceExists {
         /// The name.
@@ -182,7 +189,7 @@ pub enum Refused {
         present: u32,
     },
     /// No shard has this group.
-    #[error("no shard has the group {group}; list the shards")]
+    #[error("there is no group {group}; `aspen status` lists those that a node holds")]
     UnknownGroup {
         /// The group.
         group: GroupId,

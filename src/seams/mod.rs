@@ -25,6 +25,7 @@ pub use tasks::{Tasks, blocking, run_in_place, runs_in_place, spawn_for_library,
 pub use version::version;
 
 use std::fmt::Debug;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -40,6 +41,15 @@ pub struct Seams {
     pub wall: Arc<dyn WallClock>,
     /// Randomness, from one seed a node.
     pub random: Random,
+}
+
+/// An error of the operating system as the rest of a sentence, without its number.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((reason, _)) => reason.to_ascii_lowercase(),
+        None => text,
+    }
 }
 
 /// The time of day.

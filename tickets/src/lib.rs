@@ -96,7 +96,11 @@ pub enum TicketError {
         expected: &'static str,
     },
     /// It is a ticket of another kind.
-    #[error("this ticket begins with `{found}`; one that begins with `{expected}` is needed here")]
+    #[error(
+        "this ticket begins with `{found}`, and one that begins with `{expected}` is needed here; \
+         {} makes it",
+        command_for(expected)
+    )]
     WrongKind {
         /// How the wanted kind begins.
         expected: &'static str,
@@ -120,6 +124,14 @@ pub enum TicketError {
     /// The signature is not the issuer's over what the ticket says.
     #[error("the ticket was tampered with: its signature does not fit; ask for a new one")]
     Tampered,
+}
+
+/// What makes a ticket that begins so.
+fn command_for(kind: &str) -> &'static str {
+    match kind == ClientTicket::KIND {
+        true => "`aspen ticket create --client`",
+        false => "`aspen ticket create`",
+    }
 }
 
 /// For those who come through [`Ticket`].

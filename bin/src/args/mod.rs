@@ -6,6 +6,7 @@
 
 mod bench;
 mod cluster;
+mod mistakes;
 mod relay;
 
 use std::path::PathBuf;
@@ -14,7 +15,6 @@ use std::time::Duration;
 use aspen::limits::KEYSPACE_REPLICAS;
 use aspen::types::{ClusterId, Consistency, LeaseId, Revision};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::error::ErrorKind;
 use clap::{
     Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand,
 };
@@ -24,6 +24,7 @@ pub(crate) use bench::BenchArgs;
 pub(crate) use cluster::{
     CreateArgs, CreateTokenArgs, JoinArgs, ScopeArgs, TicketArgs, TicketCmd, TokenArgs, TokenCmd,
 };
+pub(crate) use mistakes::parse;
 pub(crate) use relay::{Public, RelayArgs};
 
 use crate::config::{self, SETTINGS, Scope, Setting};
@@ -142,6 +143,7 @@ pub(crate) enum Cmd {
     #[command(after_help = "Example:\n  aspen remove 3")]
     Remove {
         /// Its number, as `members` prints it.
+        #[arg(value_name = "NODE", value_parser = input::node_number)]
         member: u64,
     },
     /// Take everything off a node that stays a member: its replicas and leads go to others.
@@ -150,6 +152,7 @@ pub(crate) enum Cmd {
     )]
     Drain {
         /// The node's number.
+        #[arg(value_name = "NODE", value_parser = input::node_number)]
         member: u64,
         /// Tell how far it is, until it holds nothing.
         #[arg(long, conflicts_with = "off")]
@@ -162,10 +165,10 @@ pub(crate) enum Cmd {
     #[command(after_help = "Examples:\n  aspen maintenance on 3\n  aspen maintenance off 3")]
     Maintenance {
         /// Whether it begins or ends.
-        #[arg(value_parser = ["on", "off"])]
+        #[arg(value_name = "on|off", value_parser = ["on", "off"], hide_possible_values = true)]
         switch: String,
         /// The nodes' numbers.
-        #[arg(required = true, value_name = "NODE")]
+        #[arg(required = true, value_name = "NODE", value_parser = input::node_number)]
         members: Vec<u64>,
     },
     /// Show where shards would be moved next.
@@ -199,14 +202,17 @@ pub(crate) enum Cmd {
     #[command(after_help = "Example:\n  aspen transfer 1 2")]
     Transfer {
         /// The group's number, as `status` prints it.
+        #[arg(value_parser = input::group_number)]
         group: u64,
         /// The member's number.
+        #[arg(value_name = "NODE", value_parser = input::node_number)]
         member: u64,
     },
     /// Take a node's damaged replicas again from the other nodes, and wait until they are whole.
     #[command(after_help = "Examples:\n  aspen repair\n  aspen repair 1")]
     Repair {
         /// The group whose replica to take again, damaged or not; without it, all that are damaged.
+        #[arg(value_parser = input::group_number)]
         group: Option<u64>,
     },
     /// Make a new cluster of what a stopped node has, when most of its cluster is lost for good.
@@ -238,6 +244,7 @@ pub(crate) enum Cmd {
     #[command(after_help = "Example:\n  aspen compact 1000")]
     Compact {
         /// The oldest revision that can still be read afterwards.
+        #[arg(value_parser = input::number)]
         revision: Revision,
         #[command(flatten)]
         store: StoreSettings,
@@ -311,7 +318,7 @@ pub(crate) struct PutArgs {
     #[arg(long, value_name = "ID", value_parser = input::lease_id)]
     pub(crate) lease: Option<LeaseId>,
     /// Only if the key was last written at this revision.
-    #[arg(long, value_name = "N", conflicts_with = "if_absent")]
+    #[arg(long, value_name = "N", value_parser = input::number, conflicts_with = "if_absent")]
     pub(crate) if_revision: Option<Revision>,
     /// Only if the key does not exist.
     #[arg(long)]
@@ -331,7 +338,7 @@ pub(crate) struct GetArgs {
     /// The key.
     pub(crate) key: String,
     /// Read the value as it was at this revision.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = input::number)]
     pub(crate) revision: Option<Revision>,
     /// Print the key's revisions, version and lease instead of its value.
     #[arg(long)]
@@ -375,7 +382,7 @@ pub(crate) struct RangeArgs {
     #[arg(long, value_name = "KEY")]
     pub(crate) end: Option<String>,
     /// At most so many records.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = input::number)]
     pub(crate) limit: Option<u64>,
     /// Print keys without values.
     #[arg(long, conflicts_with = "count")]
@@ -387,7 +394,7 @@ pub(crate) struct RangeArgs {
     #[arg(long)]
     pub(crate) reverse: bool,
     /// The state as it was at this revision.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = input::number)]
     pub(crate) revision: Option<Revision>,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
@@ -407,7 +414,7 @@ pub(crate) struct WatchArgs {
     #[arg(long, value_name = "PREFIX")]
     pub(crate) prefix: Option<String>,
     /// Begin with the changes of this revision; without it, with the next change.
-    #[arg(long, value_name = "REV")]
+    #[arg(long, value_name = "REV", value_parser = input::number)]
     pub(crate) from: Option<Revision>,
     /// Print what was there before each change.
     #[arg(long)]
@@ -523,10 +530,15 @@ pub(crate) enum KeyspaceCmd {
         /// Its name.
         name: String,
         /// How many shards its keys are spread over.
-        #[arg(long, value_name = "N", default_value_t = 1)]
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = input::shards)]
         shards: u32,
         /// How many nodes hold each shard, once there are so many.
-        #[arg(long, value_name = "N", default_value_t = KEYSPACE_REPLICAS)]
+        #[arg(
+            long,
+            value_name = "N",
+            default_value_t = KEYSPACE_REPLICAS,
+            value_parser = input::replicas
+        )]
         replicas: u8,
     },
     /// List the keyspaces.
@@ -643,28 +655,6 @@ settings_as_args!(StoreSettings, Scope::Store, |setting| {
 });
 settings_as_args!(MisplacedSettings, Scope::Client, |setting| setting_arg(setting).hide(true));
 
-/// Reads the process's arguments. Help and the version are printed here and end with `None`.
-pub(crate) fn parse() -> Result<Option<Cli>, Failure> {
-    let error = match Cli::try_parse() {
-        Ok(cli) => return Ok(Some(cli)),
-        Err(error) => error,
-    };
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            error.print()?;
-            Ok(None)
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let command = words(std::env::args().skip(1));
-            Err(Failure::usage(format!("{command} needs a command; see `{command} --help`")))
-        }
-        _ => {
-            let command = words(std::env::args().skip(1));
-            Err(Failure::usage(format!("{}; see `{command} --help`", told(&error))))
-        }
-    }
-}
-
 /// Prints the help of the command as a whole.
 pub(crate) fn print_help() -> Result<(), Failure> {
     Ok(command().print_help()?)
@@ -673,42 +663,6 @@ pub(crate) fn print_help() -> Result<(), Failure> {
 /// All of the command line.
 pub(crate) fn command() -> Command {
     Cli::command()
-}
-
-/// What clap says, without its usage and hints where to look, on one line.
-fn told(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let lines = text
-        .lines()
-        .map(str::trim)
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
-        .filter(|line| !line.is_empty())
-        .map(|line| line.strip_prefix("error: ").unwrap_or(line));
-    let mut told = String::new();
-    for line in lines {
-        let joint = match line.strip_prefix("tip: ") {
-            _ if told.is_empty() => "",
-            Some(_) => "; ",
-            None => " ",
-        };
-        told.push_str(joint);
-        told.push_str(line.strip_prefix("tip: ").unwrap_or(line));
-    }
-    told
-}
-
-/// The command that the arguments name: `aspen lease grant`.
-fn words(arguments: impl Iterator<Item = String>) -> String {
-    let mut command = Cli::command();
-    let mut words = command.get_name().to_owned();
-    for argument in arguments {
-        if let Some(next) = command.find_subcommand(&argument) {
-            command = next.clone();
-            words.push(' ');
-            words.push_str(&argument);
-        }
-    }
-    words
 }
 
 /// `--node`, `--ticket` and `--timeout` are for commands that talk to a node; said elsewhere they

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::args::{DelArgs, GetArgs, PutArgs};
-use crate::client::{Answer, Node, Request, key_path};
+use crate::client::{Answer, NO_KEY, Node, Request, key_path};
 use crate::exit::Failure;
 use crate::input::Source;
 use crate::output;
@@ -60,7 +60,7 @@ pub(crate) async fn get(node: Node, args: GetArgs, json: bool) -> Result<(), Fai
         .maybe("consistency", args.read.consistency.map(|kind| kind.to_string()));
     let answer = node.send(request).await?;
     if answer.status == StatusCode::NOT_FOUND && answer.body.is_empty() {
-        return Err(Failure::refused("the key does not exist"));
+        return Err(Failure::refused(NO_KEY));
     }
     let answer = answer.accepted()?;
     if json {

@@ -76,8 +76,11 @@ fn document(recovery: &Recovery, made: Option<ClusterId>) -> Value {
 fn sentences(dir: &Path, recovery: &Recovery, made: Option<ClusterId>) -> Vec<String> {
     let Recovery { node, cluster_id, cluster_name, others, meta, shards } = recovery;
     let dir = dir.display();
-    let others: Vec<String> = others.iter().map(ToString::to_string).collect();
-    let others = others.join(", ");
+    let numbers: Vec<String> = others.iter().map(ToString::to_string).collect();
+    let (others, they_have) = match &numbers[..] {
+        [one] => (format!("node {one}"), "it has"),
+        _ => (format!("nodes {}", numbers.join(", ")), "they have"),
+    };
     let mut told = match made {
         None => vec![
             format!(
@@ -106,11 +109,9 @@ fn sentences(dir: &Path, recovery: &Recovery, made: Option<ClusterId>) -> Vec<St
         told.push(format!("LOST: {shards} of which this node has nothing begin anew, empty."));
     }
     told.push(format!(
-        "LOST: whatever was acknowledged by nodes {others} alone, and did not reach this one."
+        "LOST: whatever was acknowledged by {others} alone, and did not reach this one."
     ));
-    told.push(format!(
-        "Nodes {others} must never be started again: what they have is another truth."
-    ));
+    told.push(format!("NEVER start {others} again: what {they_have} is another truth."));
     told.push("All tickets of the old cluster are void.".into());
     told.push(String::new());
     told.push(match made {

@@ -72,6 +72,7 @@ async fn get(node: &Node, name: Option<String>, json: bool) -> Result<(), Failur
 
 async fn set(node: &Node, name: &str, value: Value, json: bool) -> Result<(), Failure> {
     let path = format!("/v1/settings/{}", segment(name));
+    let done = if value.is_null() { "reset" } else { "set" };
     let request = Request::write(Method::PUT, &path).json(&json!({ "value": value }));
     let answer = node.ask(request).await?;
     if json {
@@ -86,7 +87,7 @@ async fn set(node: &Node, name: &str, value: Value, json: bool) -> Result<(), Fa
         .collect();
     let known = format!("known to {} of {all} nodes as of epoch {epoch}", all - behind.len());
     match behind.is_empty() {
-        true => output::line(&format!("set; {known}")),
-        false => output::line(&format!("set; {known}; not heard from: {}", behind.join(", "))),
+        true => output::line(&format!("{done}; {known}")),
+        false => output::line(&format!("{done}; {known}; not heard from: {}", behind.join(", "))),
     }
 }

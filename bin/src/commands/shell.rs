@@ -6,6 +6,7 @@ use clap::Command;
 use clap_complete::Shell;
 
 use crate::exit::Failure;
+use crate::input::reason;
 use crate::output;
 
 /// Prints what makes a shell complete the command's words.
@@ -24,7 +25,7 @@ pub(crate) fn man(command: Command, dir: Option<&Path>) -> Result<(), Failure> {
         return output::raw(&page);
     };
     clap_mangen::generate_to(command, dir).map_err(|error| {
-        let dir = dir.display();
-        Failure::refused(format!("the pages can't be written into {dir}: {error}"))
+        let (dir, reason) = (dir.display(), reason(&error));
+        Failure::refused(format!("the pages can't be written into {dir}: {reason}"))
     })
 }

@@ -6,7 +6,7 @@ use aspen_tickets::{
     USES_ANY,
 };
 use data_encoding::HEXLOWER;
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -101,7 +101,13 @@ impl Listed {
 /// Makes a ticket good for nothing.
 pub(crate) async fn revoke(node: Node, id: u128, json: bool) -> Result<(), Failure> {
     let path = format!("/v1/tickets/{id:032x}");
-    let answer = node.ask(Request::write(Method::DELETE, &path)).await?;
+    let answer = node.send(Request::write(Method::DELETE, &path)).await?;
+    if answer.status == StatusCode::NOT_FOUND {
+        return Err(Failure::refused(format!(
+            "no ticket has the id {id:032x}; `aspen ticket list` shows those there are"
+        )));
+    }
+    let answer = answer.accepted()?;
     if json {
         return output::json_line(&answer.json::<Value>()?);
     }

@@ -2,6 +2,7 @@
 
 use aspen::limits::HTTP_JSON_BYTES_MAX;
 use hyper::Method;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::args::TxnArgs;
@@ -15,11 +16,25 @@ use crate::output;
 pub(crate) async fn run(node: Node, args: TxnArgs) -> Result<(), Failure> {
     let body = Source::of(args.txn, args.file, "the transaction")?.read(HTTP_JSON_BYTES_MAX)?;
     // A slip in the JSON is the caller's and is told before anything is sent.
-    serde_json::from_slice::<serde::de::IgnoredAny>(&body)
-        .map_err(|error| Failure::usage(format!("the transaction is not JSON: {error}")))?;
+    serde_json::from_slice::<IgnoredAny>(&body)
+        .map_err(|error| Failure::usage(slip(&body, &error)))?;
     let request = Request::write(Method::POST, "/v1/txn")
         .header("content-type", "application/json")
         .body(body);
     let answer = node.ask(request).await?;
     output::json_line(&answer.json::<Value>()?)
+}
+
+/// What is wrong with a text that is no JSON, and where.
+fn slip(body: &[u8], error: &serde_json::Error) -> String {
+    if body.trim_ascii().is_empty() {
+        return "the transaction is empty; `aspen txn --help` shows one".to_owned();
+    }
+    if error.is_eof() {
+        let (line, column) = (error.line(), error.column());
+        return format!(
+            "the transaction is not JSON: it ends early, at line {line} column {column}"
+        );
+    }
+    format!("the transaction is not JSON: {error}")
 }

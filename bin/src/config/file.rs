@@ -18,7 +18,10 @@ pub(super) fn parse(
         Ok(table) => table,
         Err(error) => {
             let line = line_of(text, error.span().unwrap_or_default());
-            let message = error.message().replace('\n', ", ");
+            let message = match error.message() {
+                "duplicate key" => "this key is there already; remove one of the two".to_owned(),
+                other => other.replace('\n', ", "),
+            };
             return vec![Problem(format!("{path}:{line}: {message}"))];
         }
     };

@@ -137,7 +137,7 @@ fn a_file_that_is_no_toml_or_not_there_is_told() {
     let [broken] = &refusals("reach = \"lan\"\nname = lab\n")[..] else { panic!("one problem") };
     assert!(broken.starts_with("aspen.toml:2: "), "{broken}");
     let [twice] = &refusals("reach = \"lan\"\nreach = \"lan\"\n")[..] else { panic!("one") };
-    assert!(twice.starts_with("aspen.toml:2: duplicate key"), "{twice}");
+    assert!(twice.starts_with("aspen.toml:2: this key is there already"), "{twice}");
     let absent = check_file(Path::new("/nowhere/aspen.toml"));
     assert!(absent[0].to_string().starts_with("/nowhere/aspen.toml can't be read: "));
 }

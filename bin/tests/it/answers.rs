@@ -83,13 +83,17 @@ fn a_problem_decides_the_code_and_its_detail_is_the_sentence() {
         ("412 Precondition Failed", "condition-failed", 1),
         ("507 Insufficient Storage", "no-space", 1),
         ("429 Too Many Requests", "busy", 3),
-        ("503 Service Unavailable", "unavailable", 3),
-        ("504 Gateway Timeout", "outcome-unknown", 4),
+        ("503 Service Unavailable", "not-founded", 3),
     ];
     for (status, name, code) in cases {
         let (run, _) = against(&problem(status, name, "do that"), &["put", "k", "v"]);
         run.failed_with(code, "do that");
     }
+    let (run, _) = against(&problem("503 Service Unavailable", "unavailable", "no"), &["get", "k"]);
+    run.failed_with(3, "no; try again, `aspen members` shows who is away");
+    let unknown = problem("504 Gateway Timeout", "outcome-unknown", "who knows");
+    let (run, _) = against(&unknown, &["put", "k", "v"]);
+    run.failed_with(4, "who knows; read before you repeat it");
 }
 
 #[test]

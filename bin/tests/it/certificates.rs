@@ -184,8 +184,8 @@ fn files_that_are_no_good_stop_the_start_with_one_sentence() {
         run(command.args(["--http-tls-key", &files.text(key)]))
     };
     let text = |name| files.text(name);
-    start("none", "a.key").refused_as(&format!("{} can't be read: No such file", text("none")));
-    start("a.pem", "none").refused_as(&format!("{} can't be read: No such file", text("none")));
+    start("none", "a.key").refused_as(&format!("{} can't be read: no such file", text("none")));
+    start("a.pem", "none").refused_as(&format!("{} can't be read: no such file", text("none")));
     start("text", "a.key").refused_as(&format!("{} has no certificate in PEM", text("text")));
     start("broken", "a.key").refused_as(&format!("{} is not PEM", text("broken")));
     let short = format!("the certificate in {} can't be used", text("short"));

@@ -159,7 +159,7 @@ fn the_lead_goes_where_it_is_told_to() {
     }
     three.nodes[0]
         .run(&["transfer", "1", "9"])
-        .failed_with(1, "no node has the number 9; list the members");
+        .failed_with(1, "no node has the number 9; `aspen members` lists those there are");
     assert_eq!(three.nodes[0].run(&["transfer", "7", "1"]).code, 3);
 }
 
@@ -224,7 +224,7 @@ fn a_removed_member_is_told_so_when_it_comes_back() {
     assert_told_removed(its_dir.path(), 3);
     three.nodes[0]
         .run(&["remove", "9"])
-        .failed_with(1, "no node has the number 9; list the members");
+        .failed_with(1, "no node has the number 9; `aspen members` lists those there are");
 }
 
 #[test]

@@ -177,7 +177,12 @@ fn a_lease_ends_with_its_keys() {
     assert_eq!(node.printed(&["lease", "revoke", id]), format!("revoked {id}\n"));
     assert_eq!(node.run(&["get", "worker/1"]).code, 1);
     let gone = node.run(&["lease", "keep-alive", id]);
-    gone.failed_with(1, &format!("lease {id} does not exist or has ended"));
+    gone.failed_with(
+        1,
+        &format!(
+            "lease {id} does not exist or has ended; `aspen lease list` shows those there are"
+        ),
+    );
     assert_eq!(node.run(&["lease", "grant", "10ms"]).code, 1);
 }
 

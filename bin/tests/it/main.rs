@@ -18,6 +18,7 @@ mod http;
 mod journey;
 mod kill;
 mod logs;
+mod messages;
 mod metrics;
 mod netns;
 mod node;

@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -187,7 +188,8 @@ impl Following {
         assert!(sent.success());
     }
 
-    /// Waits for its end and gives its exit code, if it ends in time.
+    /// Waits for its end and gives its exit code, if it ends in time; as a shell tells it of what a
+    /// signal ended.
     #[track_caller]
     pub(crate) fn code(&mut self) -> Option<i32> {
         let mut ended = None;
@@ -195,7 +197,8 @@ impl Following {
             ended = self.child.try_wait().expect("a child");
             ended.is_some()
         });
-        ended.map(|status| status.code().expect("it ended by itself"))
+        let of_signal = |status: ExitStatus| status.signal().map(|number| 128 + number);
+        ended.map(|status| status.code().or_else(|| of_signal(status)).expect("it has ended"))
     }
 }
 

@@ -243,7 +243,7 @@ async fn every_way_a_ticket_is_bad_has_its_own_word() {
         revoked,
         expired,
     ];
-    let words = ["begins with", "garbled", "tampered", "cluster", "1 times", "revoked", "expired"];
+    let words = ["begins with", "garbled", "tampered", "cluster", "used up", "revoked", "expired"];
     for (told, word) in told.iter().zip(words) {
         assert!(told.contains(word), "{word}: {told}");
     }
