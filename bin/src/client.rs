@@ -47,7 +47,7 @@ use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::input;
 use crate::output;
-use crate::tls::Trust;
+use crate::tls::{self, Trust};
 
 /// Largest answer that is taken: a page of records of the largest size, in base64 and JSON, twice.
 const ANSWER_BYTES_MAX: usize = 4 * aspen::limits::RANGE_BYTES_MAX;
@@ -564,9 +564,9 @@ impl Node {
             match trust.greet(stream, host).await {
                 Ok(stream) => Ok(Box::new(stream) as _),
                 Err(error) => Err(Failure::unreachable(format!(
-                    "no TLS with the node at {} ({error}); is it the one for which the file of \
-                     --ca vouches?",
-                    address.shown
+                    "no TLS with the node at {}: {}",
+                    address.shown,
+                    tls::told(&error)
                 ))),
             }
         };
@@ -632,11 +632,18 @@ impl Node {
 
     /// The connection ended before the answer did.
     fn lost(&self, writes: bool, error: &hyper::Error) -> Failure {
-        let what = match error.is_parse() {
-            true => "answered what no node of Aspen does",
-            false => "closed the connection before it had answered",
-        };
-        self.unanswered(writes, what.to_owned())
+        if !error.is_parse() {
+            return self.unanswered(writes, "closed the connection before it had answered".into());
+        }
+        let sentence = format!(
+            "{} answered what no node of Aspen does; if it serves HTTPS, name it with https:// and \
+             --ca FILE",
+            self.name()
+        );
+        match writes {
+            true => Failure::new(Exit::Unknown, format!("{sentence}; {UNKNOWN_REMEDY}")),
+            false => Failure::unreachable(sentence),
+        }
     }
 
     /// Time was up before the answer came.

@@ -385,9 +385,11 @@ async fn announce(service: &KvService, config: &Config, json: bool) -> Result<()
     ];
     if let Some(url) = http {
         // The default address needs no naming.
-        let node = match url == config::default_of("node") {
-            true => String::new(),
-            false => format!("--node {url} "),
+        let node = match (url == config::default_of("node"), &config.http_tls_cert) {
+            (true, _) => String::new(),
+            // Its own certificate is as good as that of whoever vouches for it.
+            (_, Some(certificate)) => format!("--node {url} --ca {} ", certificate.display()),
+            (_, None) => format!("--node {url} "),
         };
         let shown = match (&token_file, &token) {
             (Some(file), _) => format!("--token-file {} ", file.display()),

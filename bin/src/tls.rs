@@ -15,12 +15,14 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::input;
+use crate::input::{self, reason};
 
 /// Largest file of certificates that is read: far above any real one.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
@@ -75,6 +77,32 @@ impl Trust {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         TlsConnector::from(self.0.clone()).connect(name, stream).await
     }
+}
+
+/// Why there was no TLS with a node and what to do, as the end of a sentence.
+pub(crate) fn told(error: &io::Error) -> String {
+    let by_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    let why = match by_tls {
+        Some(Error::InvalidCertificate(wrong)) => match wrong {
+            // What has the name of one in the file and is not of it, has a wrong signature.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "its certificate is signed by nobody in the file of --ca; name the file of whoever \
+                 vouches for it"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is for another name; use a URL with the name that it is for"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "its certificate has expired; give the node a new one"
+            }
+            _ => return format!("its certificate is not accepted ({error})"),
+        },
+        Some(Error::InvalidMessage(_)) => {
+            "it does not speak TLS; if it serves plain HTTP, name it with http://"
+        }
+        _ => return format!("{}; try again", reason(error)),
+    };
+    why.to_owned()
 }
 
 /// Certificates that are believed as they are, or signed by one of them.

@@ -41,7 +41,10 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 }
 
 fn complaint(error: serde_json::Error) -> Problem {
-    let text = error.to_string();
+    // What serde names by Rust's types are whole numbers to everybody else.
+    let text = ["u64", "u32", "u16", "u8"].iter().fold(error.to_string(), |text, kind| {
+        text.replace(&format!("expected {kind}"), "expected a whole number")
+    });
     let detail = match text.char_indices().nth(COMPLAINT_CHARS_MAX) {
         Some((end, _)) => {
             let (line, column) = (error.line(), error.column());

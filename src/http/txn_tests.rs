@@ -198,7 +198,7 @@ fn what_is_not_a_transaction_is_refused_with_its_place_and_what_is_allowed() {
         ),
         (
             r#"{"when": [{"key": "a", "version": -1}]}"#,
-            "bad-json: when[0].version: invalid value: integer `-1`, expected u64",
+            "bad-json: when[0].version: invalid value: integer `-1`, expected a whole number",
         ),
         (
             r#"{"when": [{"key": "a", "lease": 5}]}"#,

@@ -156,7 +156,7 @@ impl Book {
         let row = |name: &str| {
             stdout.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
         };
-        let address = row("http ").and_then(|url| Some(url.strip_prefix("http://")?.to_owned()));
+        let address = row("http ").and_then(|url| Some(url.split_once("://")?.1.to_owned()));
         if let Some(address) = &address {
             self.meet(address);
         }
@@ -288,7 +288,7 @@ pub(super) struct Going {
     log: PathBuf,
     /// The ticket by which others join, if it is a node that has made one.
     pub(super) ticket: Option<String>,
-    address: Option<String>,
+    pub(super) address: Option<String>,
 }
 
 impl Going {

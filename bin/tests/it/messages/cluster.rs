@@ -60,7 +60,6 @@ fn cluster() {
             "aspen keyspace create logs",
             "aspen remove 3",
             "aspen settings set lost-after 10m",
-            "aspen leave",
         ],
         without_reason,
     );

@@ -60,6 +60,28 @@ fn unanswered() {
         "aspen get greeting --node http://127.0.0.1:4684",
         "aspen get greeting --node http://127.0.0.1:4685",
     ]);
+
+    book.part("a node that serves HTTPS, and one that does not");
+    for name in ["ann", "bob"] {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("made");
+        book.file(&format!("{name}.pem"), &made.cert.pem());
+        book.file(&format!("{name}.key"), &made.signing_key.serialize_pem());
+    }
+    let start = "aspen start --http 127.0.0.1:0 --log off";
+    let tls = "--http-tls-cert ann.pem --http-tls-key ann.key";
+    let node = book.begins(&format!("{start} {tls}"), "stop ");
+    let port = node.address.as_deref().and_then(|at| at.split_once(':')).expect("a port").1;
+    book.word("localhost:4686", format!("localhost:{port}"));
+    let plain = book.begins(&format!("{start} --storage memory --data-dir plain"), "stop ");
+    book.types(&[
+        "aspen put greeting hello --node https://127.0.0.1:4686 --ca ann.pem",
+        "aspen get greeting --node https://127.0.0.1:4686",
+        "aspen get greeting --node https://127.0.0.1:4686 --ca bob.pem",
+        "aspen get greeting --node https://localhost:4686 --ca ann.pem",
+        "aspen get greeting --node http://127.0.0.1:4686",
+        "aspen get greeting --node https://127.0.0.1:4687 --ca ann.pem",
+    ]);
+    drop((node, plain));
     book.close();
 }
 
