@@ -4,6 +4,7 @@
 //! They are not kept, but follow from the roster and what nodes say
 //! ([`crate::roster::undertakings`]), so any node tells of them, whichever was asked to begin.
 
+use aspen_tickets::Verb;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
@@ -11,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::AtNode;
+use super::auth::Need;
 use super::decode::{Params, Path};
 use super::json;
 use super::openapi::CLUSTER;
@@ -70,6 +72,7 @@ pub(super) static LIST: Operation = Operation {
     id: "listOperations",
     part: CLUSTER,
     about: "What is under way and takes long, as far as this node can tell",
+    need: Need::All(Verb::Read),
     answers: &[Reply::json::<UndertakingsForm>(200, "the operations; none if all is done")],
     problems: &[ANY],
     ..Operation::NEW
@@ -90,6 +93,7 @@ pub(super) static SHOW: Operation = Operation {
     part: CLUSTER,
     about: "How far an operation is that takes long; one that is done is known as long as what it \
             was about",
+    need: Need::All(Verb::Read),
     path: &[Param::needed::<String>("id", "the operation's id", "create-default")],
     answers: &[Reply::json::<UndertakingForm>(200, "the operation")],
     problems: &[ANY, &[&OPERATION_NOT_FOUND]],

@@ -57,6 +57,8 @@ const ROWS: &[(&str, &str, &str, &str, Asks)] = &[
     ("showCluster", "GET", "/v1/cluster", "", Everything(Read)),
     ("showMember", "GET", "/v1/nodes/9", "", Everything(Read)),
     ("planMoves", "GET", "/v1/rebalance", "", Everything(Read)),
+    ("listOperations", "GET", "/v1/operations", "", Everything(Read)),
+    ("showOperation", "GET", "/v1/operations/drain-9", "", Everything(Read)),
     ("listShards", "GET", "/v1/shards", "", Everything(Read)),
     ("listSettings", "GET", "/v1/settings", "", Everything(Read)),
     ("listKeyspaces", "GET", "/v1/keyspaces", "", Everything(Read)),
