@@ -84,10 +84,11 @@ fn a_bench_for_people_has_a_line_a_second_and_a_table_and_fits_a_terminal() {
     let arguments = ["bench", "--keyspace", "many", "--for", "2500ms", "--clients", "4"];
     let told = node.run(&arguments);
     assert_eq!(told.code, 0, "{told:?}");
-    assert!(told.stderr.contains("1 s  ") && told.stderr.contains("2 s  "), "{told:?}");
-    assert!(told.stderr.contains("p50 ") && told.stderr.contains(" 0 errors"), "{told:?}");
-    for part in ["4 clients, 50 % reads, 10000 keys of 256 bytes for 2.5 s", "P99.9", "puts", "to "]
-    {
+    // On a machine that is busy a second may pass without a word.
+    let is_line = |line: &str| line.contains(" s  ") && line.contains("/s  p50 ");
+    assert!(!told.stderr.is_empty() && told.stderr.lines().all(is_line), "{told:?}");
+    assert!(told.stderr.lines().all(|line| line.ends_with(" 0 errors")), "{told:?}");
+    for part in ["4 clients, 50 % reads, 10000 keys of 256 bytes for ", "P99.9", "puts", "to "] {
         assert!(told.stdout.contains(part), "{part}: {told:?}");
     }
     assert!(!told.stdout.contains('\u{1b}') && !told.stderr.contains('\u{1b}'), "{told:?}");
