@@ -12,6 +12,7 @@
 //! - Nodes of other builds (`upgrade`), and limits on numbers of clients and files (`node`, `abuse`).
 //! - The LAN, the mesh, relays and the internet: they take hosts of their own (`netns`, `relay`).
 //! - The second signal: whether a node is still stopping when it comes is chance (`node`).
+//! - A node that starts while no majority is there: it waits ten seconds for one.
 //! - Log lines of several nodes: their order is that of elections and messages.
 
 mod book;
