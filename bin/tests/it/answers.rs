@@ -79,7 +79,7 @@ fn time_that_runs_out_is_told_by_what_was_asked() {
 fn a_problem_decides_the_code_and_its_detail_is_the_sentence() {
     let cases = [
         ("403 Forbidden", "denied", 1),
-        ("404 Not Found", "key-not-found", 1),
+        ("404 Not Found", "lease-not-found", 1),
         ("412 Precondition Failed", "condition-failed", 1),
         ("507 Insufficient Storage", "no-space", 1),
         ("429 Too Many Requests", "busy", 3),

@@ -30,32 +30,35 @@ mod unanswered;
 
 use book::Book;
 
-/// The status of a node without what differs from run to run: how full this machine's disk is, how
-/// many entries and terms there were.
+/// The status of a node without what differs from run to run: how full this machine's disk is, in
+/// which order parts were started, how many entries and terms there were.
 fn steady_status(status: &str) -> String {
-    let mut steady = String::new();
-    let mut is_group = false;
-    for line in status.lines() {
-        is_group = line.starts_with("GROUP") || (is_group && !line.is_empty());
-        let cells: Vec<&str> = line.split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
-        match cells[..] {
-            ["disk", ..] => steady.push_str("disk        STATE"),
-            ["health", how] if how.contains("ready") => steady.push_str("health    STATE, ready"),
-            [group, role, _, leader, voters, learners, ..] if is_group && group != "GROUP" => {
-                steady.push_str(&format!(
-                    "{group:5}  {role:8}  N     {leader:6}  {voters:6}  {learners:8}  N    N        N"
-                ));
+    let tables: Vec<String> = status.split("\n\n").map(steady_part).collect();
+    tables.join("\n\n") + "\n"
+}
+
+fn steady_part(table: &str) -> String {
+    let mut lines: Vec<String> = table
+        .lines()
+        .filter(|line| !line.starts_with("disk "))
+        .map(|line| {
+            let cells: Vec<&str> = line.split_whitespace().collect();
+            match cells[..] {
+                ["health", _, "ready"] => "health    STATE, ready".to_owned(),
+                [group, role, _, leader, voters, learners, _, _, _]
+                    if group.parse::<u64>().is_ok() =>
+                {
+                    [group, role, "N", leader, voters, learners, "N", "N", "N"].join("  ")
+                }
+                ["GROUP", ..] => cells.join("  "),
+                _ => line.to_owned(),
             }
-            _ if is_group => {
-                steady.push_str(
-                    "GROUP  ROLE      TERM  LEADER  VOTERS  LEARNERS  LOG  APPLIED  REVISION",
-                );
-            }
-            _ => steady.push_str(line),
-        }
-        steady.push('\n');
+        })
+        .collect();
+    if table.starts_with("PART") {
+        lines[1..].sort();
     }
-    steady
+    lines.join("\n")
 }
 
 /// A table whose columns are as wide as what varies in them: two spaces between any two.
