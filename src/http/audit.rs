@@ -15,7 +15,6 @@ use super::auth::{Asker, Need};
 use super::buckets::Origin;
 use super::operation::Operation;
 use super::problem::Kind;
-use crate::client::RequestId;
 use crate::limits::AUDIT_REFUSALS_PER_SECOND;
 
 const TARGET: &str = "aspen::audit";
@@ -45,13 +44,12 @@ impl Audit {
     ) {
         let status = response.status();
         let what = operation.map_or("", |operation| operation.id);
-        let request_id = RequestId::present().map(|id| id.to_string());
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             let Some(untold) = self.may_tell(Instant::now()) else { return };
             let untold = (untold > 0).then_some(untold);
             let why = response.extensions().get::<&'static Kind>().map_or("", |kind| kind.name);
             tracing::info!(
-                target: TARGET, request_id, %asker, %from, what, why, untold, "a request was refused"
+                target: TARGET, %asker, %from, what, why, untold, "a request was refused"
             );
             return;
         }
@@ -59,7 +57,7 @@ impl Audit {
         if operation.is_some_and(|operation| matches!(operation.need, Need::All(_))) && !is_read {
             let status = status.as_u16();
             tracing::info!(
-                target: TARGET, request_id, %asker, %from, what, path, status, "a change of the cluster was asked for"
+                target: TARGET, %asker, %from, what, path, status, "a change of the cluster was asked for"
             );
         }
     }
