@@ -15,6 +15,7 @@ use crate::http::Http;
 use crate::shards::Nodes;
 use crate::support::{Node, until};
 
+mod slow;
 mod trouble;
 
 /// Longer than any answer takes.
@@ -39,7 +40,7 @@ const MOVED_BY_LEADERS: &[&str] =
     &["aspen_raft_proposals_total", "aspen_raft_group_proposals_total"];
 /// Those that move where somebody watches what is written.
 const MOVED_BY_WATCHERS: &[&str] = &["aspen_watch_events_total"];
-/// Those that move where a watcher is slow.
+/// Those that move where a watcher is slow: it is shown older changes, and then finds them gone.
 const MOVED_BY_SLOWNESS: &[&str] =
     &["aspen_watch_history_reads_total", "aspen_watches_compacted_total"];
 /// Those that move where a door is asked for more than its operator lets in.
@@ -64,7 +65,7 @@ const STILL: &[(&str, &str)] = &[
         "aspen_http_connection_waits_total",
         "there are places for more connections than a test makes; one with few files open fills them",
     ),
-    ("aspen_watches_compacted_total", "nothing is compacted that somebody watches"),
+    ("aspen_watches_compacted_total", "nothing is compacted that somebody has yet to be shown"),
     (
         "aspen_mailbox_waits_total",
         "a mailbox has room for more than its actor's own part ever says, and requests go through none; \

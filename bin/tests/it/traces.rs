@@ -6,10 +6,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use aspen::seams::spawn_thread;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::doors::curl;
 use crate::support::{Node, aspen, run, until};
@@ -35,7 +36,7 @@ impl Collector {
         let told: Arc<Mutex<Vec<Value>>> = Arc::default();
         let keeps = told.clone();
         // It ends with the test's process.
-        thread::spawn(move || {
+        let serving = spawn_thread("collector".into(), move || {
             let mut held = Vec::new();
             for stream in listener.incoming() {
                 let stream = stream.expect("a connection");
@@ -48,6 +49,7 @@ impl Collector {
                 }
             }
         });
+        serving.expect("a thread");
         Collector { url, told }
     }
 

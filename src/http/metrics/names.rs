@@ -83,7 +83,7 @@ families! {
     WATCH_BYTES: Gauge "aspen_watch_recent_bytes" []
         "The newest changes, kept in memory for them";
     WATCH_HISTORY: Counter "aspen_watch_history_reads_total" []
-        "How often a watch was too slow for those, and its changes were read from the state";
+        "How often a watch was behind those, and was shown older ones from the state";
     WATCHES_LOST: Counter "aspen_watches_compacted_total" []
         "Watches that were so slow that their changes were compacted, and that had to start over";
 
