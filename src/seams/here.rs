@@ -4,8 +4,8 @@
 //! field of the process nor one of each line would do. Every task and thread of the seams goes on
 //! where the one that started it was; a node's start and a group's work say where that is.
 //!
-//! It is a field of the task and not a span: a span that is entered at every poll costs the writes of
-//! memory that all threads share, this a few instructions. Whoever formats log lines asks
+//! It is a field of the task and not a span: one that is entered at every poll writes memory that all
+//! threads share, and costs ten times as much (docs/decisions/0016). Whoever formats log lines asks
 //! [`Here::present`]; nothing is ever decided by it.
 
 use std::future::Future;

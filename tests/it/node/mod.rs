@@ -5,6 +5,7 @@ mod damage;
 pub(crate) mod disk;
 mod gossip;
 mod keyspaces;
+mod lines;
 mod locks;
 mod once;
 mod pressure;
