@@ -77,10 +77,8 @@ fn sentences(dir: &Path, recovery: &Recovery, made: Option<ClusterId>) -> Vec<St
     let Recovery { node, cluster_id, cluster_name, others, meta, shards } = recovery;
     let dir = dir.display();
     let numbers: Vec<String> = others.iter().map(ToString::to_string).collect();
-    let (others, they_have) = match &numbers[..] {
-        [one] => (format!("node {one}"), "it has"),
-        _ => (format!("nodes {}", numbers.join(", ")), "they have"),
-    };
+    let others = numbers.join(", ");
+    let is_one = numbers.len() == 1;
     let mut told = match made {
         None => vec![
             format!(
@@ -108,10 +106,16 @@ fn sentences(dir: &Path, recovery: &Recovery, made: Option<ClusterId>) -> Vec<St
         let shards = output::counted(lost as u64, "shard");
         told.push(format!("LOST: {shards} of which this node has nothing begin anew, empty."));
     }
+    let nodes = if is_one { "node" } else { "nodes" };
     told.push(format!(
-        "LOST: whatever was acknowledged by {others} alone, and did not reach this one."
+        "LOST: whatever was acknowledged by {nodes} {others} alone, and did not reach this one."
     ));
-    told.push(format!("NEVER start {others} again: what {they_have} is another truth."));
+    told.push(match is_one {
+        true => format!("Node {others} must never be started again: what it has is another truth."),
+        false => {
+            format!("Nodes {others} must never be started again: what they have is another truth.")
+        }
+    });
     told.push("All tickets of the old cluster are void.".into());
     told.push(String::new());
     told.push(match made {

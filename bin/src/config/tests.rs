@@ -163,7 +163,7 @@ fn times_that_do_not_go_together_are_told() {
     let sentence = problems("heartbeat", "250ms").expect_err("two of them are not less");
     assert!(sentence.contains("must be more than two heartbeats"), "{sentence}");
     let sentence = problems("election-max", "500ms").expect_err("no room to draw from");
-    assert!(sentence.contains("must be greater than the shortest"), "{sentence}");
+    assert!(sentence.contains("must be more than the shortest"), "{sentence}");
 }
 
 #[test]

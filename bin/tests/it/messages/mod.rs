@@ -13,6 +13,7 @@
 //! - The LAN, the mesh, relays and the internet: they take hosts of their own (`netns`, `relay`).
 //! - The second signal: whether a node is still stopping when it comes is chance (`node`).
 //! - A node that starts while no majority is there: it waits ten seconds for one.
+//! - How far a joining node is, which it tells line by line: when it is looked at is chance (`cluster`).
 //! - Log lines of several nodes: their order is that of elections and messages.
 
 mod book;
