@@ -58,13 +58,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.given == self.read {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
         let len = buffer.remaining().min(self.read - self.given);
         buffer.put_slice(&self.head[self.given..][..len]);
         self.given += len;
-        Poll::Ready(Ok(()))
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        // What follows is here as a rule: whoever gets a few bytes alone makes room for more before it
+        // asks again, and keeps that room as long as the connection lasts.
+        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            Poll::Pending if len > 0 => Poll::Ready(Ok(())),
+            read => read,
+        }
     }
 }
 

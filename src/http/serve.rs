@@ -105,7 +105,9 @@ pub(super) async fn serve(
         };
         if let Some((stream, address, permit)) = accepted {
             let visitor = app.gate.visitor(address);
-            let served = greeted(stream, tls.clone(), visitor, app.clone(), router.clone());
+            // In a box: what goes on around it would hold it again and again.
+            let served =
+                Box::pin(greeted(stream, tls.clone(), visitor, app.clone(), router.clone()));
             let cut = cut.clone();
             let open = app.counts.connection();
             app.tasks.spawn(async move {
