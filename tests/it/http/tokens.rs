@@ -24,6 +24,8 @@ enum Asks {
     Some(&'static [Verb]),
     /// To do these with a lease that is nobody's in particular.
     Lease(&'static [Verb]),
+    /// How much time such a lease has left.
+    LeaseTime,
     /// To do these with keys and with such a lease.
     KeysAndLease(&'static [Verb], Extent),
 }
@@ -39,7 +41,7 @@ enum Extent {
     All,
 }
 
-use Asks::{Everything, Keys, KeysAndLease, Lease, Nothing, Token};
+use Asks::{Everything, Keys, KeysAndLease, Lease, LeaseTime, Nothing, Token};
 use Extent::{All, App, Other};
 use Verb::{Admin, Read, Write};
 
@@ -108,7 +110,8 @@ const ROWS: &[(&str, &str, &str, &str, Asks)] = &[
     ("grantLease", "POST", "/v1/leases", r#"{"ttl_ms": 5000}"#, Asks::Some(&[Write])),
     ("grantLease", "POST", "/v1/leases", r#"{"ttl_ms": 5000, "id": "8"}"#, Lease(&[Write])),
     ("listLeases", "GET", "/v1/leases", "", Keys(&[Read], All)),
-    ("showLease", "GET", "/v1/leases/a", "", Lease(&[Read])),
+    ("showLease", "GET", "/v1/leases/a", "", LeaseTime),
+    ("showLease", "GET", "/v1/leases/a?keys", "", Lease(&[Read])),
     ("revokeLease", "DELETE", "/v1/leases/7", "", Lease(&[Write])),
     ("keepLeaseAlive", "POST", "/v1/leases/7/keep-alive", "", Lease(&[Write])),
     ("lock", "POST", "/v1/locks/app/l", r#"{"lease": "7"}"#, KeysAndLease(&[Read, Write], App)),
@@ -170,6 +173,7 @@ fn may(verbs: &BTreeSet<Verb>, place: Place, asks: Asks) -> bool {
         Keys(needed, extent) => all(needed) && place.has(extent),
         Asks::Some(needed) => all(needed) && place != Place::Elsewhere,
         Lease(needed) => all(needed) && place.has_any_lease(),
+        LeaseTime => (all(&[Read]) || all(&[Write])) && place.has_any_lease(),
         KeysAndLease(needed, extent) => all(needed) && place.has(extent) && place.has_any_lease(),
     }
 }
