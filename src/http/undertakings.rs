@@ -109,7 +109,7 @@ pub(super) async fn show(
     let unknown = || {
         Problem::new(
             &OPERATION_NOT_FOUND,
-            "no operation of this id is under way or was; see /v1/operations for those that are",
+            "no operation of this id is under way or was; `aspen operations` lists those that are",
         )
     };
     let what: What = id.parse().map_err(|_| unknown())?;

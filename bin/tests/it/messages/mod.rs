@@ -26,6 +26,7 @@ mod plain;
 mod settings;
 mod start;
 mod tickets;
+mod tokens;
 mod tour;
 mod unanswered;
 
