@@ -18,7 +18,7 @@ const ANY: &str = "*";
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, PUT, POST, DELETE");
 /// What a page may send besides what any may.
 const SENT: HeaderValue = HeaderValue::from_static(
-    "accept, aspen-request-id, content-type, if-match, if-none-match, last-event-id",
+    "accept, aspen-request-id, authorization, content-type, if-match, if-none-match, last-event-id",
 );
 /// What it may read besides what any may.
 const READ: HeaderValue = HeaderValue::from_static(

@@ -15,7 +15,7 @@ use aspen_tickets::{
 };
 use bytes::Bytes;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, timeout};
 
 use super::balancing::{HeardLoads, Silences};
@@ -41,6 +41,7 @@ use crate::roster::keyspaces::{Aim, NewKeyspace, create, delete};
 use crate::roster::records::{Keyspace, Member};
 use crate::roster::refused::Refused;
 use crate::roster::tickets::{self, Access, NewTicket, invite};
+use crate::roster::tokens::Token;
 use crate::roster::{balance, duties, leave, settings};
 use crate::seams::failpoint::Failpoint;
 use crate::seams::network::Network;
@@ -82,6 +83,8 @@ pub(super) struct Parts {
     /// The nodes, as this one asks them.
     pub(super) member: client::Member,
     pub(super) looks: Looks,
+    /// The token of whoever can read the node's files, once it was asked for.
+    pub(super) owner: OnceCell<Token>,
     pub(super) members: Members,
     pub(super) groups: Groups,
     pub(super) network: Arc<dyn Network>,

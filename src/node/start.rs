@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use aspen_tickets::JoinTicket;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use super::balancing::{HeardLoads, Silences, balancing};
 use super::builder::{KvServiceBuilder, StartError, StorageBackend};
@@ -160,6 +160,7 @@ impl Starting {
             meta: GroupClient::over(nodes, GroupId::META, random()),
             member: asking,
             looks: Looks::default(),
+            owner: OnceCell::new(),
             members: members.clone(),
             groups: groups.clone(),
             network: network.clone(),

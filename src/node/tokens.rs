@@ -69,8 +69,12 @@ impl Cluster {
     /// `owner.token` in the data directory, made when it is first asked for. Another takes its place
     /// once the file is deleted and the node starts again.
     pub async fn owner_token(&self) -> io::Result<Token> {
-        let (seams, dir) = (self.inner.seams.clone(), self.inner.data_dir.clone());
-        blocking(move || owner_token(&seams, &dir)).await
+        let read = || {
+            let (seams, dir) = (self.inner.seams.clone(), self.inner.data_dir.clone());
+            blocking(move || owner_token(&seams, &dir))
+        };
+        // Two that make it at once would make two.
+        self.inner.owner.get_or_try_init(read).await.cloned()
     }
 
     /// Takes a token back: it is good at no node that hears of it.
@@ -97,14 +101,16 @@ impl Cluster {
         let begun_before = looks.begun.load(Ordering::SeqCst);
         let mut last = looks.last.lock().await;
         if last.number <= begun_before {
-            last.number = looks.begun.fetch_add(1, Ordering::SeqCst) + 1;
-            last.failed = match timeout(TOKEN_LOOK_MAX, self.fresh()).await {
+            let number = looks.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            let failed = match timeout(TOKEN_LOOK_MAX, self.fresh()).await {
                 Ok(looked) => looked.err(),
                 Err(_) => {
                     let reason = "it did not say in time which tokens there are".into();
                     Some(Error::Unavailable { group: GroupId::META, reason })
                 }
             };
+            // One that was given up in between is none.
+            *last = LastLook { number, failed };
         }
         match &last.failed {
             None => Ok(self.roster()),
