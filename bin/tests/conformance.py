@@ -236,6 +236,10 @@ def many(c):
     lines = c.ask("GET", "/v1/kv", query="prefix=many/", headers={"Accept": "application/x-ndjson"})
     read = [json.loads(line)["key"] for line in lines.body.splitlines()]
     c.same("lines", read, seen)
+    for path in ["/v1/kv/mget", "/v1/kv/batch"]:
+        c.same("a key of this name", c.ask("PUT", path, body=b"v").json["created"], True)
+        c.same("its value", c.ask("GET", path).body, b"v")
+        c.same("it is gone", c.ask("DELETE", path).json["deleted"], 1)
     found = c.ask("POST", "/v1/kv/mget", body={"keys": ["many/07", "none", "many/03"]}).json
     values = [record and record["value"] for record in found["records"]]
     c.same("many read", (values, found["more"]), (["7", None, "3"], False))

@@ -301,6 +301,24 @@ struct DeleteForm<'a> {
     prev: Option<Option<RecordForm<'a>>>,
 }
 
+/// The key that is called as a path of many keys is.
+pub(super) struct Namesake {
+    pub(super) get: Operation,
+    pub(super) put: Operation,
+    pub(super) delete: Operation,
+}
+
+pub(super) static MGET: Namesake = Namesake {
+    get: GET.at_one_path("getKeyMget", "The value of the key `mget`"),
+    put: PUT.at_one_path("putKeyMget", "Stores a value under the key `mget`"),
+    delete: DELETE.at_one_path("deleteKeyMget", "Deletes the key `mget`"),
+};
+pub(super) static BATCH: Namesake = Namesake {
+    get: GET.at_one_path("getKeyBatch", "The value of the key `batch`"),
+    put: PUT.at_one_path("putKeyBatch", "Stores a value under the key `batch`"),
+    delete: DELETE.at_one_path("deleteKeyBatch", "Deletes the key `batch`"),
+};
+
 /// What a write answered.
 struct Written {
     revision: Revision,

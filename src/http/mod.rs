@@ -224,7 +224,10 @@ where
     App: FromRef<S>,
 {
     // What is not asked for as many keys is a key of this name.
-    let or_key = |methods: Methods<S>| methods.or(put(kv::put).get(kv::get).delete(kv::delete));
+    let or_key = |methods: Methods<S>, key: &'static kv::Namesake| {
+        let methods = methods.put(&key.put, kv::put).get(&key.get, kv::get);
+        methods.delete(&key.delete, kv::delete)
+    };
     routes
         .route("/v1/kv", at().get(&range::LIST, range::list).delete(&range::DELETE, range::delete))
         .undescribed("/v1/kv/", put(kv::empty_key).get(kv::empty_key).delete(kv::empty_key))
@@ -232,8 +235,8 @@ where
             "/v1/kv/{*key}",
             at().put(&kv::PUT, kv::put).get(&kv::GET, kv::get).delete(&kv::DELETE, kv::delete),
         )
-        .route("/v1/kv/mget", or_key(at().post(&many::MGET, many::get)))
-        .route("/v1/kv/batch", or_key(at().post(&many::BATCH, many::write)))
+        .route("/v1/kv/mget", or_key(at().post(&many::MGET, many::get), &kv::MGET))
+        .route("/v1/kv/batch", or_key(at().post(&many::BATCH, many::write), &kv::BATCH))
         .route("/v1/txn", at().post(&txn::RUN, txn::run))
         .route("/v1/watch", at().get(&watch::WATCH, watch::watch))
         .route(

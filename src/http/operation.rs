@@ -55,6 +55,11 @@ impl Operation {
         problems: &[],
     };
 
+    /// The same by another name, at a path that leaves nothing open.
+    pub(super) const fn at_one_path(&self, id: &'static str, about: &'static str) -> Operation {
+        Operation { id, about, path: &[], ..*self }
+    }
+
     /// The kinds of problems that it may answer, each once.
     pub(super) fn kinds(&self) -> Vec<&'static Kind> {
         let kinds = self.problems.iter().copied().flatten();
@@ -255,11 +260,6 @@ impl<S: Clone + Send + Sync + 'static> Methods<S> {
     {
         self.operations.push((method, operation));
         Methods { router: self.router.on(filter, handler), ..self }
-    }
-
-    /// The same, and what is answered by other methods without being said here.
-    pub(super) fn or(self, others: MethodRouter<S>) -> Self {
-        Methods { router: self.router.merge(others), ..self }
     }
 }
 
