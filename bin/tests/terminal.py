@@ -9,6 +9,7 @@ the number of the signal that ended it.
 import fcntl
 import os
 import pty
+import signal
 import struct
 import sys
 import termios
@@ -18,6 +19,8 @@ child, terminal = pty.fork()
 if child == 0:
     # The size is there before anybody asks for it.
     fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    # Whoever started the tests in the background may have had Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execvp(command[0], command)
 drawn, is_typed = b"", not text
 while True:

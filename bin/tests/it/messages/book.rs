@@ -218,7 +218,9 @@ impl Book {
         let aspen = aspen::<&str>([]);
         let folder = Path::new(aspen.get_program()).parent().expect("a program is in a folder");
         let path = std::env::var("PATH").unwrap_or_default();
-        let mut command = Command::new("bash");
+        // Whoever started the tests in the background may have had Ctrl-C ignored.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT", "bash"]);
         for (name, value) in aspen.get_envs() {
             match value {
                 Some(value) => command.env(name, value),

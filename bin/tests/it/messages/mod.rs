@@ -40,27 +40,27 @@ fn steady_status(status: &str) -> String {
 }
 
 fn steady_part(table: &str) -> String {
-    let mut lines: Vec<String> = table
-        .lines()
-        .filter(|line| !line.starts_with("disk "))
-        .map(|line| {
-            let cells: Vec<&str> = line.split_whitespace().collect();
-            match cells[..] {
-                ["health", _, "ready"] => "health    STATE, ready".to_owned(),
-                [group, role, _, leader, voters, learners, _, _, _]
-                    if group.parse::<u64>().is_ok() =>
-                {
-                    [group, role, "N", leader, voters, learners, "N", "N", "N"].join("  ")
-                }
-                ["GROUP", ..] => cells.join("  "),
-                _ => line.to_owned(),
+    let lines = table.lines().filter(|line| !line.starts_with("disk: ")).map(|line| {
+        let cells: Vec<&str> = line.split_whitespace().collect();
+        match cells[..] {
+            ["health", _, "ready"] => "health    STATE, ready".to_owned(),
+            [node, name, role, state, health, shards, leads, _, _, _, "%"] => {
+                [node, name, role, state, health, shards, leads, "N", "N", "N %"].join("  ")
             }
-        })
-        .collect();
-    if table.starts_with("PART") {
-        lines[1..].sort();
-    }
-    lines.join("\n")
+            [group, role, _, leader, voters, learners, _, _, _] if group.parse::<u64>().is_ok() => {
+                [group, role, "N", leader, voters, learners, "N", "N", "N"].join("  ")
+            }
+            ["NODE" | "GROUP", ..] => cells.join("  "),
+            ["healthy:", ..] => {
+                let parts = line.trim_start_matches("healthy: ").split(", ");
+                let mut parts: Vec<&str> = parts.filter(|part| *part != "disk").collect();
+                parts.sort_unstable();
+                format!("healthy: {}", parts.join(", "))
+            }
+            _ => line.to_owned(),
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// A table whose columns are as wide as what varies in them: two spaces between any two.
