@@ -75,8 +75,18 @@ fn every_line_names_its_node_and_the_group_and_the_request_that_it_is_about() {
         };
         assert!(until(put), "{}", node.log());
     }
+    let led = || -> BTreeSet<u64> {
+        let elected = Value::from("leadership changed");
+        let lines = nodes.iter().flat_map(|node| lines(&node.log()));
+        let elections = lines.filter(|line| line.get("message") == Some(&elected));
+        elections.filter_map(|line| line.get("group").and_then(Value::as_u64)).collect()
+    };
+    assert!(
+        until(|| led() == BTreeSet::from([0, 1])),
+        "each group has another leader: {:?}",
+        led()
+    );
     nodes.iter().for_each(|node| node.signal("TERM"));
-    let (mut led, elected) = (BTreeSet::new(), Value::from("leadership changed"));
     for (at, mut node) in nodes.into_iter().enumerate() {
         let number = at as u64 + 2;
         assert_eq!(node.code(), 0, "{}", node.log());
@@ -99,10 +109,7 @@ fn every_line_names_its_node_and_the_group_and_the_request_that_it_is_about() {
         {
             assert!(has(target), "nothing of {target} in {}", node.log());
         }
-        let elected = lines.iter().filter(|line| line.get("message") == Some(&elected));
-        led.extend(elected.filter_map(|line| line.get("group").and_then(Value::as_u64)));
     }
-    assert_eq!(led, BTreeSet::from([0, 1]), "each group has another leader since");
 }
 
 #[test]
