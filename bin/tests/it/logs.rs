@@ -119,7 +119,6 @@ fn lines_for_people_name_the_same() {
     let url = format!("{}/v1/kv/k", node.url());
     curl(&["-f", "-X", "PUT", "-d", "v", "-H", "Aspen-Request-Id: mine", &url]);
     node.wait_for_log("request_id=mine");
-    node.wait_for_log("leadership changed group=1 ");
     node.signal("TERM");
     assert_eq!(node.code(), 0, "{}", node.log());
     let log = node.log();
