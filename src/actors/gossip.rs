@@ -18,13 +18,14 @@ use tokio::time::{Instant, interval, sleep, sleep_until};
 use super::groups::Groups;
 use super::roster::Members;
 use crate::limits::{GOSSIP_MEET_EVERY, GOSSIP_RETRY, HEARD_LIVE, LOAD_LOOK};
-use crate::net::{AddressSource, Gossip, NodeKey, Peers, Topic, Whisper, verify};
+use crate::net::{AddressSource, NodeKey, Peers, verify};
 use crate::roster::Roster;
 use crate::roster::announcement::{Announcement, GroupLoad, Part, PartRole, Rest, topic};
 use crate::roster::hearsay::{Heard, Hearsay, News};
 use crate::roster::load::{Meter, is_news};
 use crate::roster::pace::Pace;
 use crate::roster::records::Member;
+use crate::seams::network::{Gossip, Topic, Whisper};
 use crate::seams::{self, Random};
 use crate::status::{GroupStatus, Role};
 use crate::store::space::SpaceGuard;
@@ -110,7 +111,7 @@ impl Rumours {
 #[derive(Clone, Debug)]
 pub struct Speaker {
     /// Where it does.
-    pub gossip: Gossip,
+    pub gossip: Arc<dyn Gossip>,
     /// What it signs with.
     pub key: NodeKey,
     /// Its number.
@@ -199,7 +200,7 @@ impl Telling {
                         neighbours = count;
                     }
                 },
-                () = sleep_until(next) => self.announce(cluster, &topic).await?,
+                () = sleep_until(next) => self.announce(cluster, topic.as_ref()).await?,
                 changed = roster.changed() => {
                     changed.map_err(|error| error.to_string())?;
                     self.speaker.rumours.hearsay().retain(&roster.borrow_and_update());
@@ -249,7 +250,7 @@ impl Telling {
         }
     }
 
-    async fn announce(&mut self, cluster: ClusterId, topic: &Topic) -> Result<(), String> {
+    async fn announce(&mut self, cluster: ClusterId, topic: &dyn Topic) -> Result<(), String> {
         self.number += 1;
         let addresses = self.places.borrow_and_update().clone();
         let announcement = Announcement {

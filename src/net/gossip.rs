@@ -1,11 +1,11 @@
-//! Gossip: short messages that reach every node of a topic by way of a few neighbours each.
+//! Gossip as [`seams::network`](crate::seams::network) has it, by iroh's.
 //!
 //! The swarm authenticates nothing but its links: that only members make them is the gate's word,
 //! and what a message says is checked by whoever reads it. A message may be lost, come twice, and
 //! in any order.
 
-use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use iroh::PublicKey;
 use iroh_gossip::TopicId;
 use iroh_gossip::api::{Event, GossipReceiver, GossipSender, JoinOptions};
@@ -14,32 +14,16 @@ use tokio::time::timeout;
 use crate::limits::{
     ANNOUNCEMENT_BYTES_MAX, GOSSIP_MESSAGE_BYTES_MAX, GOSSIP_STOP_MAX, GOSSIP_WAITING_MAX,
 };
+use crate::seams::network::{self, Topic, Whisper};
 use crate::types::EndpointId;
 
 /// The swarm's end at this node; clones are the same.
 #[derive(Clone, Debug)]
 pub struct Gossip(iroh_gossip::net::Gossip);
 
-/// What comes of a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whisper {
-    /// A message.
-    Message {
-        /// The neighbour that passed it on, who need not have written it.
-        delivered_by: EndpointId,
-        /// What it holds.
-        bytes: Bytes,
-    },
-    /// The neighbours are others than before.
-    Neighbours {
-        /// How many there are.
-        count: usize,
-    },
-}
-
-/// A topic that this node is in; it is left when this is dropped.
+/// The swarm of one topic, which has this node in it until this is dropped.
 #[derive(Debug)]
-pub struct Topic {
+struct Swarm {
     sender: GossipSender,
     receiver: GossipReceiver,
 }
@@ -61,34 +45,56 @@ impl Gossip {
         let _ = timeout(GOSSIP_STOP_MAX, self.0.shutdown()).await;
     }
 
-    /// Enters a topic by these members.
-    pub async fn enter(&self, topic: [u8; 32], by: &[EndpointId]) -> Result<Topic, String> {
+    async fn enter(&self, topic: [u8; 32], by: &[EndpointId]) -> Result<Swarm, String> {
         let options = JoinOptions {
             bootstrap: keys(by).collect(),
             subscription_capacity: GOSSIP_WAITING_MAX,
         };
         let entered = self.0.subscribe_with_opts(TopicId::from_bytes(topic), options).await;
         let (sender, receiver) = entered.map_err(|error| format!("{error:#}"))?.split();
-        Ok(Topic { sender, receiver })
+        Ok(Swarm { sender, receiver })
     }
 }
 
-impl Topic {
-    /// Says something to all.
-    pub async fn say(&self, message: Vec<u8>) -> Result<(), String> {
+impl network::Gossip for Gossip {
+    fn enter<'a>(
+        &'a self,
+        topic: [u8; 32],
+        by: &'a [EndpointId],
+    ) -> BoxFuture<'a, Result<Box<dyn Topic>, String>> {
+        Box::pin(async move {
+            let swarm: Box<dyn Topic> = Box::new(self.enter(topic, by).await?);
+            Ok(swarm)
+        })
+    }
+}
+
+impl Topic for Swarm {
+    fn say(&self, message: Vec<u8>) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(self.say(message))
+    }
+
+    fn meet<'a>(&'a self, members: &'a [EndpointId]) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(self.meet(members))
+    }
+
+    fn hear(&mut self) -> BoxFuture<'_, Result<Whisper, String>> {
+        Box::pin(self.hear())
+    }
+}
+
+impl Swarm {
+    async fn say(&self, message: Vec<u8>) -> Result<(), String> {
         assert!(message.len() <= ANNOUNCEMENT_BYTES_MAX, "a longer one would be lost in silence");
         self.sender.broadcast(message.into()).await.map_err(|error| format!("{error:#}"))
     }
 
-    /// Makes neighbours of some of these, if they can be reached.
-    pub async fn meet(&self, members: &[EndpointId]) -> Result<(), String> {
+    async fn meet(&self, members: &[EndpointId]) -> Result<(), String> {
         let peers = keys(members).collect();
         self.sender.join_peers(peers).await.map_err(|error| format!("{error:#}"))
     }
 
-    /// What comes next; an error is reason to enter the topic anew, as when more came than was
-    /// taken.
-    pub async fn hear(&mut self) -> Result<Whisper, String> {
+    async fn hear(&mut self) -> Result<Whisper, String> {
         match self.receiver.next().await {
             Some(Ok(Event::Received(message))) => Ok(Whisper::Message {
                 delivered_by: EndpointId(*message.delivered_from.as_bytes()),

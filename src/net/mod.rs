@@ -26,7 +26,7 @@ mod quic;
 pub use book::{AddressBook, AddressSource, KnownAddress, SharedBook};
 pub use door::Shut;
 pub use endpoint::{Endpoint, Listen, Reach, on_interfaces};
-pub use gossip::{Gossip, Topic, Whisper};
+pub use gossip::Gossip;
 pub use internet::{Choice, Directory, Entrances, Internet, Relays};
 pub use key::{NodeKey, verify};
 pub use lookup::Lookup;

@@ -84,7 +84,7 @@ fn open_log(
     seams: &Seams,
     lock: Box<dyn Debug + Send + Sync>,
 ) -> Result<Log, String> {
-    let options = log::Options::new(seams.random.next_u64());
+    let options = log::Options::new(seams.random.next_u64()).within(disk.file_bytes_max());
     let (mut core, _recovery) = log::open(disk, dir, options).map_err(|error| error.to_string())?;
     core.hold(lock);
     Log::start(core).map_err(|error| error.to_string())

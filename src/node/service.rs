@@ -20,11 +20,12 @@ use crate::health::HealthReport;
 use crate::limits::SHUTDOWN_MAX;
 use crate::machine::ops::Query;
 use crate::net::Peers;
+use crate::raft::Replica;
 use crate::roster::admit::Description;
 use crate::roster::found::Founding;
 use crate::seams::network::Network;
 use crate::status::{GroupStatus, NodeIdentity};
-use crate::types::Consistency;
+use crate::types::{Consistency, GroupId};
 
 /// How long a start waits for its groups to serve; then the node runs on and its health says
 /// which part does not.
@@ -150,6 +151,11 @@ impl KvService {
     /// What its replicas do at the moment.
     pub fn groups(&self) -> Vec<GroupStatus> {
         self.cluster.inner.groups.statuses()
+    }
+
+    /// The replicas that run here at the moment, for those who look closer.
+    pub fn replicas(&self) -> Vec<(GroupId, Replica)> {
+        self.cluster.inner.groups.running()
     }
 
     /// How well it is at the moment.

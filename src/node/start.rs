@@ -34,7 +34,7 @@ use crate::raft::{Counts, FindReplica, Inbound, Rounds, Transport};
 use crate::roster::admit::Description;
 use crate::roster::builds::split;
 use crate::roster::refused::Refused;
-use crate::seams::network::Network;
+use crate::seams::network::{Gate, Gossip, Network, Plugged};
 use crate::seams::{self, Here, Seams};
 use crate::status::NodeIdentity;
 use crate::types::{Address, ClusterId, GroupId, KeyspaceName, NodeId};
@@ -89,12 +89,12 @@ impl Starting {
         if settings.mesh.is_some() {
             members.receive_mesh();
         }
-        let endpoint = Arc::new(listen(&settings, &key, &home, &members).await?);
-        let network: Arc<dyn Network> = endpoint.clone();
+        let Footing { network, gossip, listen, places: whereabouts, endpoint } =
+            footing(&settings, &seams, &key, &home, &members).await?;
         // A node of this machine only has no neighbours.
         let is_local = settings.reach == Reach::Loopback
             || settings.listen.is_some_and(|listen| listen.ip().is_loopback());
-        let neighbours = (!is_local).then(|| Neighbours::listen(&endpoint));
+        let neighbours = endpoint.as_deref().filter(|_| !is_local).map(Neighbours::listen);
         let mut book = {
             let (seams, path) = (seams.clone(), home.dir.join("peers"));
             seams::blocking(move || AddressBook::open(&seams, &path)).await
@@ -135,7 +135,9 @@ impl Starting {
         let serve = Arc::new(NodeServe::new(inbound, desk.clone(), host.clone()));
         let peers = Peers::start(network.clone(), book, serve.clone(), seams.random.clone());
         desk.pass_on_by(&peers);
-        endpoint.look_up_in(peers.shared_book());
+        if let Some(endpoint) = &endpoint {
+            endpoint.look_up_in(peers.shared_book());
+        }
         let transport = Transport::new(peers.clone(), Arc::new(members.clone()));
         let places = Places {
             me,
@@ -178,7 +180,7 @@ impl Starting {
             endpoint_id: key.endpoint_id().to_string(),
             cluster_id: member.cluster_id,
             cluster_name: member.cluster_name.clone(),
-            listen: endpoint.listen(),
+            listen,
         };
         let rumours = cluster.inner.rumours.clone();
         let (key, random) = (key.clone(), seams.random.clone());
@@ -186,7 +188,7 @@ impl Starting {
         let (started_at, log_counts) = (seams.wall.since_epoch(), log.counts());
         let measured = space.clone();
         let heard = rumours.clone();
-        let speaker = endpoint.gossip().map(|gossip| Speaker {
+        let speaker = gossip.map(|gossip| Speaker {
             gossip,
             key,
             me,
@@ -207,8 +209,8 @@ impl Starting {
             sources: Sources {
                 speaker,
                 neighbours,
-                lookup: endpoint.lookup(),
-                places: endpoint.places(),
+                lookup: endpoint.and_then(|endpoint| endpoint.lookup()),
+                places: whereabouts.clone(),
             },
             rumours: heard,
         };
@@ -236,7 +238,7 @@ impl Starting {
             let door = |door: Arc<dyn Door>| (door.name().to_owned(), run_door(door, &context));
             let seeing_off = departures(cluster.clone(), home.clone(), going.clone());
             let itself = (description.clone(), settings.capacity);
-            let telling = news(cluster.clone(), itself, endpoint.places(), going);
+            let telling = news(cluster.clone(), itself, whereabouts, going);
             let mut parts = vec![
                 ("departures".to_owned(), seeing_off),
                 ("news".to_owned(), telling),
@@ -285,16 +287,61 @@ async fn check_identity(settings: &KvServiceBuilder, home: &Home) -> Result<(), 
     Ok(())
 }
 
-/// Binds the endpoint: where it is told to, or where it was, or anywhere.
-async fn listen(
+/// What a node has of the network.
+struct Footing {
+    network: Arc<dyn Network>,
+    gossip: Option<Arc<dyn Gossip>>,
+    /// The sockets it is bound to.
+    listen: Vec<SocketAddr>,
+    /// Where it can be dialled.
+    places: watch::Receiver<Vec<Address>>,
+    /// The machine's own network, which has more to offer.
+    endpoint: Option<Arc<Endpoint>>,
+}
+
+/// Gets the node its place: on the machine's network, or on one that is simulated.
+async fn footing(
     settings: &KvServiceBuilder,
+    seams: &Seams,
     key: &NodeKey,
     home: &Home,
     members: &Members,
+) -> Result<Footing, StartError> {
+    let gate = Arc::new(members.clone());
+    let footing = match &seams.fabric {
+        Some(fabric) => {
+            let Plugged { network, gossip } = fabric.plug(key.endpoint_id(), gate);
+            let places = watch::channel(network.addresses()).1;
+            let listen = network.addresses().iter().filter_map(Address::ip).collect();
+            Footing { network, gossip: Some(gossip), listen, places, endpoint: None }
+        }
+        None => {
+            let endpoint = Arc::new(bind(settings, key, home, gate).await?);
+            let gossip = endpoint.gossip().map(|gossip| Arc::new(gossip) as _);
+            let (listen, places) = (endpoint.listen(), endpoint.places());
+            let network = endpoint.clone();
+            Footing { network, gossip, listen, places, endpoint: Some(endpoint) }
+        }
+    };
+    let port = footing.listen.first().map(SocketAddr::port);
+    let kept = home.change(|identity| {
+        identity.port = port;
+        identity.starts += 1;
+    });
+    let kept = kept.await;
+    kept.map_err(|error| StartError::Directory { dir: home.dir.clone(), error })?;
+    Ok(footing)
+}
+
+/// Binds the endpoint: where it is told to, or where it was, or anywhere.
+async fn bind(
+    settings: &KvServiceBuilder,
+    key: &NodeKey,
+    home: &Home,
+    gate: Arc<dyn Gate>,
 ) -> Result<Endpoint, StartError> {
     let (reach, internet) = (settings.reach, &settings.internet);
-    let bind =
-        |listen| Endpoint::bind_with(key, reach, listen, internet, Arc::new(members.clone()));
+    let bind = |listen| Endpoint::bind_with(key, reach, listen, internet, gate.clone());
     let last = home.identity().await.port.map(Listen::Port);
     let listen = settings.listen.map(Listen::At).or(last).unwrap_or_default();
     let endpoint = match bind(listen).await {
@@ -304,15 +351,7 @@ async fn listen(
         }
         bound => bound,
     };
-    let endpoint = endpoint.map_err(StartError::Listen)?;
-    let port = endpoint.listen().first().map(SocketAddr::port);
-    let kept = home.change(|identity| {
-        identity.port = port;
-        identity.starts += 1;
-    });
-    let kept = kept.await;
-    kept.map_err(|error| StartError::Directory { dir: home.dir.clone(), error })?;
-    Ok(endpoint)
+    endpoint.map_err(StartError::Listen)
 }
 
 /// Of a node's addresses those that others are told, the likeliest first.

@@ -184,19 +184,6 @@ impl Replica {
     /// Opens the replica's state, checks it against the log, and runs it. Not to be cut short:
     /// what has been started by then would have no owner.
     pub async fn open(spec: ReplicaSpec) -> Result<Replica> {
-        let settings = config(spec.group, spec.times)?;
-        Replica::open_with(spec, settings).await
-    }
-
-    /// A replica that, when it was the leader, resumes in its old term. This loses acknowledged
-    /// writes; it is here for the simulation, which must find them lost.
-    #[doc(hidden)]
-    pub async fn open_with_unsafe_leader_restore(spec: ReplicaSpec) -> Result<Replica> {
-        let settings = config(spec.group, spec.times)?;
-        Replica::open_with(spec, Config { enable_leader_restore: Some(true), ..settings }).await
-    }
-
-    async fn open_with(spec: ReplicaSpec, settings: Config) -> Result<Replica> {
         let ReplicaSpec {
             group,
             node,
@@ -212,6 +199,7 @@ impl Replica {
             counts,
             random,
         } = spec;
+        let settings = config(group, times)?;
         // Raft takes what it finds for durable, and the log shows what is queued.
         log.flush().await.map_err(|error| unwritable(group, &error))?;
         let behind = Behind::new(&log, after);
@@ -562,6 +550,22 @@ impl Replica {
             learners: members.learner_ids().filter(|_| known).map(NodeId).collect(),
             arriving: self.inner.arrivals.arriving(),
         }
+    }
+
+    /// The hash of all that the state holds, and the entry with which it does: replicas that have
+    /// applied the same entries hold the same. Reads the whole state, and blocks meanwhile.
+    pub fn digest(&self) -> Result<(Option<EntryId>, [u8; 32])> {
+        let failure = |error| table_failure(self.inner.group, error);
+        let mut snapshot = self.inner.state.snapshot().map_err(failure)?;
+        let applied = snapshot.mark().id;
+        let mut hash = [0; 32];
+        while let Some(chunk) = snapshot.next_chunk().map_err(failure)? {
+            // The stream ends with its hash.
+            if let Some(last) = chunk.last_chunk() {
+                hash = *last;
+            }
+        }
+        Ok((applied, hash))
     }
 
     /// Tells of each change of who leads and of who belongs to the group.

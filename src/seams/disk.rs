@@ -10,6 +10,7 @@ use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 mod mem;
 mod real;
@@ -44,6 +45,15 @@ pub trait Disk: Debug + Send + Sync + 'static {
     }
     /// How much room the file system that holds `path` has.
     fn space(&self, path: &Path) -> io::Result<Space>;
+    /// How large a file may well be: a log on it has smaller segments.
+    fn file_bytes_max(&self) -> u64 {
+        u64::MAX
+    }
+    /// How long a sync takes besides what it blocks: where all runs in place nothing may block, so
+    /// that whoever syncs waits for this before.
+    fn lag(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// How to open a file.

@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use disk::Disk;
+use network::Fabric;
 
 /// What a node stands on.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub struct Seams {
     pub wall: Arc<dyn WallClock>,
     /// Randomness, from one seed a node.
     pub random: Random,
+    /// What the node is on in place of the machine's own network.
+    pub fabric: Option<Arc<dyn Fabric>>,
 }
 
 /// An error of the operating system as the rest of a sentence, without its number.
@@ -76,6 +79,7 @@ impl Seams {
             disk: Arc::new(disk::RealDisk),
             wall: Arc::new(SystemClock),
             random: Random::from_entropy(),
+            fabric: None,
         }
     }
 

@@ -4,12 +4,13 @@
 //! it knows both for sure. Streams are ordered and lossless while their link lives, and end with
 //! an error when it is lost; nothing is kept of what was under way. In production a link is a QUIC
 //! connection; a simulator makes links of its own, with delay, loss and partitions, and everything
-//! above runs unchanged.
+//! above runs unchanged. So it is with [`Gossip`], which members hear each other by.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -186,6 +187,60 @@ pub trait Network: Debug + Send + Sync + 'static {
 pub trait Gate: Debug + Send + Sync + 'static {
     /// Lets a peer in for a protocol, or says why not.
     fn admit(&self, peer: EndpointId, protocol: Protocol) -> Result<(), (CloseCode, String)>;
+}
+
+/// What nodes are on in place of the machine's own network: a simulator's.
+pub trait Fabric: Debug + Send + Sync + 'static {
+    /// Gives the node of this key its place.
+    fn plug(&self, key: EndpointId, gate: Arc<dyn Gate>) -> Plugged;
+}
+
+/// A node's place on a [`Fabric`].
+#[derive(Debug)]
+pub struct Plugged {
+    /// Its links.
+    pub network: Arc<dyn Network>,
+    /// How it hears of the others.
+    pub gossip: Arc<dyn Gossip>,
+}
+
+/// Short messages that reach every node of a topic by way of a few neighbours each. One may be lost,
+/// come twice, and in any order.
+pub trait Gossip: Debug + Send + Sync + 'static {
+    /// Enters a topic by these members.
+    fn enter<'a>(
+        &'a self,
+        topic: [u8; 32],
+        by: &'a [EndpointId],
+    ) -> BoxFuture<'a, Result<Box<dyn Topic>, String>>;
+}
+
+/// A topic that a node is in; it is left when this is dropped.
+pub trait Topic: Debug + Send + Sync + 'static {
+    /// Says something to all.
+    fn say(&self, message: Vec<u8>) -> BoxFuture<'_, Result<(), String>>;
+    /// Makes neighbours of some of these, if they can be reached.
+    fn meet<'a>(&'a self, members: &'a [EndpointId]) -> BoxFuture<'a, Result<(), String>>;
+    /// What comes next; an error is reason to enter the topic anew, as when more came than was
+    /// taken. Nothing is lost of what it waits for if it is dropped.
+    fn hear(&mut self) -> BoxFuture<'_, Result<Whisper, String>>;
+}
+
+/// What comes of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whisper {
+    /// A message.
+    Message {
+        /// The neighbour that passed it on, who need not have written it.
+        delivered_by: EndpointId,
+        /// What it holds.
+        bytes: Bytes,
+    },
+    /// The neighbours are others than before.
+    Neighbours {
+        /// How many there are.
+        count: usize,
+    },
 }
 
 /// One connection to one peer for one protocol. Dropping the last handle closes it.

@@ -103,7 +103,7 @@ struct Placed {
 /// The log's writer; see [`super::open`] for how to get one and [`super::Log::start`] for how to
 /// put it to work.
 pub struct LogCore {
-    disk: Arc<dyn Disk>,
+    pub(super) disk: Arc<dyn Disk>,
     dir: PathBuf,
     options: Options,
     pub(super) shared: Arc<Shared>,

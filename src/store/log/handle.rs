@@ -22,7 +22,7 @@ use super::index::{Found, Index, Place};
 use super::{Counts, EntryId, Failure, GroupMarks, Hunger, LogEntry, LogError, Options, Vote};
 use crate::error::Corrupt;
 use crate::limits::{LOG_QUEUE_BYTES_MAX, LOG_QUEUE_OPS_MAX, LOG_ROOM_LOOK};
-use crate::seams::{disk::File, spawn_thread};
+use crate::seams::{Tasks, disk::File, runs_in_place, spawn_thread};
 use crate::types::GroupId;
 
 /// Called once, after the sync that covers an operation or with the error that prevents it; by
@@ -225,8 +225,14 @@ impl fmt::Debug for GroupLog {
 }
 
 impl Log {
-    /// Puts the core to work on a thread of its own: the driver of production.
+    /// Puts the core to work on a thread of its own; where all runs in place, as a task.
     pub fn start(core: LogCore) -> io::Result<Log> {
+        if runs_in_place() {
+            let disk = core.disk.clone();
+            let pause = move || tokio::time::sleep(disk.lag());
+            let (log, ()) = Log::with_driver(core, |core| Tasks::new().spawn(drive(core, pause)));
+            return Ok(log);
+        }
         let (log, started) = Log::with_driver(core, |core| {
             spawn_thread("aspen-log".to_owned(), move || work(core)).map(drop)
         });

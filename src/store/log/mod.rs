@@ -131,6 +131,17 @@ impl Options {
             new_log,
         }
     }
+
+    /// The same on a disk whose files are to be smaller.
+    pub fn within(self, file_bytes_max: u64) -> Self {
+        let quarter = usize::try_from(file_bytes_max / 4).unwrap_or(usize::MAX);
+        Options {
+            segment_bytes: self.segment_bytes.min(file_bytes_max),
+            first_segment_bytes: self.first_segment_bytes.min(file_bytes_max),
+            frame_bytes_max: self.frame_bytes_max.min(quarter),
+            ..self
+        }
+    }
 }
 
 /// Why the log did not answer.

@@ -9,34 +9,47 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aspen::machine::ops::{AnswerBody, KeyRange, KeyRecord, Query, Range};
+use aspen::KvService;
 use aspen::seams::Random;
-use aspen::types::{Consistency, Revision};
+use aspen::types::GroupId;
 use tokio::runtime::Runtime;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, advance, sleep_until};
 
 use crate::dice::{Dice, random_of};
 use crate::disk::SimDisk;
 use crate::faults::{FAIR, Fault, SYNC_MS_MAX};
 use crate::network::{Fabric, HostId, Way};
-use crate::node::{self, Boot, Placed};
+use crate::node::{self, Boot, Placed, SimClock, Stage};
 use crate::trace::Trace;
 use crate::workload::{Alive, Workload};
 
 const PURPOSE_NETWORK: u64 = 1 << 32;
 const PURPOSE_NODES: u64 = 2 << 32;
 const PURPOSE_CRASHES: u64 = 3 << 32;
+const PURPOSE_CLOCKS: u64 = 5 << 32;
+
+/// How much faster or slower than the simulation a node's clock goes at most, in thousandths.
+const DRIFT_PERMILLE_MAX: u64 = 20;
+/// How far what people say that the time is may be off at a node.
+const WALL_OFF_MS_MAX: u64 = 2_000;
+/// After how long a process that has ended by itself is started again.
+const RESTART_MS: u64 = 500;
 
 /// All there is.
 pub(crate) struct Cluster {
     seed: u64,
     pub(crate) trace: Trace,
     pub(crate) workload: Workload,
+    pub(crate) stage: Arc<Stage>,
     fabric: Fabric,
-    settings: node::Settings,
+    /// How many clients each node has.
+    clients: u64,
     nodes: BTreeMap<HostId, Node>,
     crashes: Random,
+    clocks: Dice,
     now_ms: u64,
+    /// What clocks of hosts read.
+    shown_ms: Arc<AtomicU64>,
     /// What ends later.
     ends: BTreeMap<(u64, u64), End>,
     last_end: u64,
@@ -48,10 +61,13 @@ pub(crate) struct Cluster {
 /// A node, up or down.
 struct Node {
     disk: SimDisk,
-    /// The longest that a sync takes at the moment.
-    sync_ms_max: Arc<AtomicU64>,
-    /// How many faults make it slow.
+    clock: Arc<SimClock>,
+    /// How fast its own clock goes, in thousandths.
+    pace_permille: u64,
+    /// How many faults make it slow, fill its disk, hold it up.
     slow: u64,
+    full: u64,
+    paused: u64,
     starts: u64,
     placed: Placed,
     up: Option<Up>,
@@ -62,9 +78,9 @@ struct Up {
     runtime: Runtime,
     began: Instant,
     began_ms: u64,
+    pace_permille: u64,
     random: Random,
     alive: Alive,
-    clients: u64,
 }
 
 /// The end of a fault.
@@ -72,32 +88,46 @@ enum End {
     Down { host: HostId, for_ms: u64 },
     Cut(Vec<Way>),
     Slow(HostId),
+    Full(HostId),
+    Pause(HostId, Vec<Way>),
     Foul,
 }
 
 impl Cluster {
     /// The nodes of a seed, all up.
-    pub(crate) fn new(seed: u64, trace: Trace, settings: node::Settings) -> Self {
+    pub(crate) fn new(seed: u64, trace: Trace, hosts: &[HostId], clients: u64) -> Self {
         let random = random_of(seed, PURPOSE_NETWORK);
         let mut cluster = Cluster {
             seed,
             workload: Workload::new(trace.clone()),
+            stage: Arc::default(),
             fabric: Fabric::new(random, trace.clone(), FAIR),
             trace,
-            settings,
+            clients,
             nodes: BTreeMap::new(),
             crashes: random_of(seed, PURPOSE_CRASHES),
+            clocks: Dice::of(seed, PURPOSE_CLOCKS),
             now_ms: 0,
+            shown_ms: Arc::default(),
             ends: BTreeMap::new(),
             last_end: 0,
             cuts: BTreeMap::new(),
             foul: 0,
         };
-        for host in cluster.settings.hosts() {
-            cluster.nodes.insert(host, Node::new());
-            cluster.start(host);
+        for host in hosts {
+            cluster.add(*host);
         }
         cluster
+    }
+
+    /// A new host comes up, with nothing on its disk.
+    pub(crate) fn add(&mut self, host: HostId) {
+        let ahead_ms = self.clocks.below(WALL_OFF_MS_MAX);
+        let clock = Arc::new(SimClock::new(self.shown_ms.clone(), ahead_ms));
+        let drift = self.clocks.below(2 * DRIFT_PERMILLE_MAX + 1);
+        let node = Node::new(clock, 1_000 - DRIFT_PERMILLE_MAX + drift);
+        self.nodes.insert(host, node);
+        self.start(host);
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
@@ -113,6 +143,7 @@ impl Cluster {
             let end = first.remove();
             self.end(end);
         }
+        self.shown_ms.store(self.now_ms, Ordering::Relaxed);
         self.fabric.step(self.now_ms);
         for host in self.hosts() {
             self.turn(host);
@@ -124,9 +155,16 @@ impl Cluster {
     fn turn(&mut self, host: HostId) {
         let Some(node) = self.nodes.get_mut(&host) else { return };
         let Some(up) = &node.up else { return };
+        if node.paused > 0 {
+            return;
+        }
         up.run_until(self.now_ms + 1);
         if !up.alive.is() {
             self.bury(host);
+        } else if let Some(why) = node.placed.ended() {
+            self.trace.note(format_args!("node {host}"), format_args!("ends: {why}"));
+            self.kill_process(host);
+            self.end_in(RESTART_MS, End::Down { host, for_ms: RESTART_MS });
         }
     }
 
@@ -140,18 +178,18 @@ impl Cluster {
         let alive = Alive::begin();
         let boot = Boot {
             host,
-            settings: self.settings.clone(),
+            clients: self.clients,
             disk: node.disk.clone(),
-            sync_ms_max: node.sync_ms_max.clone(),
+            clock: node.clock.clone(),
             random: random.clone(),
-            dice: Dice::new(Random::from_seed(random.next_u64())),
             fabric: self.fabric.clone(),
             alive: alive.clone(),
             placed: node.placed.clone(),
+            stage: self.stage.clone(),
             workload: self.workload.clone(),
         };
         self.trace.note(format_args!("node {host}"), format_args!("starts"));
-        node.up = Some(Up::new(self.now_ms, alive, random, boot));
+        node.up = Some(Up::new(self.now_ms, node.pace_permille, alive, random, boot));
     }
 
     /// A node is dead from this very moment; what is left of it is taken away after its turn.
@@ -159,6 +197,17 @@ impl Cluster {
         let crash = self.crash_of(host);
         crash();
         self.bury(host);
+    }
+
+    /// The process of a node is gone from this very moment.
+    fn kill_process(&mut self, host: HostId) {
+        let Some(node) = self.nodes.get_mut(&host) else { return };
+        if let Some(up) = &node.up {
+            up.alive.end();
+            self.fabric.unplug(host);
+            node.disk.kill();
+            self.bury(host);
+        }
     }
 
     /// What happens to the world when a node loses power.
@@ -179,16 +228,25 @@ impl Cluster {
     fn bury(&mut self, host: HostId) {
         let Some(node) = self.nodes.get_mut(&host) else { return };
         node.disk.douse();
-        node.placed.clear();
-        if let Some(up) = node.up.take() {
+        let clients = node.placed.clear();
+        if node.up.take().is_some() {
             self.trace.mix(&[10, host.into(), node.disk.calls()], &[]);
-            self.workload.forget_clients(up.clients);
+            self.workload.forget_clients(clients);
         }
     }
 
-    /// Who believes to lead, and in which terms.
-    pub(crate) fn leaders(&self) -> impl Iterator<Item = (u64, HostId)> {
-        self.nodes.iter().filter_map(|(host, node)| Some((node.placed.leads()?, *host)))
+    /// Who believes to lead a group, and in which terms.
+    pub(crate) fn leaders(&self) -> impl Iterator<Item = (HostId, GroupId, u64)> {
+        let led = |(host, node): (&HostId, &Node)| {
+            let host = *host;
+            node.placed.leads().into_iter().map(move |(group, term)| (host, group, term))
+        };
+        self.nodes.iter().flat_map(led)
+    }
+
+    /// What runs on each host.
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (HostId, &Placed)> {
+        self.nodes.iter().map(|(host, node)| (*host, &node.placed))
     }
 
     /// All nodes, by their numbers.
@@ -196,11 +254,15 @@ impl Cluster {
         self.nodes.keys().copied().collect()
     }
 
-    /// What every replica holds, if all are there and hold the same.
-    pub(crate) fn contents(&self) -> Option<Contents> {
-        let mut all = self.nodes.values().map(Node::contents);
-        let first = all.next()??;
-        all.all(|other| other.as_ref() == Some(&first)).then_some(first)
+    /// Has something done on a node that serves.
+    pub(crate) fn ask<F>(&self, host: HostId, ask: impl FnOnce(Arc<KvService>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let node = &self.nodes[&host];
+        if let (Some(up), Some(service)) = (&node.up, node.placed.service()) {
+            up.runtime.spawn(ask(service));
+        }
     }
 
     // --- faults ---
@@ -210,25 +272,69 @@ impl Cluster {
         self.trace.note("fault", format_args!("{fault:?}"));
         match fault {
             Fault::Crash { host, after_calls, down_ms } => self.crash(host, after_calls, down_ms),
-            Fault::Cut { ways, for_ms } => {
-                for way in &ways {
-                    self.fabric.cut(*way);
-                    *self.cuts.entry(*way).or_default() += 1;
+            Fault::Kill { host, down_ms } => {
+                if self.nodes[&host].up.is_some() {
+                    self.kill_process(host);
+                    self.end_in(down_ms, End::Down { host, for_ms: down_ms });
                 }
+            }
+            Fault::Pause { host, for_ms } => {
+                let ways = self.ways_of(host);
+                self.cut(&ways);
+                if let Some(node) = self.nodes.get_mut(&host) {
+                    node.paused += 1;
+                }
+                self.end_in(for_ms, End::Pause(host, ways));
+            }
+            Fault::Cut { ways, for_ms } => {
+                self.cut(&ways);
                 self.end_in(for_ms, End::Cut(ways));
             }
             Fault::Break { one, other } => self.fabric.break_links(one, other),
             Fault::Slow { host, sync_ms_max, for_ms } => {
                 if let Some(node) = self.nodes.get_mut(&host) {
                     node.slow += 1;
-                    node.sync_ms_max.store(sync_ms_max, Ordering::Relaxed);
+                    node.disk.slow_down(sync_ms_max);
                 }
                 self.end_in(for_ms, End::Slow(host));
             }
+            Fault::Full { host, for_ms } => {
+                if let Some(node) = self.nodes.get_mut(&host) {
+                    node.full += 1;
+                    node.disk.fill(true);
+                }
+                self.end_in(for_ms, End::Full(host));
+            }
+            Fault::FailSync { host, after } => self.nodes[&host].disk.fail_sync(after),
             Fault::Foul { weather, for_ms } => {
                 self.foul += 1;
                 self.fabric.set_weather(weather);
                 self.end_in(for_ms, End::Foul);
+            }
+        }
+    }
+
+    /// All that goes to a host or comes from it.
+    fn ways_of(&self, host: HostId) -> Vec<Way> {
+        let others = self.nodes.keys().filter(|other| **other != host);
+        let both =
+            |other: &HostId| [Way { from: host, to: *other }, Way { from: *other, to: host }];
+        others.flat_map(both).collect()
+    }
+
+    fn cut(&mut self, ways: &[Way]) {
+        for way in ways {
+            self.fabric.cut(*way);
+            *self.cuts.entry(*way).or_default() += 1;
+        }
+    }
+
+    fn mend(&mut self, ways: Vec<Way>) {
+        for way in ways {
+            let left = self.cuts.entry(way).or_default();
+            *left -= 1;
+            if *left == 0 {
+                self.fabric.mend(way);
             }
         }
     }
@@ -264,20 +370,29 @@ impl Cluster {
                     self.end_in(for_ms, End::Down { host, for_ms });
                 }
             }
-            End::Cut(ways) => {
-                for way in ways {
-                    let left = self.cuts.entry(way).or_default();
-                    *left -= 1;
-                    if *left == 0 {
-                        self.fabric.mend(way);
-                    }
-                }
-            }
+            End::Cut(ways) => self.mend(ways),
             End::Slow(host) => {
                 if let Some(node) = self.nodes.get_mut(&host) {
                     node.slow -= 1;
                     if node.slow == 0 {
-                        node.sync_ms_max.store(SYNC_MS_MAX, Ordering::Relaxed);
+                        node.disk.slow_down(SYNC_MS_MAX);
+                    }
+                }
+            }
+            End::Full(host) => {
+                if let Some(node) = self.nodes.get_mut(&host) {
+                    node.full -= 1;
+                    node.disk.fill(node.full > 0);
+                }
+            }
+            End::Pause(host, ways) => {
+                self.mend(ways);
+                if let Some(node) = self.nodes.get_mut(&host) {
+                    node.paused -= 1;
+                    if let Some(up) = &node.up
+                        && node.paused == 0
+                    {
+                        up.leap_to(self.now_ms);
                     }
                 }
             }
@@ -299,26 +414,15 @@ impl Cluster {
     }
 }
 
-/// What a replica holds: its revision and its records.
-pub(crate) type Contents = (Revision, Vec<KeyRecord>);
-
 impl Node {
-    /// What its replica holds. Takes no time.
-    fn contents(&self) -> Option<Contents> {
-        let (up, replica) = (self.up.as_ref()?, self.placed.replica()?);
-        let all = Query::Range(Range::of(KeyRange::all()));
-        let answer = up.runtime.block_on(replica.query(&all, Consistency::Stale)).ok()?;
-        match answer.body {
-            AnswerBody::Range(page) => Some((answer.revision, page.records)),
-            _ => None,
-        }
-    }
-
-    fn new() -> Self {
+    fn new(clock: Arc<SimClock>, pace_permille: u64) -> Self {
         Node {
             disk: SimDisk::new(),
-            sync_ms_max: Arc::new(SYNC_MS_MAX.into()),
+            clock,
+            pace_permille,
             slow: 0,
+            full: 0,
+            paused: 0,
             starts: 0,
             placed: Placed::default(),
             up: None,
@@ -327,13 +431,12 @@ impl Node {
 }
 
 impl Up {
-    fn new(now_ms: u64, alive: Alive, random: Random, boot: Boot) -> Self {
+    fn new(now_ms: u64, pace_permille: u64, alive: Alive, random: Random, boot: Boot) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()
             .expect("a runtime without threads or sockets needs nothing");
-        let clients = boot.settings.clients;
         let began = {
             let _entered = random.enter();
             runtime.block_on(async {
@@ -341,14 +444,27 @@ impl Up {
                 Instant::now()
             })
         };
-        Up { runtime, began, began_ms: now_ms, random, alive, clients }
+        Up { runtime, began, began_ms: now_ms, pace_permille, random, alive }
+    }
+
+    /// What its own clock reads at a moment.
+    fn at(&self, ms: u64) -> Instant {
+        self.began + Duration::from_micros((ms - self.began_ms) * self.pace_permille)
     }
 
     /// Lets everything on the node run until a moment.
     fn run_until(&self, ms: u64) {
-        let until = self.began + Duration::from_millis(ms - self.began_ms);
+        let until = self.at(ms);
         let _entered = self.random.enter();
         // Made within the runtime, whose clock it goes by.
         self.runtime.block_on(async { sleep_until(until).await });
+    }
+
+    /// The clock goes on to a moment at once, and nothing has run meanwhile.
+    fn leap_to(&self, ms: u64) {
+        let to = self.at(ms);
+        let _entered = self.random.enter();
+        self.runtime
+            .block_on(async { advance(to.saturating_duration_since(Instant::now())).await });
     }
 }

@@ -2,19 +2,28 @@
 //!
 //! What a crash may do to files is told in `tests/it/crash_disk.rs`. Here is added when: a fuse
 //! burns at a chosen call, in the middle of whatever the node does. What a node holds of its disk
-//! dies with it, so that nothing it still does after that moment reaches a file.
+//! dies with it, so that nothing it still does after that moment reaches a file. The disk may be
+//! slow, and may be full: then files keep their lengths.
 
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use aspen::seams::Random;
 use aspen::seams::disk::{Disk, File, OpenMode, Space};
 
-use crate::crash_disk::CrashDisk;
+use crate::crash_disk::{CrashDisk, EIO, ENOSPC, Fault, Kind};
+use crate::dice::Dice;
+use crate::faults::SYNC_MS_MAX;
 use crate::workload::Alive;
+
+/// So small that a run begins many segments of the log, purges it, and sends snapshots.
+const FILE_BYTES_MAX: u64 = 128 * 1024;
+/// What a disk has room for, by its own word.
+const TOTAL_BYTES: u64 = 1 << 40;
 
 /// Called when the fuse burns.
 type Burn = Box<dyn FnOnce() + Send>;
@@ -25,6 +34,11 @@ pub(crate) struct SimDisk {
     disk: CrashDisk,
     fuse: Arc<Mutex<Option<Fuse>>>,
     calls: Arc<AtomicU64>,
+    /// The longest that a sync takes at the moment.
+    sync_ms_max: Arc<AtomicU64>,
+    is_full: Arc<AtomicBool>,
+    /// A node that does not start has a reason.
+    has_failed: Arc<AtomicBool>,
 }
 
 struct Fuse {
@@ -34,12 +48,47 @@ struct Fuse {
 
 impl SimDisk {
     pub(crate) fn new() -> Self {
-        SimDisk { disk: CrashDisk::new(), fuse: Arc::default(), calls: Arc::default() }
+        SimDisk {
+            disk: CrashDisk::new(),
+            fuse: Arc::default(),
+            calls: Arc::default(),
+            sync_ms_max: Arc::new(SYNC_MS_MAX.into()),
+            is_full: Arc::default(),
+            has_failed: Arc::default(),
+        }
     }
 
     /// The disk as a node has it while it is alive.
-    pub(crate) fn of_node(&self, alive: Alive) -> NodeDisk {
-        NodeDisk { disk: self.clone(), alive }
+    pub(crate) fn of_node(&self, alive: Alive, dice: Dice) -> NodeDisk {
+        NodeDisk { disk: self.clone(), alive, dice }
+    }
+
+    /// How long a sync takes at most from now on.
+    pub(crate) fn slow_down(&self, sync_ms_max: u64) {
+        self.sync_ms_max.store(sync_ms_max, Ordering::Relaxed);
+    }
+
+    /// Whether it has room, from now on.
+    pub(crate) fn fill(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::Relaxed);
+        self.has_failed.fetch_or(is_full, Ordering::Relaxed);
+    }
+
+    /// Whether it was full, or was told to fail, since this was asked last.
+    pub(crate) fn take_failed(&self) -> bool {
+        let is_full = self.is_full.load(Ordering::Relaxed);
+        self.has_failed.swap(is_full, Ordering::Relaxed)
+    }
+
+    /// A sync fails after so many that don't.
+    pub(crate) fn fail_sync(&self, after: u64) {
+        self.has_failed.store(true, Ordering::Relaxed);
+        self.disk.fail(Fault { kind: Kind::Sync, after, error: EIO });
+    }
+
+    /// The process dies, and the machine goes on.
+    pub(crate) fn kill(&self) {
+        self.disk.kill();
     }
 
     /// How often it was called.
@@ -91,6 +140,7 @@ impl SimDisk {
 pub(crate) struct NodeDisk {
     disk: SimDisk,
     alive: Alive,
+    dice: Dice,
 }
 
 impl fmt::Debug for NodeDisk {
@@ -117,11 +167,23 @@ impl NodeDisk {
         }
         self.look()
     }
+
+    /// Refuses what needs room if there is none.
+    fn take_room(&self) -> io::Result<()> {
+        if self.disk.is_full.load(Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(ENOSPC));
+        }
+        Ok(())
+    }
 }
 
 impl Disk for NodeDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        let file = self.change()?.open(path, mode)?;
+        let disk = self.change()?;
+        if !disk.exists(path)? {
+            self.take_room()?;
+        }
+        let file = disk.open(path, mode)?;
         Ok(Arc::new(NodeFile { disk: self.clone(), file }))
     }
 
@@ -157,8 +219,18 @@ impl Disk for NodeDisk {
         self.look()?.lock(path)
     }
 
-    fn space(&self, path: &Path) -> io::Result<Space> {
-        self.look()?.space(path)
+    fn space(&self, _path: &Path) -> io::Result<Space> {
+        let is_full = self.disk.is_full.load(Ordering::Relaxed);
+        Ok(Space { total: TOTAL_BYTES, free: if is_full { 0 } else { TOTAL_BYTES } })
+    }
+
+    fn file_bytes_max(&self) -> u64 {
+        FILE_BYTES_MAX
+    }
+
+    fn lag(&self) -> Duration {
+        let longest = self.disk.sync_ms_max.load(Ordering::Relaxed);
+        Duration::from_millis(self.dice.below(longest + 1))
     }
 }
 
@@ -181,11 +253,17 @@ impl File for NodeFile {
 
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
         self.disk.change()?;
+        if self.file.len()? < offset + data.len() as u64 {
+            self.disk.take_room()?;
+        }
         self.file.write_at(data, offset)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.disk.change()?;
+        if self.file.len()? < len {
+            self.disk.take_room()?;
+        }
         self.file.set_len(len)
     }
 

@@ -22,12 +22,20 @@ pub(crate) const SYNC_MS_MAX: u64 = 3;
 pub(crate) enum Fault {
     /// A node loses power after so many calls of its disk, or at once, and comes back.
     Crash { host: HostId, after_calls: Option<u64>, down_ms: u64 },
+    /// A process is killed, and started again; its machine goes on.
+    Kill { host: HostId, down_ms: u64 },
+    /// A process stands still for a time, and its clock does not.
+    Pause { host: HostId, for_ms: u64 },
     /// Nothing gets through in these directions, for a time.
     Cut { ways: Vec<Way>, for_ms: u64 },
     /// The links between two nodes break; they may be made again.
     Break { one: HostId, other: HostId },
     /// A node's syncs take long, for a time.
     Slow { host: HostId, sync_ms_max: u64, for_ms: u64 },
+    /// A node's disk has no room, for a time.
+    Full { host: HostId, for_ms: u64 },
+    /// A sync of a node fails, after some that don't.
+    FailSync { host: HostId, after: u64 },
     /// Packets take long and get lost, for a time.
     Foul { weather: Weather, for_ms: u64 },
 }
@@ -40,45 +48,58 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    /// Faults on these hosts, the first not before a moment.
-    pub(crate) fn new(dice: Dice, hosts: Vec<HostId>, from_ms: u64) -> Self {
-        Faults { dice, hosts, next_ms: from_ms }
+    /// Faults on these hosts.
+    pub(crate) fn new(dice: Dice, hosts: Vec<HostId>) -> Self {
+        Faults { dice, hosts, next_ms: 0 }
     }
 
     /// The fault that comes now, if one does.
-    pub(crate) fn next(&mut self, now_ms: u64, leader: Option<HostId>) -> Option<Fault> {
+    pub(crate) fn next(&mut self, now_ms: u64, leaders: &[HostId]) -> Option<Fault> {
         if now_ms < self.next_ms {
             return None;
         }
         self.next_ms = now_ms + self.dice.between(20, PAUSE_MS_MAX);
         Some(match self.dice.below(100) {
-            0..40 => self.crash(leader),
-            40..60 => self.cut(leader),
-            60..65 => self.break_links(),
-            65..90 => self.slow(leader),
+            0..28 => self.crash(leaders),
+            28..38 => {
+                Fault::Kill { host: self.victim(leaders), down_ms: self.dice.between(1, 2_000) }
+            }
+            38..46 => self.pause(leaders),
+            46..63 => self.cut(leaders),
+            63..67 => self.break_links(),
+            67..82 => self.slow(leaders),
+            82..87 => {
+                Fault::Full { host: self.victim(leaders), for_ms: self.dice.between(200, 5_000) }
+            }
+            87..92 => Fault::FailSync { host: self.victim(leaders), after: self.dice.below(20) },
             _ => Fault::Foul { weather: FOUL, for_ms: self.dice.between(100, 2_000) },
         })
     }
 
-    fn victim(&self, leader: Option<HostId>) -> HostId {
-        match leader {
-            Some(leader) if self.dice.percent(50) => leader,
-            _ => *self.dice.pick(&self.hosts),
-        }
+    fn victim(&self, leaders: &[HostId]) -> HostId {
+        let of = if !leaders.is_empty() && self.dice.percent(50) { leaders } else { &self.hosts };
+        *self.dice.pick(of)
     }
 
     /// Mostly shorter than anybody waits before standing for election.
-    fn crash(&self, leader: Option<HostId>) -> Fault {
+    fn crash(&self, leaders: &[HostId]) -> Fault {
         let long = self.dice.percent(30);
         Fault::Crash {
-            host: self.victim(leader),
+            host: self.victim(leaders),
             after_calls: self.dice.percent(60).then(|| self.dice.below(12)),
             down_ms: if long { self.dice.between(500, 4_000) } else { self.dice.between(1, 300) },
         }
     }
 
-    fn cut(&self, leader: Option<HostId>) -> Fault {
-        let alone = self.victim(leader);
+    /// Sometimes longer than a leader's lease, and than anybody waits for it.
+    fn pause(&self, leaders: &[HostId]) -> Fault {
+        let long = self.dice.percent(40);
+        let for_ms = self.dice.between(20, if long { 5_000 } else { 900 });
+        Fault::Pause { host: self.victim(leaders), for_ms }
+    }
+
+    fn cut(&self, leaders: &[HostId]) -> Fault {
+        let alone = self.victim(leaders);
         let others = self.hosts.iter().copied().filter(|host| *host != alone);
         let kind = self.dice.below(4);
         let cut = |other| {
@@ -105,8 +126,8 @@ impl Faults {
         Fault::Break { one, other: *self.dice.pick(&others) }
     }
 
-    fn slow(&self, leader: Option<HostId>) -> Fault {
-        let host = self.victim(leader);
+    fn slow(&self, leaders: &[HostId]) -> Fault {
+        let host = self.victim(leaders);
         let sync_ms_max = self.dice.between(30, 300);
         Fault::Slow { host, sync_ms_max, for_ms: self.dice.between(300, 4_000) }
     }

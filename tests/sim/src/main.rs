@@ -4,13 +4,11 @@
 //! what clients ask. The same seed gives the same trace, byte for byte, so what a seed finds can
 //! be looked at again and again.
 //!
-//! The nodes are what runs in production: the log, the state, Raft, the peers, the client. Under
-//! them stand a disk that loses what was not synced (`disk`), a network that delays, loses and is
-//! cut (`network`), and a clock that the simulator steps (`cluster`). Beside them stand what
-//! clients do (`workload`), what goes wrong (`faults`), and who judges (`run`, `linear`).
-//!
-//! What is not simulated yet: iroh, admission and changes of membership, more groups than one,
-//! disks that are full or return errors, clocks that drift. `docs/testing.md` has the commands.
+//! The nodes are what runs in production, from `KvServiceBuilder` on (`node`). Under them stand a
+//! disk that loses what was not synced (`disk`), a network that delays, loses and is cut
+//! (`network`), and a clock that the simulator steps (`cluster`). Beside them stand what clients do
+//! (`workload`), what goes wrong (`faults`), and who judges (`run`, `invariants`, `linear`).
+//! `docs/testing.md` has the commands, and what is not simulated.
 
 #![allow(clippy::disallowed_methods, reason = "the simulator stands outside the seams")]
 
@@ -23,6 +21,7 @@ mod disk;
 mod entropy;
 mod faults;
 mod history;
+mod invariants;
 mod linear;
 mod network;
 mod node;
@@ -54,10 +53,9 @@ struct Arguments {
     /// How many seconds faults come.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
-    /// Let restarted leaders resume in their old term: a known way to lose writes, which the
-    /// simulation must find.
+    /// How many nodes; by the seed if it is not said.
     #[arg(long)]
-    unsafe_leader_restore: bool,
+    nodes: Option<u8>,
     /// Run each seed of a swarm twice, and fail if the traces differ.
     #[arg(long)]
     twice: bool,
@@ -73,21 +71,14 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn settings(&self) -> node::Settings {
-        node::Settings {
-            nodes: 3,
-            clients: 3,
-            faults_ms: self.seconds * 1_000,
-            unsafe_leader_restore: self.unsafe_leader_restore,
-        }
+    fn settings(&self) -> run::Settings {
+        run::Settings { nodes: self.nodes, clients: 3, faults_ms: self.seconds * 1_000 }
     }
 
     /// What each run of a swarm is told.
     fn passed_on(&self) -> Vec<String> {
         let mut arguments = vec![format!("--seconds={}", self.seconds)];
-        if self.unsafe_leader_restore {
-            arguments.push("--unsafe-leader-restore".into());
-        }
+        arguments.extend(self.nodes.map(|nodes| format!("--nodes={nodes}")));
         arguments
     }
 }
@@ -117,7 +108,7 @@ fn main() -> ExitCode {
     // A thread that has drawn nothing yet, whatever was done with the arguments.
     let simulation = std::thread::spawn(move || {
         aspen::seams::run_in_place();
-        run::run(seed, settings, print)
+        run::run(seed, &settings, print)
     });
     let Ok(verdict) = simulation.join() else {
         println!("seed {seed}: the simulation panicked");

@@ -2,8 +2,8 @@
 //!
 //! The model is QUIC's, seen from above. A link carries ordered streams of bytes; a packet takes
 //! some milliseconds, sometimes many, as one that was sent again; what a stream carries is read in
-//! order all the same, and streams don't wait for each other. While a direction is cut its packets wait, as they
-//! would be sent again. A side that hears nothing for [`SILENCE_MS_MAX`] gives its link up, without
+//! order all the same, and streams don't wait for each other. While a direction is cut its packets
+//! wait, as they would be sent again. A side that hears nothing for [`SILENCE_MS_MAX`] gives its link up, without
 //! the other being told; so both notice a partition, each in its time, and short ones only delay.
 //! A host that crashed says nothing, and once it is up again it knows nothing of its old links and
 //! says so. What a stream holds unread is bounded by a window, as is what a host lets wait.
@@ -13,8 +13,10 @@
 //!
 //! - `Fabric` is the whole network, which the simulator steps; `Host` a node's place on it.
 //! - `link` is what the node sees: the seam's traits.
+//! - `gossip` is messages that are passed on from host to host, each a packet of its own.
 //! - `stream` is the bytes.
 
+mod gossip;
 mod link;
 mod stream;
 
@@ -30,11 +32,13 @@ use aspen::types::{Address, EndpointId};
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
+use self::gossip::Swarms;
 use self::stream::Pipe;
 use crate::dice::Dice;
 use crate::trace::Trace;
 
-pub(crate) use self::link::Host;
+use self::link::Host;
+pub(crate) use self::link::Socket;
 
 /// After how much silence a side gives up its link.
 pub(crate) const SILENCE_MS_MAX: u64 = LINK_SILENCE_MAX.as_millis() as u64;
@@ -49,16 +53,11 @@ const PACKET_BYTES_MAX: usize = 64 * 1024;
 /// Most links that wait to be accepted by a host; further ones are not answered.
 const INCOMING_MAX: usize = 64;
 
-/// The number of a host; its key and its address follow from it.
+/// The number of a host; its address follows from it.
 pub(crate) type HostId = u8;
 
-/// The key of a host.
-pub(crate) fn key_of(host: HostId) -> EndpointId {
-    EndpointId([host; 32])
-}
-
 /// The address of a host.
-pub(crate) fn address_of(host: HostId) -> Address {
+pub(super) fn address_of(host: HostId) -> Address {
     SocketAddr::from(([127, 0, 0, host], 4_433)).into()
 }
 
@@ -93,6 +92,7 @@ struct State {
     last_number: u64,
     /// Woken once the lock is released.
     wakers: Vec<Waker>,
+    gossip: Swarms,
 }
 
 /// A direction between two hosts.
@@ -105,6 +105,7 @@ pub(crate) struct Way {
 struct HostState {
     /// Counts starts: what belongs to an earlier one is dead.
     epoch: u64,
+    key: EndpointId,
     is_up: bool,
     gate: Arc<dyn Gate>,
     /// Links that were made and not accepted yet.
@@ -123,6 +124,7 @@ struct LinkState {
 
 struct Side {
     host: HostId,
+    key: EndpointId,
     lost: Option<LinkLost>,
     /// The host died: nobody is there to be told anything.
     is_dead: bool,
@@ -150,6 +152,8 @@ enum What {
         dial: u64,
         protocol: Protocol,
         epoch: u64,
+        /// Who is meant to be there.
+        whom: EndpointId,
     },
     Answer {
         dial: u64,
@@ -181,6 +185,8 @@ enum What {
         to: End,
         lost: LinkLost,
     },
+    /// A message of a topic.
+    Whisper(gossip::Passed),
 }
 
 impl Fabric {
@@ -198,6 +204,7 @@ impl Fabric {
             cuts: BTreeSet::new(),
             last_number: 0,
             wakers: Vec::new(),
+            gossip: Swarms::default(),
         })))
     }
 
@@ -216,9 +223,14 @@ impl Fabric {
     }
 
     /// A host comes up, with nothing of what it knew before.
-    pub(crate) fn plug(&self, host: HostId, gate: Arc<dyn Gate>) -> Host {
-        let epoch = self.with(|state| state.plug(host, gate));
-        Host::new(self.clone(), host, epoch)
+    fn plug(&self, host: HostId, key: EndpointId, gate: Arc<dyn Gate>) -> Host {
+        let epoch = self.with(|state| state.plug(host, key, gate));
+        Host::new(self.clone(), host, key, epoch)
+    }
+
+    /// The network as the node of a host has it.
+    pub(crate) fn socket(&self, host: HostId) -> Socket {
+        Socket { fabric: self.clone(), host }
     }
 
     /// A host dies: it sends and hears nothing more.
@@ -274,10 +286,10 @@ impl State {
         self.last_number
     }
 
-    fn plug(&mut self, host: HostId, gate: Arc<dyn Gate>) -> u64 {
+    fn plug(&mut self, host: HostId, key: EndpointId, gate: Arc<dyn Gate>) -> u64 {
         let epoch = self.hosts.get(&host).map_or(1, |host| host.epoch + 1);
         let (incoming, arrived) = (VecDeque::new(), Arc::default());
-        self.hosts.insert(host, HostState { epoch, is_up: true, gate, incoming, arrived });
+        self.hosts.insert(host, HostState { epoch, key, is_up: true, gate, incoming, arrived });
         // Whoever still speaks on a link of before is told.
         let forgotten: Vec<(u64, End)> = self
             .links
@@ -305,6 +317,7 @@ impl State {
             }
         }
         self.sweep_links();
+        self.leave_topics(host);
     }
 
     /// Links that are lost on both sides are not looked at again.
@@ -345,9 +358,9 @@ impl State {
             return;
         }
         match packet.what {
-            What::Dial { dial, protocol, epoch } => {
+            What::Dial { dial, protocol, epoch, whom } => {
                 self.trace.mix(&[1, from.into(), to.into(), dial], &[]);
-                self.dialled(packet.way, dial, protocol, epoch);
+                self.dialled(packet.way, dial, protocol, epoch, whom);
             }
             What::Answer { dial, link } => {
                 self.trace.mix(&[2, from.into(), to.into(), dial, link], &[]);
@@ -369,26 +382,34 @@ impl State {
                 self.trace.mix(&[6, link, to as u64], lost.reason.as_bytes());
                 self.lose(link, to, lost);
             }
+            What::Whisper(passed) => {
+                self.trace.mix(&[8, from.into(), to.into()], &passed.bytes);
+                self.whispered(packet.way, passed);
+            }
         }
     }
 
     // --- links ---
 
-    /// A host is dialled; one that is down does not answer.
-    fn dialled(&mut self, way: Way, dial: u64, protocol: Protocol, epoch: u64) {
-        let Some(host) = self.hosts.get(&way.to) else { return };
-        if !host.is_up || host.incoming.len() >= INCOMING_MAX || !self.is_up(way.from, epoch) {
+    /// A host is dialled; one that is down does not answer, nor one that has another key.
+    fn dialled(&mut self, way: Way, dial: u64, protocol: Protocol, epoch: u64, whom: EndpointId) {
+        let (Some(from), Some(host)) = (self.hosts.get(&way.from), self.hosts.get(&way.to)) else {
+            return;
+        };
+        let takes = host.is_up && host.key == whom && host.incoming.len() < INCOMING_MAX;
+        if !takes || !self.is_up(way.from, epoch) {
             return;
         }
-        let side = |host| Side {
+        let side = |host, key| Side {
             host,
+            key,
             lost: None,
             is_dead: false,
             silent_since_ms: None,
             opened: VecDeque::new(),
             changed: Arc::default(),
         };
-        let sides = [side(way.from), side(way.to)];
+        let sides = [side(way.from, from.key), side(way.to, host.key)];
         let link = self.number();
         self.links.insert(link, LinkState { protocol, sides, streams: BTreeMap::new() });
         if let Some(host) = self.hosts.get_mut(&way.to) {

@@ -1,36 +1,57 @@
-//! One run: faults for a time, then none, then the verdict.
+//! One run: a cluster comes together, faults for a time, then none, then the verdict.
 //!
+//! - Nodes found a cluster and join it, and its shards get their places within [`GATHER_MS_MAX`].
 //! - While faults come, clients work on every node.
 //! - Then all is healed, and within [`PROGRESS_MS_MAX`] clients on every node must have been
 //!   answered again, reads and writes; and once they are told to stop, every call ends within
 //!   [`ANSWER_MS_MAX`].
 //! - Then the history must be linearizable, every replica must come to hold the same, and the
 //!   counter must have been put as often as clients were told.
-//! - Throughout, no replica may fail and nothing may panic.
+//! - Throughout, [`Invariants`] hold and nothing may panic.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use aspen::roster::Roster;
+use aspen::roster::records::Stage;
+use aspen::status::Role;
 
 use crate::cluster::Cluster;
 use crate::dice::Dice;
 use crate::faults::Faults;
+use crate::invariants::{Invariants, digests};
 use crate::linear;
 use crate::network::HostId;
-use crate::node::Settings;
+use crate::node::FOUNDER;
 use crate::trace::Trace;
-use crate::workload;
 
-/// How long a new cluster is left in peace.
-const PEACE_MS: u64 = 2_000;
+/// How long nodes may take to become a cluster while nothing goes wrong.
+const GATHER_MS_MAX: u64 = 60_000;
 /// How soon after the last fault every node's clients are answered again: broken links and the
-/// breakers of clients take their time.
-const PROGRESS_MS_MAX: u64 = 20_000;
+/// breakers of clients take their time, and processes that are started again.
+const PROGRESS_MS_MAX: u64 = 30_000;
 /// How soon every call ends: the deadline of a call, and some.
 const ANSWER_MS_MAX: u64 = 8_000;
-/// How soon all replicas hold the same once nothing is written.
-const EQUAL_MS_MAX: u64 = 5_000;
+/// How soon all replicas hold the same once nothing is written, and all shards have their places.
+const EQUAL_MS_MAX: u64 = 30_000;
+
+/// How a run is set.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// How many nodes; by the seed if it is not said.
+    pub(crate) nodes: Option<HostId>,
+    /// How many clients on each.
+    pub(crate) clients: u64,
+    /// How long faults come.
+    pub(crate) faults_ms: u64,
+}
 
 const PURPOSE_FAULTS: u64 = 4 << 32;
+const PURPOSE_SHAPE: u64 = 6 << 32;
+
+/// How many nodes a run has.
+const NODES: [HostId; 8] = [3, 3, 3, 3, 4, 5, 5, 7];
 
 /// What a run came to.
 pub(crate) struct Verdict {
@@ -62,17 +83,21 @@ fn panicked() -> MutexGuard<'static, Option<String>> {
 }
 
 /// Runs a seed.
-pub(crate) fn run(seed: u64, settings: Settings, prints: bool) -> Verdict {
+pub(crate) fn run(seed: u64, settings: &Settings, prints: bool) -> Verdict {
     std::panic::set_hook(Box::new(|info| {
         panicked().get_or_insert_with(|| info.to_string());
     }));
     let trace = Trace::new(prints);
-    let faults_ms = settings.faults_ms;
-    let faults = Faults::new(Dice::of(seed, PURPOSE_FAULTS), settings.hosts().collect(), PEACE_MS);
-    let cluster = Cluster::new(seed, trace.clone(), settings);
-    let mut run = Run { cluster, faults, leader: None };
-    let judged =
-        run.suffer(PEACE_MS + faults_ms).and_then(|()| run.recover()).and_then(|()| run.judge());
+    let nodes = settings.nodes.unwrap_or(*Dice::of(seed, PURPOSE_SHAPE).pick(&NODES));
+    let hosts: Vec<HostId> = (1..=nodes).collect();
+    let faults = Faults::new(Dice::of(seed, PURPOSE_FAULTS), hosts.clone());
+    let cluster = Cluster::new(seed, trace.clone(), &hosts, settings.clients);
+    let mut run = Run { cluster, faults, invariants: Invariants::default(), leaders: Vec::new() };
+    let judged = run
+        .gather()
+        .and_then(|()| run.suffer(settings.faults_ms))
+        .and_then(|()| run.recover())
+        .and_then(|()| run.judge());
     let failure = judged.err();
     if let Some(why) = &failure {
         trace.note("violation", format_args!("{why}"));
@@ -89,7 +114,9 @@ pub(crate) fn run(seed: u64, settings: Settings, prints: bool) -> Verdict {
 struct Run {
     cluster: Cluster,
     faults: Faults,
-    leader: Option<HostId>,
+    invariants: Invariants,
+    /// Hosts that lead something, once for each group.
+    leaders: Vec<HostId>,
 }
 
 type Judged = Result<(), String>;
@@ -98,27 +125,36 @@ impl Run {
     /// Lets a millisecond pass; an error if something happened that must not.
     fn step(&mut self) -> Judged {
         self.cluster.step();
-        self.look_at_leaders();
+        if let Some(leaders) = self.invariants.look(&self.cluster)? {
+            self.leaders = leaders;
+        }
         let panic = panicked().take();
         panic.or_else(|| self.cluster.workload.failure()).map_or(Ok(()), Err)
     }
 
-    /// Notes who leads: of those that believe to, the one of the latest term.
-    fn look_at_leaders(&mut self) {
-        let leader = self.cluster.leaders().max().map(|(_term, host)| host);
-        if leader != self.leader {
-            self.leader = leader;
-            let trace = &self.cluster.trace;
-            match leader {
-                Some(host) => trace.note(format_args!("node {host}"), format_args!("leads")),
-                None => trace.note("group", format_args!("has no leader")),
-            }
-        }
+    /// Waits until all are one cluster, then lets clients begin.
+    fn gather(&mut self) -> Judged {
+        let what = "the nodes did not become a cluster";
+        self.until(what, GATHER_MS_MAX, |cluster| {
+            let nodes = cluster.hosts().len();
+            let is_whole = |roster: &Roster| {
+                let is_settled = |stage| stage == Stage::Settled;
+                roster.present().count() == nodes
+                    && roster.shards().all(|(_, shard, _)| is_settled(shard.stage))
+            };
+            cluster
+                .placed()
+                .all(|(_, placed)| placed.roster().is_some_and(|known| is_whole(&known)))
+        })?;
+        self.cluster.trace.note("cluster", format_args!("is whole"));
+        self.cluster.stage.open();
+        Ok(())
     }
 
-    fn suffer(&mut self, until_ms: u64) -> Judged {
+    fn suffer(&mut self, for_ms: u64) -> Judged {
+        let until_ms = self.cluster.now_ms() + for_ms;
         while self.cluster.now_ms() < until_ms {
-            if let Some(fault) = self.faults.next(self.cluster.now_ms(), self.leader) {
+            if let Some(fault) = self.faults.next(self.cluster.now_ms(), &self.leaders) {
                 self.cluster.fault(fault);
             }
             self.step()?;
@@ -161,17 +197,34 @@ impl Run {
     fn judge(&mut self) -> Judged {
         // What clients were told comes first: it is what counts.
         linear::check(&self.cluster.workload.history.calls()).map_err(|found| found.to_string())?;
-        self.until("replicas did not come to hold the same", EQUAL_MS_MAX, |cluster| {
-            cluster.contents().is_some()
+        let workload = self.cluster.workload.clone();
+        self.cluster.ask(FOUNDER, |service| workload.read_counter(service.client()));
+        self.until("nobody could read the counter", ANSWER_MS_MAX, |cluster| {
+            cluster.workload.counts().is_some()
         })?;
-        let (_, records) = self.cluster.contents().unwrap_or_default();
-        let counted = workload::counter(&records);
+        let counted = self.cluster.workload.counts().unwrap_or_default();
         let (least, most) = self.cluster.workload.counted();
         if !(least..=most).contains(&counted) {
             return Err(format!(
                 "the counter was put {counted} times; clients were told of {least}, at most {most}"
             ));
         }
-        Ok(())
+        self.until("replicas did not come to hold the same", EQUAL_MS_MAX, are_equal)
     }
+}
+
+/// Whether all replicas of each group have come as far and hold the same.
+fn are_equal(cluster: &mut Cluster) -> bool {
+    if !cluster.now_ms().is_multiple_of(200) {
+        return false;
+    }
+    let mut held = BTreeMap::new();
+    cluster.placed().all(|(host, placed)| {
+        let digests = digests(host, placed).unwrap_or_default();
+        let groups = placed.service().map(|service| service.groups());
+        groups.is_some_and(|all| all.iter().all(|group| group.role != Role::Stopped))
+            && digests
+                .into_iter()
+                .all(|(group, digest)| *held.entry(group).or_insert(digest) == digest)
+    })
 }

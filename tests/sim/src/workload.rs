@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aspen::error::Refusal;
-use aspen::machine::ops::KeyRecord;
 use aspen::types::{Consistency, Key};
 use aspen::{Error, KvClient};
 use tokio::time::sleep;
@@ -47,6 +46,8 @@ struct Shared {
     maybe_counted: AtomicU64,
     /// Calls that were answered, by host: reads and writes.
     answered: Mutex<BTreeMap<HostId, [u64; 2]>>,
+    /// How often it was put, as it says itself in the end.
+    counts: Mutex<Option<u64>>,
     /// Clients that are not done.
     clients: AtomicU64,
     failure: Mutex<Option<String>>,
@@ -119,6 +120,23 @@ impl Workload {
     pub(crate) fn counted(&self) -> (u64, u64) {
         let counted = self.shared.counted.load(Ordering::Relaxed);
         (counted, counted + self.shared.maybe_counted.load(Ordering::Relaxed))
+    }
+
+    /// Reads the counter when all are done.
+    pub(crate) async fn read_counter(self, kv: KvClient) {
+        let version = |found: Option<aspen::Record>| found.map_or(0, |record| record.version);
+        match kv.get(COUNTER).await {
+            Ok(found) => {
+                let counts = &self.shared.counts;
+                *counts.lock().unwrap_or_else(PoisonError::into_inner) = Some(version(found));
+            }
+            Err(error) => self.fail(format!("the counter can't be read in the end: {error}")),
+        }
+    }
+
+    /// How often the counter was put, once that was read.
+    pub(crate) fn counts(&self) -> Option<u64> {
+        *self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A client of a node.
@@ -223,7 +241,7 @@ impl Client {
         match error {
             Error::Refused(Refusal::ConditionFailed { .. }) => Outcome::Differs,
             Error::OutcomeUnknown { .. } => Outcome::Unknown,
-            Error::Busy { .. } | Error::Unavailable { .. } => Outcome::Not,
+            Error::Busy { .. } | Error::Unavailable { .. } | Error::NoSpace { .. } => Outcome::Not,
             other => {
                 self.workload.fail(format!("client {} was told: {other}", self.number));
                 Outcome::Unknown
@@ -249,10 +267,4 @@ impl Client {
             _ => drop(shared.maybe_counted.fetch_sub(1, Ordering::Relaxed)),
         }
     }
-}
-
-/// How often the counter was put, by what a replica holds.
-pub(crate) fn counter(records: &[KeyRecord]) -> u64 {
-    let counter = records.iter().find(|found| found.key.as_bytes() == COUNTER.as_bytes());
-    counter.map_or(0, |found| found.record.version)
 }

@@ -1,11 +1,12 @@
 //! A host and its links, as a node sees them.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aspen::seams::network::{
-    CloseCode, Link, LinkLost, Network, Priority, Protocol, StreamIn, StreamOut,
+    CloseCode, Gate, Link, LinkLost, Network, Plugged, Priority, Protocol, StreamIn, StreamOut,
 };
 use aspen::types::{Address, EndpointId};
 use futures_util::future::BoxFuture;
@@ -15,14 +16,35 @@ use tokio::time::timeout;
 use super::stream::{In, Out, Pipe, Place};
 use super::{
     DIAL_MS_MAX, End, Fabric, HostId, LinkState, Side, State, StreamState, Way, What, address_of,
-    key_of,
 };
 
 /// A node's place on the network, from one start to its end.
+#[derive(Clone)]
 pub(crate) struct Host {
-    fabric: Fabric,
-    host: HostId,
-    epoch: u64,
+    pub(super) fabric: Fabric,
+    pub(super) host: HostId,
+    key: EndpointId,
+    pub(super) epoch: u64,
+}
+
+/// Where a node is plugged in.
+#[derive(Clone)]
+pub(crate) struct Socket {
+    pub(super) fabric: Fabric,
+    pub(super) host: HostId,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Socket({})", self.host)
+    }
+}
+
+impl aspen::seams::network::Fabric for Socket {
+    fn plug(&self, key: EndpointId, gate: Arc<dyn Gate>) -> Plugged {
+        let host = self.fabric.plug(self.host, key, gate);
+        Plugged { network: Arc::new(host.clone()), gossip: Arc::new(host) }
+    }
 }
 
 impl fmt::Debug for Host {
@@ -32,17 +54,17 @@ impl fmt::Debug for Host {
 }
 
 impl Host {
-    pub(super) fn new(fabric: Fabric, host: HostId, epoch: u64) -> Self {
-        Host { fabric, host, epoch }
+    pub(super) fn new(fabric: Fabric, host: HostId, key: EndpointId, epoch: u64) -> Self {
+        Host { fabric, host, key, epoch }
     }
 
-    fn dial(&self, to: HostId, protocol: Protocol) -> oneshot::Receiver<u64> {
+    fn dial(&self, to: HostId, whom: EndpointId, protocol: Protocol) -> oneshot::Receiver<u64> {
         let (answer, answered) = oneshot::channel();
         self.fabric.with(|state| {
             let dial = state.number();
             state.dials.insert(dial, answer);
             let way = Way { from: self.host, to };
-            state.send(way, What::Dial { dial, protocol, epoch: self.epoch });
+            state.send(way, What::Dial { dial, protocol, epoch: self.epoch, whom });
         });
         answered
     }
@@ -53,13 +75,21 @@ impl Host {
         addresses: &[Address],
         protocol: Protocol,
     ) -> Result<Arc<dyn Link>, LinkLost> {
-        let to = peer.0[0];
-        if !addresses.contains(&address_of(to)) {
+        // All addresses here are those of hosts.
+        let Some(IpAddr::V4(ip)) = addresses.first().and_then(Address::ip).map(|ip| ip.ip()) else {
             return Err(LinkLost::silently("no address of the peer is known"));
-        }
-        let answered = self.dial(to, protocol);
+        };
+        let to = ip.octets()[3];
+        let answered = self.dial(to, peer, protocol);
         match timeout(Duration::from_millis(DIAL_MS_MAX), answered).await {
-            Ok(Ok(link)) => Ok(Arc::new(SimLink::new(self.fabric.clone(), link, 0, protocol, to))),
+            Ok(Ok(link)) => Ok(Arc::new(SimLink {
+                fabric: self.fabric.clone(),
+                link,
+                end: 0,
+                protocol,
+                peer,
+                to,
+            })),
             _ => Err(LinkLost::silently("the peer does not answer")),
         }
     }
@@ -78,12 +108,20 @@ impl Host {
 
     /// Lets a link in, unless the gate does not.
     fn admit(&self, link: u64) -> Option<Arc<dyn Link>> {
-        let (peer, protocol, gate) = self.fabric.with(|state| {
+        let (to, peer, protocol, gate) = self.fabric.with(|state| {
             let LinkState { protocol, sides, .. } = state.links.get(&link)?;
-            Some((sides[0].host, *protocol, state.hosts.get(&self.host)?.gate.clone()))
+            let gate = state.hosts.get(&self.host)?.gate.clone();
+            Some((sides[0].host, sides[0].key, *protocol, gate))
         })?;
-        match gate.admit(key_of(peer), protocol) {
-            Ok(()) => Some(Arc::new(SimLink::new(self.fabric.clone(), link, 1, protocol, peer))),
+        match gate.admit(peer, protocol) {
+            Ok(()) => Some(Arc::new(SimLink {
+                fabric: self.fabric.clone(),
+                link,
+                end: 1,
+                protocol,
+                peer,
+                to,
+            })),
             Err((code, reason)) => {
                 self.fabric.with(|state| state.close(link, 1, code, &reason));
                 None
@@ -99,7 +137,7 @@ enum Incoming {
 
 impl Network for Host {
     fn id(&self) -> EndpointId {
-        key_of(self.host)
+        self.key
     }
 
     fn addresses(&self) -> Vec<Address> {
@@ -155,6 +193,7 @@ impl State {
             host.is_up = false;
             host.arrived.notify_one();
         }
+        self.leave_topics(host);
     }
 
     fn side(&self, link: u64, end: End) -> Result<&Side, LinkLost> {
@@ -181,12 +220,13 @@ struct SimLink {
     link: u64,
     end: End,
     protocol: Protocol,
-    peer: HostId,
+    peer: EndpointId,
+    to: HostId,
 }
 
 impl fmt::Debug for SimLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SimLink({} with host {})", self.link, self.peer)
+        write!(f, "SimLink({} with host {})", self.link, self.to)
     }
 }
 
@@ -197,10 +237,6 @@ impl Drop for SimLink {
 }
 
 impl SimLink {
-    fn new(fabric: Fabric, link: u64, end: End, protocol: Protocol, peer: HostId) -> Self {
-        SimLink { fabric, link, end, protocol, peer }
-    }
-
     fn halves(&self, stream: u64) -> (StreamOut, StreamIn) {
         let place = Place { fabric: self.fabric.clone(), link: self.link, stream, end: self.end };
         (Box::new(Out(place.clone())), Box::new(In(place)))
@@ -231,7 +267,7 @@ impl SimLink {
 
 impl Link for SimLink {
     fn peer(&self) -> EndpointId {
-        key_of(self.peer)
+        self.peer
     }
 
     fn protocol(&self) -> Protocol {
@@ -239,7 +275,7 @@ impl Link for SimLink {
     }
 
     fn address(&self) -> Option<Address> {
-        Some(address_of(self.peer))
+        Some(address_of(self.to))
     }
 
     fn open(&self, _priority: Priority) -> BoxFuture<'_, Result<(StreamOut, StreamIn), LinkLost>> {
