@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use aspen::KvService;
 use aspen::seams::Random;
-use aspen::types::GroupId;
+use aspen::types::{GroupId, NodeId};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, advance, sleep_until};
 
@@ -19,7 +19,7 @@ use crate::dice::{Dice, random_of};
 use crate::disk::SimDisk;
 use crate::faults::{FAIR, Fault, SYNC_MS_MAX};
 use crate::network::{Fabric, HostId, Way};
-use crate::node::{self, Boot, Placed, SimClock, Stage};
+use crate::node::{self, Boot, Ended, Placed, SimClock, Stage};
 use crate::trace::Trace;
 use crate::workload::{Alive, Workload};
 
@@ -71,6 +71,10 @@ struct Node {
     starts: u64,
     placed: Placed,
     up: Option<Up>,
+    /// It is a member no more, and is not started again.
+    is_gone: bool,
+    /// The number that it has in its cluster, once that was seen.
+    number: Option<NodeId>,
 }
 
 /// What runs of a node that is up.
@@ -154,6 +158,9 @@ impl Cluster {
     /// Gives a node its millisecond.
     fn turn(&mut self, host: HostId) {
         let Some(node) = self.nodes.get_mut(&host) else { return };
+        if node.number.is_none() {
+            node.number = node.placed.number();
+        }
         let Some(up) = &node.up else { return };
         if node.paused > 0 {
             return;
@@ -161,7 +168,8 @@ impl Cluster {
         up.run_until(self.now_ms + 1);
         if !up.alive.is() {
             self.bury(host);
-        } else if let Some(why) = node.placed.ended() {
+        } else if let Some(Ended { why, is_over }) = node.placed.ended() {
+            node.is_gone = is_over;
             self.trace.note(format_args!("node {host}"), format_args!("ends: {why}"));
             self.kill_process(host);
             self.end_in(RESTART_MS, End::Down { host, for_ms: RESTART_MS });
@@ -241,17 +249,26 @@ impl Cluster {
             let host = *host;
             node.placed.leads().into_iter().map(move |(group, term)| (host, group, term))
         };
-        self.nodes.iter().flat_map(led)
+        self.present().flat_map(led)
     }
 
     /// What runs on each host.
     pub(crate) fn placed(&self) -> impl Iterator<Item = (HostId, &Placed)> {
-        self.nodes.iter().map(|(host, node)| (*host, &node.placed))
+        self.present().map(|(host, node)| (*host, &node.placed))
     }
 
-    /// All nodes, by their numbers.
+    /// All hosts whose nodes are not gone for good.
     pub(crate) fn hosts(&self) -> Vec<HostId> {
-        self.nodes.keys().copied().collect()
+        self.present().map(|(host, _)| *host).collect()
+    }
+
+    fn present(&self) -> impl Iterator<Item = (&HostId, &Node)> {
+        self.nodes.iter().filter(|(_, node)| !node.is_gone)
+    }
+
+    /// The nodes that are members as far as is known, up or down.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (HostId, NodeId)> {
+        self.present().filter_map(|(host, node)| Some((*host, node.number?)))
     }
 
     /// Has something done on a node that serves.
@@ -259,7 +276,7 @@ impl Cluster {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let node = &self.nodes[&host];
+        let Some(node) = self.nodes.get(&host) else { return };
         if let (Some(up), Some(service)) = (&node.up, node.placed.service()) {
             up.runtime.spawn(ask(service));
         }
@@ -362,7 +379,9 @@ impl Cluster {
         match end {
             End::Down { host, for_ms } => {
                 let node = &self.nodes[&host];
-                if node.up.is_none() {
+                if node.is_gone {
+                    // There is nobody to be started.
+                } else if node.up.is_none() {
                     self.start(host);
                 } else if node.disk.is_lit() {
                     // The node was idle, and the fuse has not burnt down: now.
@@ -426,6 +445,8 @@ impl Node {
             starts: 0,
             placed: Placed::default(),
             up: None,
+            is_gone: false,
+            number: None,
         }
     }
 }

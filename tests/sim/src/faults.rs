@@ -43,64 +43,76 @@ pub(crate) enum Fault {
 /// Chooses faults.
 pub(crate) struct Faults {
     dice: Dice,
-    hosts: Vec<HostId>,
     next_ms: u64,
 }
 
+/// Whom faults may hit.
+#[derive(Clone, Copy)]
+struct Hosts<'a> {
+    all: &'a [HostId],
+    /// Those that lead something, once for each group.
+    leaders: &'a [HostId],
+}
+
 impl Faults {
-    /// Faults on these hosts.
-    pub(crate) fn new(dice: Dice, hosts: Vec<HostId>) -> Self {
-        Faults { dice, hosts, next_ms: 0 }
+    pub(crate) fn new(dice: Dice) -> Self {
+        Faults { dice, next_ms: 0 }
     }
 
     /// The fault that comes now, if one does.
-    pub(crate) fn next(&mut self, now_ms: u64, leaders: &[HostId]) -> Option<Fault> {
+    pub(crate) fn next(
+        &mut self,
+        now_ms: u64,
+        all: &[HostId],
+        leaders: &[HostId],
+    ) -> Option<Fault> {
         if now_ms < self.next_ms {
             return None;
         }
         self.next_ms = now_ms + self.dice.between(20, PAUSE_MS_MAX);
+        let hosts = Hosts { all, leaders };
         Some(match self.dice.below(100) {
-            0..28 => self.crash(leaders),
+            0..28 => self.crash(hosts),
             28..38 => {
-                Fault::Kill { host: self.victim(leaders), down_ms: self.dice.between(1, 2_000) }
+                Fault::Kill { host: self.victim(hosts), down_ms: self.dice.between(1, 2_000) }
             }
-            38..46 => self.pause(leaders),
-            46..63 => self.cut(leaders),
-            63..67 => self.break_links(),
-            67..82 => self.slow(leaders),
+            38..46 => self.pause(hosts),
+            46..63 => self.cut(hosts),
+            63..67 => self.break_links(hosts),
+            67..82 => self.slow(hosts),
             82..87 => {
-                Fault::Full { host: self.victim(leaders), for_ms: self.dice.between(200, 5_000) }
+                Fault::Full { host: self.victim(hosts), for_ms: self.dice.between(200, 5_000) }
             }
-            87..92 => Fault::FailSync { host: self.victim(leaders), after: self.dice.below(20) },
+            87..92 => Fault::FailSync { host: self.victim(hosts), after: self.dice.below(20) },
             _ => Fault::Foul { weather: FOUL, for_ms: self.dice.between(100, 2_000) },
         })
     }
 
-    fn victim(&self, leaders: &[HostId]) -> HostId {
-        let of = if !leaders.is_empty() && self.dice.percent(50) { leaders } else { &self.hosts };
-        *self.dice.pick(of)
+    fn victim(&self, hosts: Hosts<'_>) -> HostId {
+        let Hosts { all, leaders } = hosts;
+        *self.dice.pick(if !leaders.is_empty() && self.dice.percent(50) { leaders } else { all })
     }
 
     /// Mostly shorter than anybody waits before standing for election.
-    fn crash(&self, leaders: &[HostId]) -> Fault {
+    fn crash(&self, hosts: Hosts<'_>) -> Fault {
         let long = self.dice.percent(30);
         Fault::Crash {
-            host: self.victim(leaders),
+            host: self.victim(hosts),
             after_calls: self.dice.percent(60).then(|| self.dice.below(12)),
             down_ms: if long { self.dice.between(500, 4_000) } else { self.dice.between(1, 300) },
         }
     }
 
     /// Sometimes longer than a leader's lease, and than anybody waits for it.
-    fn pause(&self, leaders: &[HostId]) -> Fault {
+    fn pause(&self, hosts: Hosts<'_>) -> Fault {
         let long = self.dice.percent(40);
         let for_ms = self.dice.between(20, if long { 5_000 } else { 900 });
-        Fault::Pause { host: self.victim(leaders), for_ms }
+        Fault::Pause { host: self.victim(hosts), for_ms }
     }
 
-    fn cut(&self, leaders: &[HostId]) -> Fault {
-        let alone = self.victim(leaders);
-        let others = self.hosts.iter().copied().filter(|host| *host != alone);
+    fn cut(&self, hosts: Hosts<'_>) -> Fault {
+        let alone = self.victim(hosts);
+        let others = hosts.all.iter().copied().filter(|host| *host != alone);
         let kind = self.dice.below(4);
         let cut = |other| {
             let (out, back) = (Way { from: alone, to: other }, Way { from: other, to: alone });
@@ -120,14 +132,14 @@ impl Faults {
         Fault::Cut { ways, for_ms }
     }
 
-    fn break_links(&self) -> Fault {
-        let one = *self.dice.pick(&self.hosts);
-        let others: Vec<HostId> = self.hosts.iter().copied().filter(|host| *host != one).collect();
+    fn break_links(&self, hosts: Hosts<'_>) -> Fault {
+        let one = *self.dice.pick(hosts.all);
+        let others: Vec<HostId> = hosts.all.iter().copied().filter(|host| *host != one).collect();
         Fault::Break { one, other: *self.dice.pick(&others) }
     }
 
-    fn slow(&self, leaders: &[HostId]) -> Fault {
-        let host = self.victim(leaders);
+    fn slow(&self, hosts: Hosts<'_>) -> Fault {
+        let host = self.victim(hosts);
         let sync_ms_max = self.dice.between(30, 300);
         Fault::Slow { host, sync_ms_max, for_ms: self.dice.between(300, 4_000) }
     }

@@ -7,7 +7,7 @@
 //! The nodes are what runs in production, from `KvServiceBuilder` on (`node`). Under them stand a
 //! disk that loses what was not synced (`disk`), a network that delays, loses and is cut
 //! (`network`), and a clock that the simulator steps (`cluster`). Beside them stand what clients do
-//! (`workload`), what goes wrong (`faults`), and who judges (`run`, `invariants`, `linear`).
+//! (`workload`) and operators (`operator`), what goes wrong (`faults`), and who judges (`run`, `invariants`, `linear`).
 //! `docs/testing.md` has the commands, and what is not simulated.
 
 #![allow(clippy::disallowed_methods, reason = "the simulator stands outside the seams")]
@@ -25,6 +25,7 @@ mod invariants;
 mod linear;
 mod network;
 mod node;
+mod operator;
 mod run;
 mod swarm;
 mod trace;

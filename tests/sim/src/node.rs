@@ -14,7 +14,7 @@ use aspen::raft::Replica;
 use aspen::roster::Roster;
 use aspen::seams::{Random, Seams, WallClock};
 use aspen::status::Role;
-use aspen::types::GroupId;
+use aspen::types::{GroupId, NodeId};
 use aspen::{JoinTicket, KvService, KvServiceBuilder};
 use tokio::time::sleep;
 
@@ -74,9 +74,15 @@ pub(crate) struct Placed(Arc<Mutex<Parts>>);
 #[derive(Default)]
 struct Parts {
     service: Option<Arc<KvService>>,
-    /// Why the process has ended.
-    ended: Option<String>,
+    ended: Option<Ended>,
     clients: u64,
+}
+
+/// Why a process has ended by itself.
+pub(crate) struct Ended {
+    pub(crate) why: String,
+    /// The node is no member any more: there is nothing to start again.
+    pub(crate) is_over: bool,
 }
 
 impl Placed {
@@ -96,8 +102,13 @@ impl Placed {
     }
 
     /// Why the process has ended, if it has.
-    pub(crate) fn ended(&self) -> Option<String> {
+    pub(crate) fn ended(&self) -> Option<Ended> {
         self.parts().ended.take()
+    }
+
+    /// The node's number, once it serves.
+    pub(crate) fn number(&self) -> Option<NodeId> {
+        self.service().map(|service| service.node().node_id)
     }
 
     /// What it knows of the cluster.
@@ -122,14 +133,14 @@ impl Placed {
 
 /// Runs a node until its runtime is dropped.
 pub(crate) async fn run(boot: Boot) {
-    let why = live(&boot).await;
+    let ended = live(&boot).await;
     if boot.alive.is() {
-        boot.placed.parts().ended = Some(why);
+        boot.placed.parts().ended = Some(ended);
     }
 }
 
 /// From the start of a process to its end, of which it answers the reason.
-async fn live(boot: &Boot) -> String {
+async fn live(boot: &Boot) -> Ended {
     let service = match start(boot).await {
         Ok(service) => Arc::new(service),
         Err(error) => {
@@ -137,7 +148,8 @@ async fn live(boot: &Boot) -> String {
             if is_odd && boot.alive.is() && !boot.disk.take_failed() {
                 boot.workload.fail(format!("node {} does not start: {error}", boot.host));
             }
-            return error.to_string();
+            let is_over = matches!(error, StartError::Removed { .. });
+            return Ended { why: error.to_string(), is_over };
         }
     };
     boot.disk.take_failed();
@@ -154,7 +166,7 @@ async fn live(boot: &Boot) -> String {
         boot.placed.parts().clients += 1;
         tokio::spawn(client.run());
     }
-    service.stopped().await
+    Ended { why: service.stopped().await, is_over: false }
 }
 
 async fn start(boot: &Boot) -> Result<KvService, StartError> {

@@ -13,8 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aspen::roster::Roster;
-use aspen::roster::records::Stage;
+use aspen::roster::records::{Keyspace, Member, Shard, Stage, State};
 use aspen::status::Role;
 
 use crate::cluster::Cluster;
@@ -23,7 +22,7 @@ use crate::faults::Faults;
 use crate::invariants::{Invariants, digests};
 use crate::linear;
 use crate::network::HostId;
-use crate::node::FOUNDER;
+use crate::operator::Operator;
 use crate::trace::Trace;
 
 /// How long nodes may take to become a cluster while nothing goes wrong.
@@ -33,7 +32,9 @@ const GATHER_MS_MAX: u64 = 60_000;
 const PROGRESS_MS_MAX: u64 = 30_000;
 /// How soon every call ends: the deadline of a call, and some.
 const ANSWER_MS_MAX: u64 = 8_000;
-/// How soon all replicas hold the same once nothing is written, and all shards have their places.
+/// How soon members that leave have left, newcomers have joined, and all shards have their places.
+const REST_MS_MAX: u64 = 120_000;
+/// How soon all replicas hold the same once nothing is written.
 const EQUAL_MS_MAX: u64 = 30_000;
 
 /// How a run is set.
@@ -49,6 +50,7 @@ pub(crate) struct Settings {
 
 const PURPOSE_FAULTS: u64 = 4 << 32;
 const PURPOSE_SHAPE: u64 = 6 << 32;
+const PURPOSE_OPERATOR: u64 = 7 << 32;
 
 /// How many nodes a run has.
 const NODES: [HostId; 8] = [3, 3, 3, 3, 4, 5, 5, 7];
@@ -90,9 +92,11 @@ pub(crate) fn run(seed: u64, settings: &Settings, prints: bool) -> Verdict {
     let trace = Trace::new(prints);
     let nodes = settings.nodes.unwrap_or(*Dice::of(seed, PURPOSE_SHAPE).pick(&NODES));
     let hosts: Vec<HostId> = (1..=nodes).collect();
-    let faults = Faults::new(Dice::of(seed, PURPOSE_FAULTS), hosts.clone());
+    let faults = Faults::new(Dice::of(seed, PURPOSE_FAULTS));
     let cluster = Cluster::new(seed, trace.clone(), &hosts, settings.clients);
-    let mut run = Run { cluster, faults, invariants: Invariants::default(), leaders: Vec::new() };
+    let operator = Operator::new(Dice::of(seed, PURPOSE_OPERATOR), nodes);
+    let (invariants, leaders) = (Invariants::default(), Vec::new());
+    let mut run = Run { cluster, faults, operator, invariants, leaders };
     let judged = run
         .gather()
         .and_then(|()| run.suffer(settings.faults_ms))
@@ -114,6 +118,7 @@ pub(crate) fn run(seed: u64, settings: &Settings, prints: bool) -> Verdict {
 struct Run {
     cluster: Cluster,
     faults: Faults,
+    operator: Operator,
     invariants: Invariants,
     /// Hosts that lead something, once for each group.
     leaders: Vec<HostId>,
@@ -134,18 +139,7 @@ impl Run {
 
     /// Waits until all are one cluster, then lets clients begin.
     fn gather(&mut self) -> Judged {
-        let what = "the nodes did not become a cluster";
-        self.until(what, GATHER_MS_MAX, |cluster| {
-            let nodes = cluster.hosts().len();
-            let is_whole = |roster: &Roster| {
-                let is_settled = |stage| stage == Stage::Settled;
-                roster.present().count() == nodes
-                    && roster.shards().all(|(_, shard, _)| is_settled(shard.stage))
-            };
-            cluster
-                .placed()
-                .all(|(_, placed)| placed.roster().is_some_and(|known| is_whole(&known)))
-        })?;
+        self.until("the nodes did not become a cluster", GATHER_MS_MAX, is_whole)?;
         self.cluster.trace.note("cluster", format_args!("is whole"));
         self.cluster.stage.open();
         Ok(())
@@ -154,9 +148,11 @@ impl Run {
     fn suffer(&mut self, for_ms: u64) -> Judged {
         let until_ms = self.cluster.now_ms() + for_ms;
         while self.cluster.now_ms() < until_ms {
-            if let Some(fault) = self.faults.next(self.cluster.now_ms(), &self.leaders) {
+            let hosts = self.cluster.hosts();
+            if let Some(fault) = self.faults.next(self.cluster.now_ms(), &hosts, &self.leaders) {
                 self.cluster.fault(fault);
             }
+            self.operator.look(&mut self.cluster);
             self.step()?;
         }
         Ok(())
@@ -181,6 +177,9 @@ impl Run {
 
     fn recover(&mut self) -> Judged {
         self.cluster.heal();
+        self.until("the members did not come to rest", REST_MS_MAX, is_at_rest)?;
+        self.operator.end(&mut self.cluster);
+        self.until("the shards did not get their places", REST_MS_MAX, is_whole)?;
         self.cluster.workload.begin_answers();
         for host in self.cluster.hosts() {
             let what = format!("no client of node {host} was answered a read and a write");
@@ -198,7 +197,8 @@ impl Run {
         // What clients were told comes first: it is what counts.
         linear::check(&self.cluster.workload.history.calls()).map_err(|found| found.to_string())?;
         let workload = self.cluster.workload.clone();
-        self.cluster.ask(FOUNDER, |service| workload.read_counter(service.client()));
+        let host = self.cluster.hosts()[0];
+        self.cluster.ask(host, |service| workload.read_counter(service.client()));
         self.until("nobody could read the counter", ANSWER_MS_MAX, |cluster| {
             cluster.workload.counts().is_some()
         })?;
@@ -211,6 +211,37 @@ impl Run {
         }
         self.until("replicas did not come to hold the same", EQUAL_MS_MAX, are_equal)
     }
+}
+
+/// Whether every host that is not gone serves, and nobody is about to leave.
+fn is_at_rest(cluster: &mut Cluster) -> bool {
+    let is_here = |member: &Member| member.state != State::Leaving;
+    cluster.placed().all(|(_, placed)| {
+        placed.roster().is_some_and(|roster| {
+            let me = placed.number().and_then(|node| roster.member(node));
+            me.is_some_and(Member::is_present) && roster.present().all(is_here)
+        })
+    })
+}
+
+/// Whether all know the same members, and all shards are where they are to be.
+fn is_whole(cluster: &mut Cluster) -> bool {
+    if !cluster.now_ms().is_multiple_of(20) {
+        return false;
+    }
+    let nodes = cluster.hosts().len();
+    cluster.placed().all(|(_, placed)| {
+        placed.roster().is_some_and(|roster| {
+            let replicas = |shard: &Shard, keyspace: &Keyspace| {
+                shard.stage == Stage::Settled
+                    && shard.replicas.len() == nodes.min(usize::from(keyspace.replicas))
+            };
+            roster.present().count() == nodes
+                && roster.shards().all(|(group, shard, _)| {
+                    roster.keyspace_of(group).is_some_and(|(_, of)| replicas(shard, of))
+                })
+        })
+    })
 }
 
 /// Whether all replicas of each group have come as far and hold the same.

@@ -1,0 +1,153 @@
+//! What operators do while all else goes on: hosts come and go, members are drained and taken back,
+//! keyspaces are made and deleted, leads are given away, tickets are made and revoked.
+//!
+//! Whatever they ask may be refused, or be cut off at any point. What must hold is that data and
+//! clients do not notice, and that in the end each shard is where the roster wants it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aspen::node::ClusterError;
+use aspen::types::{GroupId, NodeId};
+use aspen::{KvService, MemberRole};
+
+use crate::cluster::Cluster;
+use crate::dice::Dice;
+use crate::faults::Fault;
+use crate::network::HostId;
+
+/// The longest pause between acts.
+const PAUSE_MS_MAX: u64 = 5_000;
+/// Most hosts of a run, those that have gone included.
+const HOSTS_MAX: HostId = 9;
+/// Fewest members that an operator leaves a cluster with.
+const MEMBERS_MIN: usize = 3;
+
+/// What settings of the cluster are set to.
+const SETTINGS: [(&str, &str); 6] = [
+    ("lost-after", "3s"),
+    ("lost-after", "10s"),
+    ("moves-at-once", "1"),
+    ("moves-at-once", "16"),
+    ("snapshot-rate", "4MiB"),
+    ("snapshot-rate", "100MiB"),
+];
+
+/// Something that an operator asks of a node.
+#[derive(Clone, Debug)]
+enum Act {
+    Drain(NodeId, bool),
+    Leave,
+    Remove(NodeId),
+    Transfer(GroupId, NodeId),
+    Make(String, u32, u8),
+    Delete(String),
+    Set(&'static str, &'static str),
+    Invite,
+}
+
+/// Chooses what is done, and when.
+pub(crate) struct Operator {
+    dice: Dice,
+    next_ms: u64,
+    last_host: HostId,
+    keyspaces: u64,
+}
+
+impl Operator {
+    pub(crate) fn new(dice: Dice, hosts: HostId) -> Self {
+        Operator { dice, next_ms: 0, last_host: hosts, keyspaces: 0 }
+    }
+
+    /// Does something, if it is time to.
+    pub(crate) fn look(&mut self, cluster: &mut Cluster) {
+        if cluster.now_ms() < self.next_ms {
+            return;
+        }
+        self.next_ms = cluster.now_ms() + self.dice.between(300, PAUSE_MS_MAX);
+        let members: Vec<(HostId, NodeId)> = cluster.members().collect();
+        if members.len() < MEMBERS_MIN {
+            return;
+        }
+        let (host, node) = *self.dice.pick(&members);
+        let may_shrink = members.len() > MEMBERS_MIN;
+        let act = match self.dice.below(100) {
+            0..15 => {
+                if self.last_host < HOSTS_MAX {
+                    self.last_host += 1;
+                    cluster.add(self.last_host);
+                }
+                return;
+            }
+            15..30 => Act::Drain(node, true),
+            30..45 => Act::Drain(node, false),
+            45..53 if may_shrink => Act::Leave,
+            53..61 if may_shrink => {
+                if self.dice.percent(50) {
+                    cluster.fault(Fault::Kill { host, down_ms: self.dice.between(500, 8_000) });
+                }
+                Act::Remove(node)
+            }
+            45..70 => Act::Transfer(GroupId(self.dice.below(4)), node),
+            70..82 => {
+                self.keyspaces += 1;
+                let (shards, replicas) = (self.dice.between(1, 4), self.dice.between(1, 5));
+                Act::Make(format!("k{}", self.keyspaces), shards as u32, replicas as u8)
+            }
+            82..90 => Act::Delete(format!("k{}", self.dice.below(self.keyspaces + 1))),
+            90..95 => {
+                let (name, value) = *self.dice.pick(&SETTINGS);
+                Act::Set(name, value)
+            }
+            _ => Act::Invite,
+        };
+        // Whoever is to leave is asked itself; all else may be asked of anybody.
+        let (asked, _) = match act {
+            Act::Leave => (host, node),
+            _ => *self.dice.pick(&members),
+        };
+        self.ask(cluster, asked, act);
+    }
+
+    /// All members are to be used again.
+    pub(crate) fn end(&mut self, cluster: &mut Cluster) {
+        let members: Vec<(HostId, NodeId)> = cluster.members().collect();
+        for (_, node) in &members {
+            let asked = self.dice.pick(&members).0;
+            self.ask(cluster, asked, Act::Drain(*node, false));
+        }
+    }
+
+    fn ask(&self, cluster: &Cluster, host: HostId, act: Act) {
+        let trace = cluster.trace.clone();
+        trace.note("operator", format_args!("asks host {host}: {act:?}"));
+        cluster.ask(host, move |service| async move {
+            match act.of(&service).await {
+                Ok(()) => trace.note("operator", format_args!("was told that it is done: {act:?}")),
+                Err(error) => trace.note("operator", format_args!("was told: {error}; {act:?}")),
+            }
+        });
+    }
+}
+
+impl Act {
+    async fn of(&self, service: &Arc<KvService>) -> Result<(), ClusterError> {
+        let cluster = service.cluster();
+        match self {
+            Act::Drain(node, on) => cluster.drain(*node, *on).await,
+            Act::Leave => cluster.leave().await,
+            Act::Remove(node) => cluster.remove(*node).await,
+            Act::Transfer(group, node) => cluster.transfer(*group, *node).await,
+            Act::Make(name, shards, replicas) => {
+                cluster.create_keyspace(name, *shards, *replicas).await.map(drop)
+            }
+            Act::Delete(name) => cluster.delete_keyspace(name).await,
+            Act::Set(name, value) => cluster.set(name, Some(value)).await.map(drop),
+            Act::Invite => {
+                let life = Duration::from_secs(60);
+                let ticket = cluster.invite(MemberRole::Voter, life, Some(1)).await?;
+                cluster.revoke(ticket.invitation().id).await
+            }
+        }
+    }
+}
