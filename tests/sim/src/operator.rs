@@ -4,7 +4,6 @@
 //! Whatever they ask may be refused, or be cut off at any point. What must hold is that data and
 //! clients do not notice, and that in the end each shard is where the roster wants it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use aspen::node::ClusterError;
@@ -15,9 +14,12 @@ use crate::cluster::Cluster;
 use crate::dice::Dice;
 use crate::faults::Fault;
 use crate::network::HostId;
+use crate::node::Stage;
 
 /// The longest pause between acts.
 const PAUSE_MS_MAX: u64 = 5_000;
+/// How often what an operator wants in the end is asked for.
+const END_MS: u64 = 5_000;
 /// Most hosts of a run, those that have gone included.
 const HOSTS_MAX: HostId = 9;
 /// Fewest members that an operator leaves a cluster with.
@@ -43,7 +45,10 @@ enum Act {
     Make(String, u32, u8),
     Delete(String),
     Set(&'static str, &'static str),
+    /// Makes the ticket by which hosts come from now on.
     Invite,
+    /// Makes one that is never given to anybody.
+    InviteAndRevoke,
 }
 
 /// Chooses what is done, and when.
@@ -99,7 +104,8 @@ impl Operator {
                 let (name, value) = *self.dice.pick(&SETTINGS);
                 Act::Set(name, value)
             }
-            _ => Act::Invite,
+            95..98 => Act::Invite,
+            _ => Act::InviteAndRevoke,
         };
         // Whoever is to leave is asked itself; all else may be asked of anybody.
         let (asked, _) = match act {
@@ -109,20 +115,25 @@ impl Operator {
         self.ask(cluster, asked, act);
     }
 
-    /// All members are to be used again.
+    /// All members are to be used again, and whoever is about to join is told where to.
     pub(crate) fn end(&mut self, cluster: &mut Cluster) {
+        if !cluster.now_ms().is_multiple_of(END_MS) {
+            return;
+        }
         let members: Vec<(HostId, NodeId)> = cluster.members().collect();
         for (_, node) in &members {
             let asked = self.dice.pick(&members).0;
             self.ask(cluster, asked, Act::Drain(*node, false));
         }
+        let asked = self.dice.pick(&members).0;
+        self.ask(cluster, asked, Act::Invite);
     }
 
     fn ask(&self, cluster: &Cluster, host: HostId, act: Act) {
-        let trace = cluster.trace.clone();
+        let (trace, stage) = (cluster.trace.clone(), cluster.stage.clone());
         trace.note("operator", format_args!("asks host {host}: {act:?}"));
         cluster.ask(host, move |service| async move {
-            match act.of(&service).await {
+            match act.of(&service, &stage).await {
                 Ok(()) => trace.note("operator", format_args!("was told that it is done: {act:?}")),
                 Err(error) => trace.note("operator", format_args!("was told: {error}; {act:?}")),
             }
@@ -131,8 +142,9 @@ impl Operator {
 }
 
 impl Act {
-    async fn of(&self, service: &Arc<KvService>) -> Result<(), ClusterError> {
+    async fn of(&self, service: &KvService, stage: &Stage) -> Result<(), ClusterError> {
         let cluster = service.cluster();
+        let invite = |life_s| cluster.invite(MemberRole::Voter, Duration::from_secs(life_s), None);
         match self {
             Act::Drain(node, on) => cluster.drain(*node, *on).await,
             Act::Leave => cluster.leave().await,
@@ -144,10 +156,10 @@ impl Act {
             Act::Delete(name) => cluster.delete_keyspace(name).await,
             Act::Set(name, value) => cluster.set(name, Some(value)).await.map(drop),
             Act::Invite => {
-                let life = Duration::from_secs(60);
-                let ticket = cluster.invite(MemberRole::Voter, life, Some(1)).await?;
-                cluster.revoke(ticket.invitation().id).await
+                *stage.ticket() = Some(invite(24 * 3_600).await?);
+                Ok(())
             }
+            Act::InviteAndRevoke => cluster.revoke(invite(60).await?.invitation().id).await,
         }
     }
 }

@@ -175,11 +175,23 @@ impl Run {
         Ok(())
     }
 
+    /// The same while an operator brings all to an end that was begun.
+    fn until_ended(&mut self, what: &str, holds: impl Fn(&mut Cluster) -> bool) -> Judged {
+        let end_ms = self.cluster.now_ms() + REST_MS_MAX;
+        while !holds(&mut self.cluster) {
+            if self.cluster.now_ms() >= end_ms {
+                return Err(format!("within {REST_MS_MAX} ms without faults, {what}"));
+            }
+            self.operator.end(&mut self.cluster);
+            self.step()?;
+        }
+        Ok(())
+    }
+
     fn recover(&mut self) -> Judged {
         self.cluster.heal();
-        self.until("the members did not come to rest", REST_MS_MAX, is_at_rest)?;
-        self.operator.end(&mut self.cluster);
-        self.until("the shards did not get their places", REST_MS_MAX, is_whole)?;
+        self.until_ended("the members did not come to rest", is_at_rest)?;
+        self.until_ended("the shards did not get their places", is_whole)?;
         self.cluster.workload.begin_answers();
         for host in self.cluster.hosts() {
             let what = format!("no client of node {host} was answered a read and a write");
