@@ -661,7 +661,7 @@ impl GroupPart {
                 () = Turn::over(turn.as_ref()) => turn = None,
                 // What sleeps is put away, or costs nothing.
                 () = replica.slept(), if turn.is_some() => turn = None,
-                () = leadership.changed() => {}
+                _ = leadership.changed() => {}
                 () = sleep_until(too_long.unwrap_or_else(Instant::now)), if too_long.is_some() => {}
                 () = replica.unneeded() => {
                     let status = replica.status();

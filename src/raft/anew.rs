@@ -10,16 +10,22 @@
 //! majority confirms without this replica. From then on it believes nobody of an earlier term, and
 //! until it has as much in its log it does not stand for election, votes for nobody who has less, and
 //! does not say who the members are.
+//!
+//! A replica that comes back knows what it had, and not how much of that is committed: its leader says
+//! so, or is asked to.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use openraft::async_runtime::WatchReceiver;
+use tokio::time::sleep;
 
 use super::contacts::{Contacts, Transport};
+use super::members::GroupMembers;
 use super::reads::{NotConfirmed, ask_leader};
 use super::replica::{Replica, stand_if_alone};
+use crate::limits::PROGRESS_RETRY;
 use crate::store::log::{EntryId, GroupLog};
 use crate::types::{GroupId, NodeId};
 
@@ -31,8 +37,14 @@ pub async fn progress_of(
     node: NodeId,
     others: impl IntoIterator<Item = NodeId>,
 ) -> Option<EntryId> {
-    let contacts = &Contacts::new(group, node, transport.clone());
-    // All at once: whoever is dead keeps nobody waiting.
+    ask_around(&Contacts::new(group, node, transport.clone()), others).await
+}
+
+/// Asks them all at once: whoever is dead keeps nobody waiting.
+async fn ask_around(
+    contacts: &Contacts,
+    others: impl IntoIterator<Item = NodeId>,
+) -> Option<EntryId> {
     let asked = others.into_iter().map(|other| ask_by(contacts, other));
     let mut answers: FuturesUnordered<_> = asked.collect();
     while let Some(answer) = answers.next().await {
@@ -85,6 +97,28 @@ impl Behind {
 }
 
 impl Replica {
+    /// Has a replica without a vote find out how far its group is, when it is opened again. Where
+    /// nothing happens the leader sleeps, and would not say before something does; whoever may vote
+    /// wakes it by standing for election.
+    pub(super) fn ask_how_far(&self, contacts: Contacts) {
+        let replica = self.clone();
+        self.tasks().spawn(async move {
+            let mut leadership = replica.leadership();
+            // Raft says it in a moment; of one that is new, whoever takes it in.
+            while replica.members().voters.is_empty() {
+                if !leadership.changed().await {
+                    return;
+                }
+            }
+            let is_done = |members: GroupMembers| members.voters.contains(&replica.node());
+            while !is_done(replica.members())
+                && ask_around(&contacts, replica.members().voters).await.is_none()
+            {
+                sleep(PROGRESS_RETRY).await;
+            }
+        });
+    }
+
     /// Lets it stand for election from when it knows who the members are.
     pub(super) fn stand_when_caught_up(&self, after: EntryId) {
         let replica = self.clone();

@@ -254,7 +254,10 @@ impl Replica {
         let replica = Replica { inner: Arc::new(inner) };
         replica.keep(log, due);
         match replica.begin(founds, after).await {
-            Ok(()) => Ok(replica),
+            Ok(()) => {
+                replica.ask_how_far(contacts);
+                Ok(replica)
+            }
             Err(error) => {
                 replica.abandon().await;
                 Err(error)
@@ -647,9 +650,9 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// Resolves when either may have changed since the last time, and when the replica has ended.
-    pub async fn changed(&mut self) {
-        let _ = self.metrics.changed().await;
+    /// Resolves when either may have changed since the last time; `false` when the replica has ended.
+    pub async fn changed(&mut self) -> bool {
+        self.metrics.changed().await.is_ok()
     }
 }
 

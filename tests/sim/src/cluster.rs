@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aspen::KvService;
 use aspen::seams::Random;
 use aspen::types::{GroupId, NodeId};
+use aspen::{JoinTicket, KvService};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, advance, sleep_until};
 
@@ -75,6 +75,8 @@ struct Node {
     is_gone: bool,
     /// The number that it has in its cluster, once that was seen.
     number: Option<NodeId>,
+    /// The ticket of a stranger, which must not get in.
+    revoked: Option<JoinTicket>,
 }
 
 /// What runs of a node that is up.
@@ -119,17 +121,17 @@ impl Cluster {
             foul: 0,
         };
         for host in hosts {
-            cluster.add(*host);
+            cluster.add(*host, None);
         }
         cluster
     }
 
-    /// A new host comes up, with nothing on its disk.
-    pub(crate) fn add(&mut self, host: HostId) {
+    /// A new host comes up, with nothing on its disk; it may have a ticket that is no good.
+    pub(crate) fn add(&mut self, host: HostId, revoked: Option<JoinTicket>) {
         let ahead_ms = self.clocks.below(WALL_OFF_MS_MAX);
         let clock = Arc::new(SimClock::new(self.shown_ms.clone(), ahead_ms));
         let drift = self.clocks.below(2 * DRIFT_PERMILLE_MAX + 1);
-        let node = Node::new(clock, 1_000 - DRIFT_PERMILLE_MAX + drift);
+        let node = Node { revoked, ..Node::new(clock, 1_000 - DRIFT_PERMILLE_MAX + drift) };
         self.nodes.insert(host, node);
         self.start(host);
     }
@@ -149,7 +151,8 @@ impl Cluster {
         }
         self.shown_ms.store(self.now_ms, Ordering::Relaxed);
         self.fabric.step(self.now_ms);
-        for host in self.hosts() {
+        let all: Vec<HostId> = self.nodes.keys().copied().collect();
+        for host in all {
             self.turn(host);
         }
         self.now_ms += 1;
@@ -194,6 +197,7 @@ impl Cluster {
             alive: alive.clone(),
             placed: node.placed.clone(),
             stage: self.stage.clone(),
+            revoked: node.revoked.clone(),
             workload: self.workload.clone(),
         };
         self.trace.note(format_args!("node {host}"), format_args!("starts"));
@@ -257,13 +261,13 @@ impl Cluster {
         self.present().map(|(host, node)| (*host, &node.placed))
     }
 
-    /// All hosts whose nodes are not gone for good.
+    /// All hosts whose nodes are not gone for good, and that are no strangers.
     pub(crate) fn hosts(&self) -> Vec<HostId> {
         self.present().map(|(host, _)| *host).collect()
     }
 
     fn present(&self) -> impl Iterator<Item = (&HostId, &Node)> {
-        self.nodes.iter().filter(|(_, node)| !node.is_gone)
+        self.nodes.iter().filter(|(_, node)| !node.is_gone && node.revoked.is_none())
     }
 
     /// The nodes that are members as far as is known, up or down.
@@ -447,6 +451,7 @@ impl Node {
             up: None,
             is_gone: false,
             number: None,
+            revoked: None,
         }
     }
 }

@@ -34,12 +34,18 @@ pub(crate) const FOUNDER: HostId = 1;
 pub(crate) struct Stage {
     /// Made by the founder as soon as it serves.
     ticket: Mutex<Option<JoinTicket>>,
+    /// Tickets that are good no more, by the word of whoever was asked to revoke them.
+    revoked: Mutex<Vec<JoinTicket>>,
     is_open: AtomicBool,
 }
 
 impl Stage {
     pub(crate) fn ticket(&self) -> MutexGuard<'_, Option<JoinTicket>> {
         self.ticket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn revoked(&self) -> MutexGuard<'_, Vec<JoinTicket>> {
+        self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Clients begin.
@@ -64,6 +70,8 @@ pub(crate) struct Boot {
     pub(crate) alive: Alive,
     pub(crate) placed: Placed,
     pub(crate) stage: Arc<Stage>,
+    /// The only ticket that it has, which is no good: it must not get in.
+    pub(crate) revoked: Option<JoinTicket>,
     pub(crate) workload: Workload,
 }
 
@@ -142,7 +150,15 @@ pub(crate) async fn run(boot: Boot) {
 /// From the start of a process to its end, of which it answers the reason.
 async fn live(boot: &Boot) -> Ended {
     let service = match start(boot).await {
+        Ok(_) if boot.revoked.is_some() => {
+            let why = format!("host {} was admitted by a ticket that was revoked", boot.host);
+            boot.workload.fail(why.clone());
+            return Ended { why, is_over: true };
+        }
         Ok(service) => Arc::new(service),
+        Err(error) if boot.revoked.is_some() => {
+            return Ended { why: error.to_string(), is_over: true };
+        }
         Err(error) => {
             let is_odd = !matches!(error, StartError::NotJoined(_) | StartError::Removed { .. });
             if is_odd && boot.alive.is() && !boot.disk.take_failed() {
@@ -178,7 +194,7 @@ async fn start(boot: &Boot) -> Result<KvService, StartError> {
     let mut builder = KvServiceBuilder::auto("data").with_seams(seams).with_name("sim");
     if boot.host != FOUNDER {
         let ticket = loop {
-            let ticket = boot.stage.ticket().clone();
+            let ticket = boot.revoked.clone().or_else(|| boot.stage.ticket().clone());
             match ticket {
                 Some(ticket) => break ticket,
                 None => sleep(Duration::from_millis(20)).await,

@@ -47,7 +47,7 @@ enum Act {
     Set(&'static str, &'static str),
     /// Makes the ticket by which hosts come from now on.
     Invite,
-    /// Makes one that is never given to anybody.
+    /// Makes one that is revoked before somebody comes with it.
     InviteAndRevoke,
 }
 
@@ -56,12 +56,13 @@ pub(crate) struct Operator {
     dice: Dice,
     next_ms: u64,
     last_host: HostId,
+    last_stranger: HostId,
     keyspaces: u64,
 }
 
 impl Operator {
     pub(crate) fn new(dice: Dice, hosts: HostId) -> Self {
-        Operator { dice, next_ms: 0, last_host: hosts, keyspaces: 0 }
+        Operator { dice, next_ms: 0, last_host: hosts, last_stranger: HOSTS_MAX, keyspaces: 0 }
     }
 
     /// Does something, if it is time to.
@@ -70,6 +71,11 @@ impl Operator {
             return;
         }
         self.next_ms = cluster.now_ms() + self.dice.between(300, PAUSE_MS_MAX);
+        let revoked = cluster.stage.revoked().pop();
+        if let Some(ticket) = revoked {
+            self.last_stranger += 1;
+            cluster.add(self.last_stranger, Some(ticket));
+        }
         let members: Vec<(HostId, NodeId)> = cluster.members().collect();
         if members.len() < MEMBERS_MIN {
             return;
@@ -80,7 +86,7 @@ impl Operator {
             0..15 => {
                 if self.last_host < HOSTS_MAX {
                     self.last_host += 1;
-                    cluster.add(self.last_host);
+                    cluster.add(self.last_host, None);
                 }
                 return;
             }
@@ -100,11 +106,11 @@ impl Operator {
                 Act::Make(format!("k{}", self.keyspaces), shards as u32, replicas as u8)
             }
             82..90 => Act::Delete(format!("k{}", self.dice.below(self.keyspaces + 1))),
-            90..95 => {
+            94..97 => {
                 let (name, value) = *self.dice.pick(&SETTINGS);
                 Act::Set(name, value)
             }
-            95..98 => Act::Invite,
+            90..94 => Act::Invite,
             _ => Act::InviteAndRevoke,
         };
         // Whoever is to leave is asked itself; all else may be asked of anybody.
@@ -159,7 +165,12 @@ impl Act {
                 *stage.ticket() = Some(invite(24 * 3_600).await?);
                 Ok(())
             }
-            Act::InviteAndRevoke => cluster.revoke(invite(60).await?.invitation().id).await,
+            Act::InviteAndRevoke => {
+                let ticket = invite(60).await?;
+                cluster.revoke(ticket.invitation().id).await?;
+                stage.revoked().push(ticket);
+                Ok(())
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aspen::roster::records::{Keyspace, Member, Shard, Stage, State};
-use aspen::status::Role;
+use aspen::status::{GroupStatus, Role};
 
 use crate::cluster::Cluster;
 use crate::dice::Dice;
@@ -22,6 +22,7 @@ use crate::faults::Faults;
 use crate::invariants::{Invariants, digests};
 use crate::linear;
 use crate::network::HostId;
+use crate::node::Placed;
 use crate::operator::Operator;
 use crate::trace::Trace;
 
@@ -36,6 +37,9 @@ const ANSWER_MS_MAX: u64 = 8_000;
 const REST_MS_MAX: u64 = 120_000;
 /// How soon all replicas hold the same once nothing is written.
 const EQUAL_MS_MAX: u64 = 30_000;
+
+/// How often it is looked whether they do.
+const COMPARE_MS: u64 = 200;
 
 /// How a run is set.
 #[derive(Clone, Debug)]
@@ -208,6 +212,7 @@ impl Run {
     fn judge(&mut self) -> Judged {
         // What clients were told comes first: it is what counts.
         linear::check(&self.cluster.workload.history.calls()).map_err(|found| found.to_string())?;
+        self.cluster.placed().try_for_each(|(host, placed)| votes_are_right(host, placed))?;
         let workload = self.cluster.workload.clone();
         let host = self.cluster.hosts()[0];
         self.cluster.ask(host, |service| workload.read_counter(service.client()));
@@ -221,7 +226,11 @@ impl Run {
                 "the counter was put {counted} times; clients were told of {least}, at most {most}"
             ));
         }
-        self.until("replicas did not come to hold the same", EQUAL_MS_MAX, are_equal)
+        let equal = self.until("replicas did not come to hold the same", EQUAL_MS_MAX, |cluster| {
+            cluster.now_ms().is_multiple_of(COMPARE_MS) && difference(cluster).is_none()
+        });
+        let why = || difference(&self.cluster).unwrap_or_default();
+        equal.map_err(|error| format!("{error}: {}", why()))
     }
 }
 
@@ -256,18 +265,45 @@ fn is_whole(cluster: &mut Cluster) -> bool {
     })
 }
 
-/// Whether all replicas of each group have come as far and hold the same.
-fn are_equal(cluster: &mut Cluster) -> bool {
-    if !cluster.now_ms().is_multiple_of(200) {
-        return false;
+/// Whether those vote, as far as a host knows, that the roster wants: an odd number of the shard's
+/// replicas, and nobody else.
+fn votes_are_right(host: HostId, placed: &Placed) -> Judged {
+    let (Some(service), Some(roster)) = (placed.service(), placed.roster()) else { return Ok(()) };
+    for GroupStatus { group, role, voters, .. } in service.groups() {
+        let wanted = match roster.shard(group) {
+            Some((shard, _)) => shard.replicas.clone(),
+            None => roster.present().map(|member| member.node).collect(),
+        };
+        let is_right = voters.is_subset(&wanted) && voters.len() % 2 == 1;
+        if role == Role::Leader && !is_right {
+            return Err(format!(
+                "group {group}, led by host {host}: {voters:?} vote, where {wanted:?} are to"
+            ));
+        }
     }
+    Ok(())
+}
+
+/// What still keeps replicas from being equal, if anything does.
+fn difference(cluster: &Cluster) -> Option<String> {
     let mut held = BTreeMap::new();
-    cluster.placed().all(|(host, placed)| {
-        let digests = digests(host, placed).unwrap_or_default();
-        let groups = placed.service().map(|service| service.groups());
-        groups.is_some_and(|all| all.iter().all(|group| group.role != Role::Stopped))
-            && digests
-                .into_iter()
-                .all(|(group, digest)| *held.entry(group).or_insert(digest) == digest)
-    })
+    for (host, placed) in cluster.placed() {
+        let Some(service) = placed.service() else {
+            return Some(format!("host {host} does not serve"));
+        };
+        let stopped = service.groups().into_iter().find(|group| group.role == Role::Stopped);
+        if let Some(GroupStatus { group, .. }) = stopped {
+            return Some(format!("the replica of group {group} on host {host} has stopped"));
+        }
+        for (group, digest) in digests(host, placed).unwrap_or_default() {
+            let (first, whose) = *held.entry(group).or_insert((digest, host));
+            if first != digest {
+                return Some(format!(
+                    "of group {group} hosts {whose} and {host} hold what is by {:?} and {:?}",
+                    first.0, digest.0
+                ));
+            }
+        }
+    }
+    None
 }
