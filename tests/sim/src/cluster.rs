@@ -12,21 +12,25 @@ use std::time::Duration;
 use aspen::seams::Random;
 use aspen::types::{GroupId, NodeId};
 use aspen::{JoinTicket, KvService};
+use aspen_sim::dice::{Dice, random_of};
+use aspen_sim::work::{Alive, Stage, Works};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, advance, sleep_until};
 
-use crate::dice::{Dice, random_of};
 use crate::disk::SimDisk;
 use crate::faults::{FAIR, Fault, SYNC_MS_MAX};
 use crate::network::{Fabric, HostId, Way};
-use crate::node::{self, Boot, Ended, Placed, SimClock, Stage};
+use crate::node::{self, Boot, Ended, Entrance, Field, KEYSPACES, Placed, SimClock};
 use crate::trace::Trace;
-use crate::workload::{Alive, Workload};
 
 const PURPOSE_NETWORK: u64 = 1 << 32;
 const PURPOSE_NODES: u64 = 2 << 32;
 const PURPOSE_CRASHES: u64 = 3 << 32;
 const PURPOSE_CLOCKS: u64 = 5 << 32;
+const PURPOSE_WORKS: u64 = 8 << 32;
+
+/// The longest that a client waits between calls.
+const PACE: Duration = Duration::from_millis(100);
 
 /// How much faster or slower than the simulation a node's clock goes at most, in thousandths.
 const DRIFT_PERMILLE_MAX: u64 = 20;
@@ -39,8 +43,9 @@ const RESTART_MS: u64 = 500;
 pub(crate) struct Cluster {
     seed: u64,
     pub(crate) trace: Trace,
-    pub(crate) workload: Workload,
-    pub(crate) stage: Arc<Stage>,
+    pub(crate) stage: Stage,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) entrance: Arc<Entrance>,
     fabric: Fabric,
     /// How many clients each node has.
     clients: u64,
@@ -103,10 +108,14 @@ impl Cluster {
     /// The nodes of a seed, all up.
     pub(crate) fn new(seed: u64, trace: Trace, hosts: &[HostId], clients: u64) -> Self {
         let random = random_of(seed, PURPOSE_NETWORK);
+        let stage = Stage::new(trace.clone(), PACE);
+        let dice = Dice::of(seed, PURPOSE_WORKS);
+        let field = |keyspace| Field { keyspace, works: Works::new(&stage, "", dice.clone()) };
         let mut cluster = Cluster {
             seed,
-            workload: Workload::new(trace.clone()),
-            stage: Arc::default(),
+            fields: KEYSPACES.map(field).into(),
+            stage,
+            entrance: Arc::default(),
             fabric: Fabric::new(random, trace.clone(), FAIR),
             trace,
             clients,
@@ -197,8 +206,9 @@ impl Cluster {
             alive: alive.clone(),
             placed: node.placed.clone(),
             stage: self.stage.clone(),
+            fields: self.fields.clone(),
+            entrance: self.entrance.clone(),
             revoked: node.revoked.clone(),
-            workload: self.workload.clone(),
         };
         self.trace.note(format_args!("node {host}"), format_args!("starts"));
         node.up = Some(Up::new(self.now_ms, node.pace_permille, alive, random, boot));
@@ -240,10 +250,9 @@ impl Cluster {
     fn bury(&mut self, host: HostId) {
         let Some(node) = self.nodes.get_mut(&host) else { return };
         node.disk.douse();
-        let clients = node.placed.clear();
+        node.placed.clear();
         if node.up.take().is_some() {
             self.trace.mix(&[10, host.into(), node.disk.calls()], &[]);
-            self.workload.forget_clients(clients);
         }
     }
 

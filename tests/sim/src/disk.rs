@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use aspen::seams::Random;
 use aspen::seams::disk::{Disk, File, OpenMode, Space};
+use aspen_sim::dice::Dice;
+use aspen_sim::work::Alive;
 
 use crate::crash_disk::{CrashDisk, EIO, ENOSPC, Fault, Kind};
-use crate::dice::Dice;
 use crate::faults::SYNC_MS_MAX;
-use crate::workload::Alive;
 
 /// So small that a run begins many segments of the log, purges it, and sends snapshots.
 const FILE_BYTES_MAX: u64 = 128 * 1024;

@@ -4,7 +4,8 @@
 //! at once. Whom they hit is chosen when they come: leaders are hit more often than chance would
 //! have it, as what is worth finding happens to them.
 
-use crate::dice::Dice;
+use aspen_sim::dice::Dice;
+
 use crate::network::{HostId, Way, Weather};
 
 /// The longest pause between faults.

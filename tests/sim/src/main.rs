@@ -6,8 +6,9 @@
 //!
 //! The nodes are what runs in production, from `KvServiceBuilder` on (`node`). Under them stand a
 //! disk that loses what was not synced (`disk`), a network that delays, loses and is cut
-//! (`network`), and a clock that the simulator steps (`cluster`). Beside them stand what clients do
-//! (`workload`) and operators (`operator`), what goes wrong (`faults`), and who judges (`run`, `invariants`, `linear`).
+//! (`network`), and a clock that the simulator steps (`cluster`). Beside them stand what operators do
+//! (`operator`), what goes wrong (`faults`), and who judges (`run`, `invariants`). What clients do and
+//! what they may be told is not about simulation: it is the package's library (`lib.rs`).
 //! `docs/testing.md` has the commands, and what is not simulated.
 
 #![allow(clippy::disallowed_methods, reason = "the simulator stands outside the seams")]
@@ -16,20 +17,16 @@ mod cluster;
 #[allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "it belongs to another test")]
 #[path = "../../it/crash_disk.rs"]
 mod crash_disk;
-mod dice;
 mod disk;
 mod entropy;
 mod faults;
-mod history;
 mod invariants;
-mod linear;
 mod network;
 mod node;
 mod operator;
 mod run;
 mod swarm;
 mod trace;
-mod workload;
 
 use std::process::ExitCode;
 
@@ -73,7 +70,7 @@ struct Arguments {
 
 impl Arguments {
     fn settings(&self) -> run::Settings {
-        run::Settings { nodes: self.nodes, clients: 3, faults_ms: self.seconds * 1_000 }
+        run::Settings { nodes: self.nodes, clients: 6, faults_ms: self.seconds * 1_000 }
     }
 
     /// What each run of a swarm is told.

@@ -29,12 +29,12 @@ use aspen::limits::{DIAL_MAX, LINK_SILENCE_MAX};
 use aspen::seams::Random;
 use aspen::seams::network::{CloseCode, Gate, LinkLost, Protocol};
 use aspen::types::{Address, EndpointId};
+use aspen_sim::dice::Dice;
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use self::gossip::Swarms;
 use self::stream::Pipe;
-use crate::dice::Dice;
 use crate::trace::Trace;
 
 use self::link::Host;

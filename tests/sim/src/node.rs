@@ -16,22 +16,27 @@ use aspen::seams::{Random, Seams, WallClock};
 use aspen::status::Role;
 use aspen::types::{GroupId, NodeId};
 use aspen::{JoinTicket, KvService, KvServiceBuilder};
+use aspen_sim::dice::Dice;
+use aspen_sim::work::{Alive, Client, Stage, Works};
 use tokio::time::sleep;
 
-use crate::dice::Dice;
 use crate::disk::SimDisk;
 use crate::network::{Fabric, HostId};
-use crate::workload::{Alive, Workload};
 
 /// When the simulation begins: seconds since 1970.
 const EPOCH_S: u64 = 1_800_000_000;
+
+/// The keyspaces that clients work in: one shard that all have, and some that are spread.
+pub(crate) const KEYSPACES: [&str; 2] = ["default", "spread"];
+const SPREAD_SHARDS: u32 = 3;
+const SPREAD_REPLICAS: u8 = 3;
 
 /// The host that founds the cluster.
 pub(crate) const FOUNDER: HostId = 1;
 
 /// What all nodes of a run know: how to come in, and whether there is something to do.
 #[derive(Default)]
-pub(crate) struct Stage {
+pub(crate) struct Entrance {
     /// Made by the founder as soon as it serves.
     ticket: Mutex<Option<JoinTicket>>,
     /// Tickets that are good no more, by the word of whoever was asked to revoke them.
@@ -39,7 +44,7 @@ pub(crate) struct Stage {
     is_open: AtomicBool,
 }
 
-impl Stage {
+impl Entrance {
     pub(crate) fn ticket(&self) -> MutexGuard<'_, Option<JoinTicket>> {
         self.ticket.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,10 +74,18 @@ pub(crate) struct Boot {
     pub(crate) fabric: Fabric,
     pub(crate) alive: Alive,
     pub(crate) placed: Placed,
-    pub(crate) stage: Arc<Stage>,
+    pub(crate) stage: Stage,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) entrance: Arc<Entrance>,
     /// The only ticket that it has, which is no good: it must not get in.
     pub(crate) revoked: Option<JoinTicket>,
-    pub(crate) workload: Workload,
+}
+
+/// A keyspace, and what clients do in it.
+#[derive(Clone)]
+pub(crate) struct Field {
+    pub(crate) keyspace: &'static str,
+    pub(crate) works: Works,
 }
 
 /// Where the simulator finds what runs on a node; clones are the same.
@@ -83,7 +96,6 @@ pub(crate) struct Placed(Arc<Mutex<Parts>>);
 struct Parts {
     service: Option<Arc<KvService>>,
     ended: Option<Ended>,
-    clients: u64,
 }
 
 /// Why a process has ended by itself.
@@ -98,10 +110,10 @@ impl Placed {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets what ran. Answers how many clients it had.
-    pub(crate) fn clear(&self) -> u64 {
+    /// Forgets what ran.
+    pub(crate) fn clear(&self) {
         let parts = std::mem::take(&mut *self.parts());
-        parts.clients
+        drop(parts);
     }
 
     /// The node, once it serves.
@@ -152,7 +164,7 @@ async fn live(boot: &Boot) -> Ended {
     let service = match start(boot).await {
         Ok(_) if boot.revoked.is_some() => {
             let why = format!("host {} was admitted by a ticket that was revoked", boot.host);
-            boot.workload.fail(why.clone());
+            boot.stage.fail(why.clone());
             return Ended { why, is_over: true };
         }
         Ok(service) => Arc::new(service),
@@ -162,7 +174,7 @@ async fn live(boot: &Boot) -> Ended {
         Err(error) => {
             let is_odd = !matches!(error, StartError::NotJoined(_) | StartError::Removed { .. });
             if is_odd && boot.alive.is() && !boot.disk.take_failed() {
-                boot.workload.fail(format!("node {} does not start: {error}", boot.host));
+                boot.stage.fail(format!("node {} does not start: {error}", boot.host));
             }
             let is_over = matches!(error, StartError::Removed { .. });
             return Ended { why: error.to_string(), is_over };
@@ -170,17 +182,23 @@ async fn live(boot: &Boot) -> Ended {
     };
     boot.disk.take_failed();
     boot.placed.parts().service = Some(service.clone());
-    if boot.host == FOUNDER && boot.stage.ticket().is_none() {
+    if boot.host == FOUNDER && boot.entrance.ticket().is_none() {
         invite(boot, &service).await;
     }
-    while !boot.stage.is_open() {
+    while !boot.entrance.is_open() {
         sleep(Duration::from_millis(20)).await;
     }
-    for _ in 0..boot.clients {
+    for number in 0..boot.clients {
         let dice = Dice::new(Random::from_seed(boot.random.next_u64()));
-        let client = boot.workload.client(boot.host, boot.alive.clone(), service.client(), dice);
-        boot.placed.parts().clients += 1;
-        tokio::spawn(client.run());
+        let Field { keyspace, works } = &boot.fields[number as usize % boot.fields.len()];
+        match service.client().keyspace(keyspace) {
+            Ok(kv) => {
+                let client =
+                    Client::new(&boot.stage, boot.host.into(), boot.alive.clone(), kv, dice);
+                works.next().spawn(client);
+            }
+            Err(error) => boot.stage.fail(format!("{keyspace} is no name of a keyspace: {error}")),
+        }
     }
     Ended { why: service.stopped().await, is_over: false }
 }
@@ -194,7 +212,7 @@ async fn start(boot: &Boot) -> Result<KvService, StartError> {
     let mut builder = KvServiceBuilder::auto("data").with_seams(seams).with_name("sim");
     if boot.host != FOUNDER {
         let ticket = loop {
-            let ticket = boot.revoked.clone().or_else(|| boot.stage.ticket().clone());
+            let ticket = boot.revoked.clone().or_else(|| boot.entrance.ticket().clone());
             match ticket {
                 Some(ticket) => break ticket,
                 None => sleep(Duration::from_millis(20)).await,
@@ -205,13 +223,18 @@ async fn start(boot: &Boot) -> Result<KvService, StartError> {
     builder.start().await
 }
 
-/// Makes the ticket by which the others come.
+/// Makes the ticket by which the others come, and the keyspace beside the one that is there.
 async fn invite(boot: &Boot, service: &KvService) {
+    let cluster = service.cluster();
     let (role, life) = (aspen::MemberRole::Voter, Duration::from_secs(24 * 3_600));
-    match service.cluster().invite(role, life, None).await {
-        Ok(ticket) => *boot.stage.ticket() = Some(ticket),
+    let made = async {
+        cluster.create_keyspace(KEYSPACES[1], SPREAD_SHARDS, SPREAD_REPLICAS).await?;
+        cluster.invite(role, life, None).await
+    };
+    match made.await {
+        Ok(ticket) => *boot.entrance.ticket() = Some(ticket),
         Err(error) if boot.alive.is() => {
-            boot.workload.fail(format!("the founder can't make a ticket: {error}"));
+            boot.stage.fail(format!("the founder can't make a ticket: {error}"));
         }
         Err(_) => {}
     }

@@ -9,12 +9,12 @@ use std::time::Duration;
 use aspen::node::ClusterError;
 use aspen::types::{GroupId, NodeId};
 use aspen::{KvService, MemberRole};
+use aspen_sim::dice::Dice;
 
 use crate::cluster::Cluster;
-use crate::dice::Dice;
 use crate::faults::Fault;
 use crate::network::HostId;
-use crate::node::Stage;
+use crate::node::Entrance;
 
 /// The longest pause between acts.
 const PAUSE_MS_MAX: u64 = 5_000;
@@ -71,7 +71,7 @@ impl Operator {
             return;
         }
         self.next_ms = cluster.now_ms() + self.dice.between(300, PAUSE_MS_MAX);
-        let revoked = cluster.stage.revoked().pop();
+        let revoked = cluster.entrance.revoked().pop();
         if let Some(ticket) = revoked {
             self.last_stranger += 1;
             cluster.add(self.last_stranger, Some(ticket));
@@ -136,10 +136,10 @@ impl Operator {
     }
 
     fn ask(&self, cluster: &Cluster, host: HostId, act: Act) {
-        let (trace, stage) = (cluster.trace.clone(), cluster.stage.clone());
+        let (trace, entrance) = (cluster.trace.clone(), cluster.entrance.clone());
         trace.note("operator", format_args!("asks host {host}: {act:?}"));
         cluster.ask(host, move |service| async move {
-            match act.of(&service, &stage).await {
+            match act.of(&service, &entrance).await {
                 Ok(()) => trace.note("operator", format_args!("was told that it is done: {act:?}")),
                 Err(error) => trace.note("operator", format_args!("was told: {error}; {act:?}")),
             }
@@ -148,7 +148,7 @@ impl Operator {
 }
 
 impl Act {
-    async fn of(&self, service: &KvService, stage: &Stage) -> Result<(), ClusterError> {
+    async fn of(&self, service: &KvService, entrance: &Entrance) -> Result<(), ClusterError> {
         let cluster = service.cluster();
         let invite = |life_s| cluster.invite(MemberRole::Voter, Duration::from_secs(life_s), None);
         match self {
@@ -162,13 +162,13 @@ impl Act {
             Act::Delete(name) => cluster.delete_keyspace(name).await,
             Act::Set(name, value) => cluster.set(name, Some(value)).await.map(drop),
             Act::Invite => {
-                *stage.ticket() = Some(invite(24 * 3_600).await?);
+                *entrance.ticket() = Some(invite(24 * 3_600).await?);
                 Ok(())
             }
             Act::InviteAndRevoke => {
                 let ticket = invite(60).await?;
                 cluster.revoke(ticket.invitation().id).await?;
-                stage.revoked().push(ticket);
+                entrance.revoked().push(ticket);
                 Ok(())
             }
         }

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use aspen_sim::work::Scribe;
+
 /// A run's trace; clones are the same.
 #[derive(Clone)]
 pub(crate) struct Trace(Arc<Mutex<Inner>>);
@@ -59,5 +61,11 @@ impl Trace {
     /// The digest of all so far.
     pub(crate) fn digest(&self) -> String {
         self.inner().digest.finalize().to_hex()[..16].to_owned()
+    }
+}
+
+impl Scribe for Trace {
+    fn note(&self, who: fmt::Arguments<'_>, what: fmt::Arguments<'_>) {
+        Trace::note(self, who, what);
     }
 }

@@ -15,44 +15,88 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
-use crate::history::{Call, Op, Outcome};
+use super::{Told, Violation};
 
 /// Most calls that are tried for one key; histories of a run take a few thousand.
 const STEPS_MAX: u64 = 5_000_000;
 
-/// Why a history is not accepted.
-#[derive(Debug)]
-pub(crate) enum Violation {
-    /// No order explains the calls of a key. These are the ones that could not take effect where
-    /// the search came farthest, and the value that the key had there.
-    NoOrder { key: u8, value: Option<u64>, open: Vec<Call> },
-    /// The search took too long.
-    Undecided { key: u8, calls: usize },
+/// What a call asks of one key. No value is written twice in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Reads it.
+    Get,
+    /// Writes it.
+    Put(u64),
+    /// Puts the second if the key holds the first.
+    Swap(Option<u64>, u64),
+    /// Deletes it.
+    Delete,
 }
 
-impl fmt::Display for Violation {
+/// What a call asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Of which key.
+    pub key: u64,
+    /// And what.
+    pub op: Op,
+}
+
+/// What a call that was done answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// What a get saw.
+    Saw(Option<u64>),
+    /// The write was done.
+    Wrote,
+    /// A swap found something else.
+    Differs,
+}
+
+/// One call.
+pub type Call = super::Call<Asked, Answer>;
+
+struct Shown(Option<u64>);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(value) => write!(f, "{value}"),
+            None => f.write_str("nothing"),
+        }
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Asked { key, op } = self;
+        match op {
+            Op::Get => write!(f, "get key {key}"),
+            Op::Put(value) => write!(f, "put {value} in key {key}"),
+            Op::Swap(expected, value) => {
+                write!(f, "swap {} for {value} in key {key}", Shown(*expected))
+            }
+            Op::Delete => write!(f, "delete key {key}"),
+        }
+    }
+}
+
+impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Violation::NoOrder { key, value, open } => {
-                write!(
-                    f,
-                    "key {key} is not linearizable: it holds {value:?} and none of these fits"
-                )?;
-                open.iter().try_for_each(|call| write!(f, "\n    {call}"))
-            }
-            Violation::Undecided { key, calls } => {
-                write!(f, "key {key}: {calls} calls could not be ordered in {STEPS_MAX} steps")
-            }
+            Answer::Saw(value) => write!(f, "saw {}", Shown(*value)),
+            Answer::Wrote => f.write_str("done"),
+            Answer::Differs => f.write_str("differs"),
         }
     }
 }
 
 /// Checks all keys of a history.
-pub(crate) fn check(calls: &[Call]) -> Result<(), Violation> {
-    let mut keys: BTreeMap<u8, Vec<Call>> = BTreeMap::new();
+pub fn check(calls: &[Call]) -> Result<(), Violation> {
+    let mut keys: BTreeMap<u64, Vec<Call>> = BTreeMap::new();
     for call in calls {
         if may_matter(call) {
-            keys.entry(call.key).or_default().push(*call);
+            keys.entry(call.asked.key).or_default().push(*call);
         }
     }
     keys.into_iter().try_for_each(|(key, calls)| check_key(key, &calls))
@@ -60,10 +104,10 @@ pub(crate) fn check(calls: &[Call]) -> Result<(), Violation> {
 
 /// Calls that did nothing and said nothing explain nothing.
 fn may_matter(call: &Call) -> bool {
-    !matches!((call.op, call.outcome), (_, Outcome::Not) | (Op::Get, Outcome::Unknown))
+    !matches!((call.asked.op, call.told), (_, Told::Not) | (Op::Get, Told::Unknown))
 }
 
-fn check_key(key: u8, calls: &[Call]) -> Result<(), Violation> {
+fn check_key(key: u64, calls: &[Call]) -> Result<(), Violation> {
     let seen = values_seen(calls);
     let needed: Vec<Call> = calls.iter().filter(|call| is_needed(call, &seen)).copied().collect();
     match Search::new(&needed).run(key) {
@@ -74,31 +118,33 @@ fn check_key(key: u8, calls: &[Call]) -> Result<(), Violation> {
 
 /// The values that some client saw, or found when it swapped.
 fn values_seen(calls: &[Call]) -> BTreeSet<u64> {
-    let seen = calls.iter().filter_map(|call| match (call.op, call.outcome) {
-        (_, Outcome::Saw(value)) => value,
-        (Op::Swap(expected, _), Outcome::Done) => expected,
+    let seen = calls.iter().filter_map(|call| match (call.asked.op, call.told) {
+        (_, Told::Done(Answer::Saw(value))) => value,
+        (Op::Swap(expected, _), Told::Done(Answer::Wrote)) => expected,
         _ => None,
     });
     seen.collect()
 }
 
 fn is_needed(call: &Call, seen: &BTreeSet<u64>) -> bool {
-    match (call.outcome, call.op) {
-        (Outcome::Unknown, Op::Put(value) | Op::Swap(_, value)) => seen.contains(&value),
+    match (call.told, call.asked.op) {
+        (Told::Unknown, Op::Put(value) | Op::Swap(_, value)) => seen.contains(&value),
         _ => true,
     }
 }
 
 /// What a key holds after a call took effect; none if it can't have had this outcome.
 fn step(value: Option<u64>, call: &Call) -> Option<Option<u64>> {
-    match (call.op, call.outcome) {
-        (Op::Get, Outcome::Saw(saw)) => (saw == value).then_some(value),
-        (Op::Put(put), Outcome::Done | Outcome::Unknown) => Some(Some(put)),
-        (Op::Delete, Outcome::Done | Outcome::Unknown) => Some(None),
-        (Op::Swap(expected, put), Outcome::Done | Outcome::Unknown) => {
+    use Answer::{Differs, Saw, Wrote};
+    use Told::{Done, Unknown};
+    match (call.asked.op, call.told) {
+        (Op::Get, Done(Saw(saw))) => (saw == value).then_some(value),
+        (Op::Put(put), Done(Wrote) | Unknown) => Some(Some(put)),
+        (Op::Delete, Done(Wrote) | Unknown) => Some(None),
+        (Op::Swap(expected, put), Done(Wrote) | Unknown) => {
             (expected == value).then_some(Some(put))
         }
-        (Op::Swap(expected, _), Outcome::Differs) => (expected != value).then_some(value),
+        (Op::Swap(expected, _), Done(Differs)) => (expected != value).then_some(value),
         _ => None,
     }
 }
@@ -127,7 +173,9 @@ struct Search<'a> {
     tried: HashSet<(Vec<u64>, Option<u64>)>,
     /// Calls that must take effect and did not yet.
     left: usize,
-    farthest: Option<(usize, Violation)>,
+    /// Where the search came farthest: how many calls had taken effect, what the key held, and
+    /// which calls could not.
+    farthest: Option<(usize, Option<u64>, Vec<Call>)>,
 }
 
 impl<'a> Search<'a> {
@@ -135,7 +183,7 @@ impl<'a> Search<'a> {
         let mut order: Vec<(u64, usize, bool)> = Vec::new();
         for (at, call) in calls.iter().enumerate() {
             order.push((call.began, at, false));
-            if call.outcome != Outcome::Unknown {
+            if call.told != Told::Unknown {
                 order.push((call.ended, at, true));
             }
         }
@@ -165,7 +213,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn run(mut self, key: u8) -> Result<(), Violation> {
+    fn run(mut self, key: u64) -> Result<(), Violation> {
         let mut at = self.events[0].after;
         for _ in 0..STEPS_MAX {
             if self.left == 0 {
@@ -173,10 +221,10 @@ impl<'a> Search<'a> {
             }
             let event = self.events[at];
             if at == 0 || event.is_return {
-                self.note_farthest(key);
+                self.note_farthest();
                 match self.take_back() {
                     Some(next) => at = next,
-                    None => return self.farthest.map_or(Ok(()), |(_, violation)| Err(violation)),
+                    None => return Err(self.no_order(key)),
                 }
             } else if self.take_effect(event.call) {
                 at = self.events[0].after;
@@ -184,7 +232,20 @@ impl<'a> Search<'a> {
                 at = event.after;
             }
         }
-        Err(Violation::Undecided { key, calls: self.calls.len() })
+        let calls = self.calls.len();
+        let what = format!("key {key}: {calls} calls could not be ordered in {STEPS_MAX} steps");
+        Err(Violation::new(what, [] as [Call; 0]))
+    }
+
+    fn no_order(&self, key: u64) -> Violation {
+        let (value, open) = match &self.farthest {
+            Some((_, value, open)) => (*value, open.as_slice()),
+            None => (None, &[][..]),
+        };
+        let value = Shown(value);
+        let what =
+            format!("key {key} is not linearizable: it holds {value} and none of these fits");
+        Violation::new(what, open)
     }
 
     /// Lets a call take effect, unless it can't or what follows was tried before.
@@ -233,8 +294,8 @@ impl<'a> Search<'a> {
     }
 
     /// Remembers where the search came farthest, for the report.
-    fn note_farthest(&mut self, key: u8) {
-        if self.farthest.as_ref().is_some_and(|(most, _)| *most >= self.order.len()) {
+    fn note_farthest(&mut self) {
+        if self.farthest.as_ref().is_some_and(|(most, ..)| *most >= self.order.len()) {
             return;
         }
         let mut open = Vec::new();
@@ -243,8 +304,7 @@ impl<'a> Search<'a> {
             open.push(self.calls[self.events[at].call]);
             at = self.events[at].after;
         }
-        let violation = Violation::NoOrder { key, value: self.value, open };
-        self.farthest = Some((self.order.len(), violation));
+        self.farthest = Some((self.order.len(), self.value, open));
     }
 }
 
