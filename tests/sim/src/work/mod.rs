@@ -19,6 +19,10 @@ mod locks;
 mod registers;
 mod sets;
 mod stage;
+#[cfg(test)]
+mod store;
+#[cfg(test)]
+mod tests;
 mod watches;
 
 use std::fmt;
