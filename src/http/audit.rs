@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::Request;
 use axum::http::{Method, Response, StatusCode};
 use tokio::time::Instant;
 
@@ -33,33 +34,63 @@ struct Told {
     untold: u64,
 }
 
-impl Audit {
-    /// Tells of a request and its answer, if it is to be told.
-    pub(super) fn tell(
-        &self,
-        (asker, from): (&Asker, Origin),
-        (method, path): (&Method, &str),
-        operation: Option<&'static Operation>,
-        response: &Response<Body>,
-    ) {
-        let status = response.status();
-        let what = operation.map_or("", |operation| operation.id);
+/// A request that is told of if it is to be: with its answer, or, if it would change the cluster and
+/// whoever asked is gone before there is an answer, when this is dropped.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    audit: &'a Audit,
+    asker: &'a Asker,
+    from: Origin,
+    what: &'static str,
+    /// Of one that would change the cluster, until it was told.
+    path: Option<String>,
+}
+
+impl Asked<'_> {
+    /// Tells of it, now that there is an answer.
+    pub(super) fn answered(mut self, response: &Response<Body>) {
+        let Asked { audit, asker, from, what, .. } = self;
+        let (path, status) = (self.path.take(), response.status());
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            let Some(untold) = self.may_tell(Instant::now()) else { return };
+            let Some(untold) = audit.may_tell(Instant::now()) else { return };
             let untold = (untold > 0).then_some(untold);
             let why = response.extensions().get::<&'static Kind>().map_or("", |kind| kind.name);
             tracing::info!(
                 target: TARGET, %asker, %from, what, why, untold, "a request was refused"
             );
-            return;
-        }
-        let is_read = matches!(*method, Method::GET | Method::HEAD);
-        if operation.is_some_and(|operation| matches!(operation.need, Need::All(_))) && !is_read {
+        } else if let Some(path) = path {
             let status = status.as_u16();
             tracing::info!(
                 target: TARGET, %asker, %from, what, path, status, "a change of the cluster was asked for"
             );
         }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let Some(path) = self.path.take() else { return };
+        let Asked { asker, from, what, .. } = self;
+        tracing::info!(
+            target: TARGET, %asker, %from, what, path,
+            "whoever asked for a change of the cluster was gone before the answer; it may have been made"
+        );
+    }
+}
+
+impl Audit {
+    /// A request that somebody has come with.
+    pub(super) fn asked<'a>(
+        &'a self,
+        (asker, from): (&'a Asker, Origin),
+        operation: Option<&'static Operation>,
+        request: &Request,
+    ) -> Asked<'a> {
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        let is_change = operation.is_some_and(|operation| matches!(operation.need, Need::All(_)));
+        let path = (is_change && !is_read).then(|| request.uri().path().to_owned());
+        let what = operation.map_or("", |operation| operation.id);
+        Asked { audit: self, asker, from, what, path }
     }
 
     /// Whether there may be one more line, and how many there were not since the last.

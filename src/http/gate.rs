@@ -239,15 +239,11 @@ pub(super) async fn pass(
     }
     // What is not described is for who has a token at least.
     let need = operation.map_or(Need::Token, |operation| operation.need);
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let tell = |asker: &Asker, response: &Response<Body>| {
-        keeper.audit.tell((asker, origin), (&method, uri.path()), operation, response);
-    };
-    let asker = match keeper.admit((&method, request.headers()), need).await {
+    let asker = match keeper.admit((request.method(), request.headers()), need).await {
         Ok(asker) => asker,
         Err((asker, problem)) => {
             let response = problem.into_response();
-            tell(&asker, &response);
+            keeper.audit.asked((&asker, origin), operation, &request).answered(&response);
             return response;
         }
     };
@@ -262,10 +258,11 @@ pub(super) async fn pass(
             return problem.into_response();
         }
     }
-    let is_read = matches!(method, Method::GET | Method::HEAD);
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     request.extensions_mut().insert(asker.clone());
+    let asked = keeper.audit.asked((&asker, origin), operation, &request);
     let response = next.run(request).await;
-    tell(&asker, &response);
+    asked.answered(&response);
     if is_bounded { visit.send(is_read, response).await } else { response }
 }
 

@@ -2,6 +2,8 @@
 //! that change nothing.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -73,6 +75,35 @@ fn a_token_is_good_at_every_node_at_once_until_it_is_revoked() {
     let log = third.log();
     assert!(log.contains("(dashboard)") && log.contains("getKey"), "{log}");
     assert!(!log.contains("app/a") && !log.contains(token[1]), "{log}");
+}
+
+#[test]
+fn a_change_whose_asker_leaves_before_the_answer_is_told_all_the_same() {
+    let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let first = Node::start(dirs[0].path(), &[]);
+    let second = Node::join(dirs[1].path(), &first.ticket(), &[]);
+    // Without the one whose vote counts nothing is answered soon.
+    first.kill();
+    let body = r#"{"allow": ["read"]}"#;
+    let head = format!(
+        "POST /v1/tokens HTTP/1.1\r\nhost: node\r\nexpect: 100-continue\r\n\
+         aspen-request-id: given-up\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut asker = TcpStream::connect(second.address()).expect("connected");
+    asker.write_all(head.as_bytes()).expect("sent");
+    // From then on it is worked on.
+    let mut told = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+    asker.read_exact(&mut told).expect("it goes on");
+    asker.write_all(body.as_bytes()).expect("sent");
+    drop(asker);
+    second.wait_for_log("gone before the answer");
+    let log = second.log();
+    let line = log.lines().find(|line| line.contains("gone before")).expect("it is there");
+    for part in ["aspen::audit", "anybody", "createToken", "/v1/tokens", "given-up"] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    assert!(!log.contains("a change of the cluster was asked for"), "{log}");
 }
 
 #[test]
