@@ -11,16 +11,24 @@ use crate::output;
 
 /// A keyspace, as the node tells of it.
 #[derive(Debug, Deserialize)]
-struct Keyspace {
+pub(super) struct Keyspace {
     name: String,
     shards: u32,
     replicas: u8,
     settled: u32,
 }
 
+impl Keyspace {
+    /// Its name, its shards, the replicas of each, and how many shards are where they are to be.
+    pub(super) fn row(&self) -> Vec<String> {
+        let Keyspace { name, shards, replicas, settled } = self;
+        vec![name.clone(), shards.to_string(), replicas.to_string(), settled.to_string()]
+    }
+}
+
 #[derive(Debug, Deserialize)]
-struct Keyspaces {
-    keyspaces: Vec<Keyspace>,
+pub(super) struct Keyspaces {
+    pub(super) keyspaces: Vec<Keyspace>,
 }
 
 /// A shard, as the node tells of it.
@@ -78,9 +86,7 @@ async fn list(node: &Node, json: bool) -> Result<(), Failure> {
     }
     let mut rows = vec![["NAME", "SHARDS", "REPLICAS", "SETTLED"].map(str::to_owned).to_vec()];
     let Keyspaces { keyspaces } = answer.json()?;
-    rows.extend(keyspaces.into_iter().map(|Keyspace { name, shards, replicas, settled }| {
-        vec![name, shards.to_string(), replicas.to_string(), settled.to_string()]
-    }));
+    rows.extend(keyspaces.iter().map(Keyspace::row));
     output::line(&output::table(&rows))
 }
 

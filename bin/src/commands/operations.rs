@@ -16,8 +16,9 @@ use crate::screen::Screen;
 /// How often the node is asked how far it is.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// An operation that takes long, as the node tells of it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-struct Operation {
+pub(super) struct Operation {
     id: String,
     state: String,
     done: Option<u64>,
@@ -27,6 +28,14 @@ struct Operation {
 }
 
 impl Operation {
+    /// What is above the [`Operation::row`]s of a table.
+    pub(super) const HEADING: [&str; 4] = ["OPERATION", "STATE", "DONE", "WHY"];
+
+    pub(super) fn row(&self) -> Vec<String> {
+        let why = self.why.clone().unwrap_or_default();
+        vec![self.id.clone(), self.state.clone(), self.progress(), why]
+    }
+
     /// `12 of 32 shards`
     fn progress(&self) -> String {
         match (self.done, self.of, &self.unit) {
@@ -78,11 +87,8 @@ async fn list(node: &Node, json: bool) -> Result<(), Failure> {
     if operations.is_empty() {
         return output::line("nothing is under way");
     }
-    let heading = ["OPERATION", "STATE", "DONE", "WHY"].map(str::to_owned).to_vec();
-    let rows = operations.iter().map(|operation| {
-        let why = operation.why.clone().unwrap_or_default();
-        vec![operation.id.clone(), operation.state.clone(), operation.progress(), why]
-    });
+    let heading = Operation::HEADING.map(str::to_owned).to_vec();
+    let rows = operations.iter().map(Operation::row);
     let rows: Vec<_> = std::iter::once(heading).chain(rows).collect();
     output::line(&Screen::here().table(&rows))
 }

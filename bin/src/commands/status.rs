@@ -15,7 +15,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use self::view::{Cluster, Health, Keyspaces, Operations, View};
+use self::view::{Cluster, Health, Operations, View};
+use super::keyspace::Keyspaces;
 use crate::client::{self, Node, Request};
 use crate::exit::{Exit, Failure};
 use crate::output;

@@ -6,6 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::advice;
+use crate::commands::keyspace::{Keyspace, Keyspaces};
+use crate::commands::operations::Operation;
 use crate::output::counted;
 use crate::screen::Screen;
 
@@ -92,31 +94,8 @@ pub(super) struct Part {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Keyspaces {
-    keyspaces: Vec<Keyspace>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Keyspace {
-    name: String,
-    shards: u32,
-    replicas: u8,
-    settled: u32,
-}
-
-#[derive(Debug, Deserialize)]
 pub(super) struct Operations {
     operations: Vec<Operation>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Operation {
-    id: String,
-    state: String,
-    done: Option<u64>,
-    of: Option<u64>,
-    unit: Option<String>,
-    why: Option<String>,
 }
 
 /// All of it.
@@ -218,10 +197,7 @@ impl View {
     }
 
     fn shards(&self) -> Vec<Vec<String>> {
-        let rows = self.keyspaces.keyspaces.iter().map(|keyspace| {
-            let Keyspace { name, shards, replicas, settled } = keyspace;
-            vec![name.clone(), shards.to_string(), replicas.to_string(), settled.to_string()]
-        });
+        let rows = self.keyspaces.keyspaces.iter().map(Keyspace::row);
         std::iter::once(row(["KEYSPACE", "SHARDS", "REPLICAS", "IN PLACE"])).chain(rows).collect()
     }
 
@@ -280,16 +256,8 @@ impl View {
         if operations.is_empty() {
             return String::new();
         }
-        let rows = operations.iter().take(OPERATIONS_SHOWN).map(|operation| {
-            let Operation { id, state, done, of, unit, why } = operation;
-            let progress = match (done, of, unit) {
-                (Some(done), Some(of), Some(unit)) => format!("{done} of {of} {unit}"),
-                _ => "-".to_owned(),
-            };
-            vec![id.clone(), state.clone(), progress, why.clone().unwrap_or_default()]
-        });
-        let rows: Vec<_> =
-            std::iter::once(row(["OPERATION", "STATE", "DONE", "WHY"])).chain(rows).collect();
+        let rows = operations.iter().take(OPERATIONS_SHOWN).map(Operation::row);
+        let rows: Vec<_> = std::iter::once(row(Operation::HEADING)).chain(rows).collect();
         let more = operations.len().saturating_sub(OPERATIONS_SHOWN);
         match more {
             0 => screen.table(&rows),
