@@ -1,13 +1,54 @@
-//! What a ticket or a token allows, as it is asked for and shown.
+//! What a ticket or a token is known by, and what it allows, as it is asked for and shown.
+
+use std::fmt;
 
 use aspen_tickets::{Prefix, Scope, Verbs};
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::json::{Blob, Given};
 use super::problem::{Problem, UNCLEAR};
 use super::schemas::KeyBytes;
 use crate::types::KeyspaceName;
+
+/// What a ticket or a token is known by, which is no secret: 32 hexadecimal digits, and in no other
+/// form, so that each has one path.
+#[derive(Clone, Copy)]
+pub(super) struct AccessId(pub(super) u128);
+
+impl AccessId {
+    /// The id that a text is, if it is one.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let id = u128::from_str_radix(text, 16).ok().map(AccessId);
+        id.filter(|id| id.to_string() == text)
+    }
+}
+
+impl fmt::Display for AccessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl Serialize for AccessId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What a ticket or a token is once it is good no more.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Revoked")]
+pub(super) struct RevokedForm {
+    id: AccessId,
+    state: &'static str,
+}
+
+impl RevokedForm {
+    pub(super) fn of(id: AccessId) -> Self {
+        RevokedForm { id, state: "revoked" }
+    }
+}
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

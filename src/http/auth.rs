@@ -16,6 +16,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 
 use super::App;
+use super::access::AccessId;
 use super::audit::Audit;
 use super::problem::{DENIED, Problem, READ_ONLY, UNAUTHENTICATED};
 use crate::client::KvClient;
@@ -75,7 +76,7 @@ impl fmt::Display for Asker {
             Asker::Anybody => f.write_str("anybody"),
             Asker::Owner => f.write_str("owner"),
             Asker::Holder(holder) => {
-                write!(f, "{:032x}", holder.permit.grant)?;
+                write!(f, "{}", AccessId(holder.permit.grant))?;
                 match holder.name.as_str() {
                     "" => Ok(()),
                     name => write!(f, " ({name})"),
@@ -206,7 +207,7 @@ impl Keeper {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if clients.len() >= TOKENS_MAX && !clients.contains_key(&holder.permit.grant) {
             let roster = cluster.roster();
-            clients.retain(|id, _| roster.tokens().any(|(known, _)| known == *id));
+            clients.retain(|id, _| roster.token(*id).is_some());
         }
         let new = || cluster.client_for(Some(holder.permit.clone()));
         clients.entry(holder.permit.grant).or_insert_with(new).clone()

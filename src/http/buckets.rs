@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::access::AccessId;
 use crate::limits::{HTTP_ADDRESSES_MAX, HTTP_BURST};
 
 /// Who asks.
@@ -32,7 +33,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Address(address) => write!(f, "{address}"),
-            Origin::Token(id) => write!(f, "{id:032x}"),
+            Origin::Token(id) => write!(f, "{}", AccessId(*id)),
             Origin::Local => f.write_str("this machine"),
             Origin::Others => f.write_str("others"),
         }

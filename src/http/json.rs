@@ -104,6 +104,14 @@ pub(super) fn answer_at<T: Serialize>(
     response
 }
 
+/// The answer that something was made, which is at this path from now on.
+pub(super) fn created<T: Serialize>(path: String, body: &T) -> Response<Body> {
+    let mut response = answer(StatusCode::CREATED, body);
+    let path = HeaderValue::try_from(path).expect("a path is letters, digits and a few signs");
+    response.headers_mut().insert(header::LOCATION, path);
+    response
+}
+
 /// Bytes to be written.
 #[derive(Clone, Copy)]
 pub(super) struct Blob<'a>(pub(super) &'a [u8]);

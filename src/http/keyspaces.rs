@@ -5,7 +5,6 @@
 use aspen_tickets::Verb;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{self, HeaderValue};
 use axum::http::{Response, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -72,12 +71,7 @@ pub(super) static CREATE: Operation = Operation {
     about: "Makes a keyspace",
     need: Need::All(Verb::Admin),
     body: Some(Content::json::<CreateForm>(r#"{"name": "logs", "shards": 2, "replicas": 3}"#)),
-    answers: &[Reply::json::<KeyspaceForm<'static>>(201, "the keyspace").with(&[Param::of::<
-        String,
-    >(
-        "Location",
-        "the keyspace",
-    )])],
+    answers: &[Reply::json::<KeyspaceForm<'static>>(201, "the keyspace").with(&[LOCATION])],
     problems: &[
         ANY,
         WITH_BODY,
@@ -106,11 +100,8 @@ pub(super) async fn create(
     let name: KeyspaceName = name.parse()?;
     let operation = Some(What::Create(name.clone()).to_string());
     let form = KeyspaceForm { operation, ..KeyspaceForm::of(&name, &keyspace, &cluster.roster()) };
-    let mut response = json::answer(StatusCode::CREATED, &form);
-    let location = HeaderValue::try_from(format!("/v1/keyspaces/{name}"))
-        .expect("a keyspace's name is a path's segment as it is");
-    response.headers_mut().insert(header::LOCATION, location);
-    Ok(response)
+    // A keyspace's name is a segment of a path as it is.
+    Ok(json::created(format!("/v1/keyspaces/{name}"), &form))
 }
 
 #[derive(Serialize, JsonSchema)]

@@ -2,7 +2,6 @@
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{self, HeaderValue};
 use axum::http::{Response, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -73,10 +72,8 @@ pub(super) async fn grant(
         return Err(Problem::contradiction("a lease grant"));
     };
     let form = GrantedForm { revision, id: Hex(id), ttl_ms };
-    let mut response = json::answer_at(StatusCode::CREATED, revision, &form);
-    let location = HeaderValue::try_from(format!("/v1/leases/{id}"))
-        .expect("a path of letters and digits is a header value");
-    response.headers_mut().insert(header::LOCATION, location);
+    let mut response = json::created(format!("/v1/leases/{id}"), &form);
+    response.headers_mut().insert(ASPEN_REVISION, revision.into());
     Ok(response)
 }
 

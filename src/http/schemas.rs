@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use super::access::AccessId;
 use super::json::{Blob, Given, GivenLease, Hex, Object};
 use super::problem::{KINDS, Problem, TYPE_PREFIX};
 use super::range::Direction;
@@ -26,8 +27,6 @@ pub(super) struct TagList;
 pub(super) struct ValueBytes;
 /// How many are asked for.
 pub(super) struct Limit;
-/// A ticket's id.
-pub(super) struct TicketId;
 /// The id of a watch's event.
 pub(super) struct EventId;
 /// What people call something: text in one line.
@@ -105,7 +104,7 @@ inline!(
     })
 );
 inline!(Limit, "Limit", json_schema!({"type": "integer", "minimum": 1, "format": "uint64"}));
-inline!(TicketId, "TicketId", json_schema!({"type": "string", "pattern": "^[0-9a-f]{32}$"}));
+inline!(AccessId, "AccessId", json_schema!({"type": "string", "pattern": "^[0-9a-f]{32}$"}));
 inline!(
     EventId,
     "EventId",

@@ -8,13 +8,12 @@ use std::time::Duration;
 use aspen_tickets::{Role, SCOPE_ENTRIES_MAX, USES_ANY, Verb, Verbs};
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{self, HeaderValue};
 use axum::http::{Response, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::AtNode;
-use super::access::{self, AccessForm, PrefixForm};
+use super::access::{self, AccessForm, AccessId, PrefixForm, RevokedForm};
 use super::auth::Need;
 use super::body;
 use super::decode::{Params, Path};
@@ -22,7 +21,7 @@ use super::json;
 use super::openapi::CLUSTER;
 use super::operation::*;
 use super::problem::*;
-use super::schemas::{Name, RoleName, TicketId, VerbName};
+use super::schemas::{Name, RoleName, VerbName};
 use crate::limits::{GRANT_USES_MAX, TICKET_LIFE_S_MAX};
 use crate::roster::records::{Grant, Invitation};
 use crate::roster::tickets::Access;
@@ -81,7 +80,7 @@ fn role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Role>, D::E
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Ticket")]
 struct CreatedForm {
-    id: String,
+    id: AccessId,
     kind: &'static str,
     ticket: String,
     expires_s: u64,
@@ -128,7 +127,7 @@ pub(super) async fn create(
             let ticket = cluster.invite(role, life(life_s), uses).await?;
             let invitation = ticket.invitation();
             CreatedForm {
-                id: id(invitation.id),
+                id: AccessId(invitation.id),
                 kind: "node",
                 ticket: ticket.to_string(),
                 expires_s: invitation.expires_s,
@@ -140,7 +139,7 @@ pub(super) async fn create(
             let ticket = cluster.grant(access, life(life_s), uses).await?;
             let grant = ticket.grant();
             CreatedForm {
-                id: id(grant.id),
+                id: AccessId(grant.id),
                 kind: "client",
                 ticket: ticket.to_string(),
                 expires_s: grant.expires_s,
@@ -148,15 +147,7 @@ pub(super) async fn create(
             }
         }
     };
-    let mut response = json::answer(StatusCode::CREATED, &form);
-    let location = HeaderValue::try_from(format!("/v1/tickets/{}", form.id))
-        .expect("a path of letters and digits is a header value");
-    response.headers_mut().insert(header::LOCATION, location);
-    Ok(response)
-}
-
-fn id(id: u128) -> String {
-    format!("{id:032x}")
+    Ok(json::created(format!("/v1/tickets/{}", form.id), &form))
 }
 
 /// How often a ticket may be used; `None` is as often as one likes.
@@ -175,7 +166,7 @@ struct ListForm<'a> {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "ListedTicket")]
 struct ListedForm<'a> {
-    id: String,
+    id: AccessId,
     kind: &'static str,
     #[serde(flatten)]
     what: WhatForm<'a>,
@@ -231,7 +222,7 @@ fn listed_invitation(
 ) -> ListedForm<'static> {
     let Invitation { role, created_s, expires_s, uses, used, issuer, revoked } = *invitation;
     ListedForm {
-        id: id(ticket),
+        id: AccessId(ticket),
         kind: "node",
         what: WhatForm::Node(NodeForm { role: role.to_string() }),
         state: Use { revoked, expires_s, uses, used, issuer }.state(roster, now_s),
@@ -250,7 +241,7 @@ fn listed_grant<'a>(
 ) -> ListedForm<'a> {
     let Grant { created_s, expires_s, uses, used, issuer, revoked, .. } = *grant;
     ListedForm {
-        id: id(ticket),
+        id: AccessId(ticket),
         kind: "client",
         what: WhatForm::Client(AccessForm::of(&grant.name, &grant.scope, grant.verbs)),
         state: Use { revoked, expires_s, uses, used, issuer }.state(roster, now_s),
@@ -285,19 +276,12 @@ pub(super) async fn list(
     Ok(json::answer(StatusCode::OK, &ListForm { now_s, tickets }))
 }
 
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "RevokedTicket")]
-struct RevokedForm {
-    id: String,
-    state: &'static str,
-}
-
 pub(super) static REVOKE: Operation = Operation {
     id: "revokeTicket",
     part: CLUSTER,
     about: "Ends a ticket, and the links that were made by it",
     need: Need::All(Verb::Admin),
-    path: &[Param::needed::<TicketId>("id", "the ticket", "00000000000000000000000000000001")],
+    path: &[Param::needed::<AccessId>("id", "the ticket", "00000000000000000000000000000001")],
     answers: &[Reply::json::<RevokedForm>(200, "it is revoked")],
     problems: &[ANY, OF_CLUSTER, &[&TICKET_NOT_FOUND]],
     ..Operation::NEW
@@ -309,8 +293,7 @@ pub(super) async fn revoke(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     Params::parse(request.uri().query(), &[])?;
-    let known = u128::from_str_radix(&ticket, 16).ok().filter(|known| id(*known) == ticket);
-    let Some(known) = known else { return Err(Refused::UnknownTicket.into()) };
-    node.door.cluster.revoke(known).await?;
-    Ok(json::answer(StatusCode::OK, &RevokedForm { id: ticket, state: "revoked" }))
+    let ticket = AccessId::read(&ticket).ok_or(Refused::UnknownTicket)?;
+    node.door.cluster.revoke(ticket.0).await?;
+    Ok(json::answer(StatusCode::OK, &RevokedForm::of(ticket)))
 }

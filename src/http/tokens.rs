@@ -7,13 +7,12 @@ use std::time::Duration;
 use aspen_tickets::{SCOPE_ENTRIES_MAX, Verb, Verbs};
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{self, HeaderValue};
 use axum::http::{Response, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::AtNode;
-use super::access::{self, AccessForm, PrefixForm};
+use super::access::{self, AccessForm, AccessId, PrefixForm, RevokedForm};
 use super::auth::Need;
 use super::body;
 use super::decode::{Params, Path};
@@ -21,7 +20,7 @@ use super::json;
 use super::openapi::CLUSTER;
 use super::operation::*;
 use super::problem::*;
-use super::schemas::{Name, TicketId, VerbName};
+use super::schemas::{Name, VerbName};
 use crate::limits::TICKET_LIFE_S_MAX;
 use crate::roster::refused::Refused;
 use crate::roster::tickets::Access;
@@ -50,7 +49,7 @@ struct CreateForm {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Token")]
 struct CreatedForm {
-    id: String,
+    id: AccessId,
     token: String,
     expires_s: Option<u64>,
 }
@@ -82,19 +81,11 @@ pub(super) async fn create(
     let scope = access::scope(form.keyspaces, form.prefixes)?;
     let access = Access { name: form.name, scope, verbs: form.allow };
     let cluster = &node.door.cluster;
-    let token = cluster.create_token(access, form.life_s.map(Duration::from_secs)).await?;
-    let id = id(token.id());
-    let expires_s = form.life_s.map(|life_s| cluster.now_s() + life_s);
-    let location = HeaderValue::try_from(format!("/v1/tokens/{id}"))
-        .expect("a path of letters and digits is a header value");
-    let form = CreatedForm { id, token: token.text(), expires_s };
-    let mut response = json::answer(StatusCode::CREATED, &form);
-    response.headers_mut().insert(header::LOCATION, location);
-    Ok(response)
-}
-
-fn id(id: u128) -> String {
-    format!("{id:032x}")
+    let life = form.life_s.map(Duration::from_secs);
+    let (token, record) = cluster.create_token(access, life).await?;
+    let id = AccessId(token.id());
+    let form = CreatedForm { id, token: token.text(), expires_s: record.expires_s };
+    Ok(json::created(format!("/v1/tokens/{id}"), &form))
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -107,7 +98,7 @@ struct ListForm<'a> {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "ListedToken")]
 struct ListedForm<'a> {
-    id: String,
+    id: AccessId,
     #[serde(flatten)]
     what: AccessForm<'a>,
     state: &'static str,
@@ -132,8 +123,8 @@ pub(super) async fn list(
     Params::parse(request.uri().query(), &[])?;
     let roster = node.door.cluster.fresh().await?;
     let now_s = node.door.cluster.now_s();
-    let tokens = roster.tokens().map(|(number, token)| ListedForm {
-        id: id(number),
+    let tokens = roster.tokens().map(|(id, token)| ListedForm {
+        id: AccessId(id),
         what: AccessForm::of(&token.name, &token.scope, token.verbs),
         state: if token.is_expired(now_s) { "expired" } else { "good" },
         created_s: token.created_s,
@@ -142,19 +133,12 @@ pub(super) async fn list(
     Ok(json::answer(StatusCode::OK, &ListForm { now_s, tokens: tokens.collect() }))
 }
 
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "RevokedToken")]
-struct RevokedForm {
-    id: String,
-    state: &'static str,
-}
-
 pub(super) static REVOKE: Operation = Operation {
     id: "revokeToken",
     part: CLUSTER,
     about: "Ends a token, and the watches of its holder",
     need: Need::All(Verb::Admin),
-    path: &[Param::needed::<TicketId>("id", "the token", "00000000000000000000000000000001")],
+    path: &[Param::needed::<AccessId>("id", "the token", "00000000000000000000000000000001")],
     answers: &[Reply::json::<RevokedForm>(200, "it is revoked")],
     problems: &[ANY, OF_CLUSTER, &[&TOKEN_NOT_FOUND]],
     ..Operation::NEW
@@ -166,8 +150,7 @@ pub(super) async fn revoke(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     Params::parse(request.uri().query(), &[])?;
-    let known = u128::from_str_radix(&token, 16).ok().filter(|known| id(*known) == token);
-    let Some(known) = known else { return Err(Refused::UnknownToken.into()) };
-    node.door.cluster.revoke_token(known).await?;
-    Ok(json::answer(StatusCode::OK, &RevokedForm { id: token, state: "revoked" }))
+    let token = AccessId::read(&token).ok_or(Refused::UnknownToken)?;
+    node.door.cluster.revoke_token(token.0).await?;
+    Ok(json::answer(StatusCode::OK, &RevokedForm::of(token)))
 }

@@ -16,7 +16,7 @@ use crate::limits::TOKEN_LOOK_MAX;
 use crate::roster::Roster;
 use crate::roster::clients::Permit;
 use crate::roster::tickets::Access;
-use crate::roster::tokens::{self, Token};
+use crate::roster::tokens::{self, Token, TokenRecord};
 use crate::seams::disk::OpenMode;
 use crate::seams::{Random, Seams, blocking};
 use crate::types::{GroupId, KeyspaceName};
@@ -50,19 +50,19 @@ struct LastLook {
 }
 
 impl Cluster {
-    /// Makes a token, which is told this once; without a life it is good until it is revoked.
+    /// Makes a token, which is told this once, with what is kept of it; without a life it is good until
+    /// it is revoked.
     pub async fn create_token(
         &self,
         access: Access,
         life: Option<Duration>,
-    ) -> Result<Token, ClusterError> {
+    ) -> Result<(Token, TokenRecord), ClusterError> {
         let token = new_token(&self.inner.seams.random);
         let life_s = life.map(|life| life.as_secs());
-        self.decide(|roster, now_s| {
-            Ok(((), tokens::create(roster, &token, &access, life_s, now_s)?))
-        })
-        .await?;
-        Ok(token)
+        let create =
+            |roster: &Roster, now_s| tokens::create(roster, &token, &access, life_s, now_s);
+        let record = self.decide(create).await?;
+        Ok((token, record))
     }
 
     /// The token of whoever can read this node's own files, good at this node alone: it stands in

@@ -122,20 +122,20 @@ impl TokenRecord {
     }
 }
 
-/// Makes a token, which others that have expired make room for.
+/// Makes a token, which others that have expired make room for, and tells what is kept of it.
 pub fn create(
     roster: &Roster,
     token: &Token,
     access: &Access,
     life_s: Option<u64>,
     now_s: u64,
-) -> Result<Change, Refused> {
+) -> Result<(TokenRecord, Change), Refused> {
     roster.founded()?;
     let is_out_of_bounds = |life_s: u64| life_s == 0 || life_s > TICKET_LIFE_S_MAX;
     if life_s.is_some_and(is_out_of_bounds) {
         return Err(Refused::LifeOutOfBounds);
     }
-    if roster.tokens.contains_key(&token.id()) {
+    if roster.token(token.id()).is_some() {
         return Err(Refused::TicketExists);
     }
     let Access { name, scope, verbs } = access.clone();
@@ -155,9 +155,9 @@ pub fn create(
     }
     let mut change = roster.change_in_sequence()?;
     drops.into_iter().for_each(|id| change.forget(RecordKey::Token(id)));
-    change.create(Record::Token(token.id(), record));
+    change.create(Record::Token(token.id(), record.clone()));
     change.needs = Some(Needs { level: LEVEL_TOKENS, what: "tokens".into() });
-    Ok(change)
+    Ok((record, change))
 }
 
 /// Takes a token back: it is known no more.
@@ -174,7 +174,7 @@ pub fn holder(roster: &Roster, shown: &[u8], now_s: u64) -> Option<(Permit, Stri
     let is_token = token.is_some();
     // The same work for what is no token, and for one that is not known.
     let token = token.unwrap_or(Token([0; BYTES]));
-    let record = roster.tokens.get(&token.id()).map(|at| &at.record);
+    let record = roster.token(token.id());
     let kept = record.map_or([0; 32], |record| record.hash);
     let is_same = token.hash() == blake3::Hash::from(kept);
     let record = record.filter(|record| is_same & is_token & !record.is_expired(now_s))?;
@@ -183,14 +183,18 @@ pub fn holder(roster: &Roster, shown: &[u8], now_s: u64) -> Option<(Permit, Stri
 
 /// Whether what a token permitted still is.
 pub fn still(roster: &Roster, permit: &Permit, now_s: u64) -> bool {
-    let at = roster.tokens.get(&permit.grant);
-    at.is_some_and(|at| !at.record.is_expired(now_s))
+    roster.token(permit.grant).is_some_and(|record| !record.is_expired(now_s))
 }
 
 impl Roster {
     /// Tokens by id; expired ones too until they are dropped.
     pub fn tokens(&self) -> impl Iterator<Item = (u128, &TokenRecord)> {
         self.tokens.iter().map(|(id, at)| (*id, &at.record))
+    }
+
+    /// The token of this id, expired or not.
+    pub fn token(&self, id: u128) -> Option<&TokenRecord> {
+        self.tokens.get(&id).map(|at| &at.record)
     }
 }
 

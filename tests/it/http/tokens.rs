@@ -235,7 +235,7 @@ async fn each_token_is_let_do_what_it_is_for_at_every_operation_and_nothing_else
             let name = format!("{verbs:?} {place:?}");
             let allow: Verbs = verbs.iter().copied().collect();
             let access = Access { name, scope: place.scope(), verbs: allow };
-            let token = cluster.create_token(access, None).await.unwrap().text();
+            let token = cluster.create_token(access, None).await.unwrap().0.text();
             tokens.push((verbs, place, token));
         }
     }
@@ -265,14 +265,13 @@ async fn each_token_is_let_do_what_it_is_for_at_every_operation_and_nothing_else
 async fn a_token_is_shown_once_listed_without_its_secret_and_good_for_nothing_once_revoked() {
     let node = asking().await;
     let owner = node.service.cluster().owner_token().await.unwrap().text();
-    let form = r#"{"allow": ["read", "write"], "prefixes": [{"prefix": "app/"}], "name": "a"}"#;
+    let form = r#"{"allow": ["read", "write"], "prefixes": [{"prefix": "app/"}], "name": "a", "life_s": 60}"#;
     let made = node.request(Method::POST, "/v1/tokens").bearer_auth(&owner).body(form);
     let made = Reply::to(made).await;
     assert_eq!(made.status, 201, "{}", made.text());
     let form = made.json();
     let (id, token) = (form["id"].as_str().unwrap(), form["token"].as_str().unwrap());
     assert_eq!(made.header("location"), format!("/v1/tokens/{id}"));
-    assert_eq!(form["expires_s"], Json::Null);
 
     let list = node.request(Method::GET, "/v1/tokens").bearer_auth(&owner);
     let list = Reply::to(list).await;
@@ -280,6 +279,17 @@ async fn a_token_is_shown_once_listed_without_its_secret_and_good_for_nothing_on
     let listed = &list.json()["tokens"][0];
     assert_eq!((&listed["id"], &listed["state"]), (&form["id"], &"good".into()));
     assert_eq!(listed["prefixes"][0]["prefix"], "app/");
+    // What is told when it is made is what is kept of it.
+    let created_s = listed["created_s"].as_u64().unwrap();
+    assert_eq!(listed["expires_s"], created_s + 60);
+    assert_eq!(form["expires_s"], listed["expires_s"]);
+
+    // An id has one form.
+    for form in [format!("0{id}"), format!("+{id}")] {
+        let path = format!("/v1/tokens/{form}");
+        let other = node.request(Method::DELETE, &path).bearer_auth(&owner);
+        Reply::to(other).await.problem(404, "token-not-found");
+    }
 
     // What a holder is shown ends when the token does.
     let watch = node.request(Method::GET, "/v1/watch?prefix=app/").bearer_auth(token);
@@ -307,7 +317,7 @@ async fn a_token_ends_by_itself_at_its_time() {
     let node = asking().await;
     let access = Access { name: String::new(), scope: Scope::All, verbs: Verbs::ALL };
     let life = Some(Duration::from_secs(1));
-    let token = node.service.cluster().create_token(access, life).await.unwrap().text();
+    let token = node.service.cluster().create_token(access, life).await.unwrap().0.text();
     let begun = Instant::now();
     while node.asked(("GET", "/v1/kv", ""), Some(&token)).await.0 != StatusCode::UNAUTHORIZED {
         assert!(begun.elapsed() < PATIENCE, "it goes on for ever");
@@ -321,7 +331,7 @@ async fn a_limited_holder_has_leases_and_locks_of_its_own() {
     let cluster = node.service.cluster();
     let scope = Place::AppOnly.scope();
     let access = Access { name: String::new(), scope, verbs: Verbs::ALL };
-    let token = cluster.create_token(access, None).await.unwrap().text();
+    let token = cluster.create_token(access, None).await.unwrap().0.text();
     let request = |method, path: &str| node.request(method, path).bearer_auth(&token);
     let lease = Reply::to(request(Method::POST, "/v1/leases").body(r#"{"ttl_ms": 60000}"#)).await;
     let lease = lease.json()["id"].as_str().unwrap().to_owned();
@@ -342,7 +352,7 @@ async fn how_wrong_a_token_is_can_be_told_neither_from_the_answer_nor_from_its_t
     const ROUNDS: usize = 300;
     let node = asking().await;
     let access = Access { name: String::new(), scope: Scope::All, verbs: Verbs::ALL };
-    let good = node.service.cluster().create_token(access, None).await.unwrap().text();
+    let good = node.service.cluster().create_token(access, None).await.unwrap().0.text();
     let changed = |at: usize| {
         let other = if good.as_bytes()[at] == b'a' { "b" } else { "a" };
         format!("{}{other}{}", &good[..at], &good[at + 1..])

@@ -291,7 +291,10 @@ fn tokens_are_bounded_good_until_they_end_and_known_by_their_hash() {
     let token = |id: usize| Token::new(id as u128, [7; 32]);
     let access = Access { name: "a".into(), scope: Scope::All, verbs: Verbs::ALL };
     let create = |roster: &Roster, id, life_s, now_s| {
-        tokens::create(roster, &token(id), &access, life_s, now_s)
+        tokens::create(roster, &token(id), &access, life_s, now_s).map(|(record, change)| {
+            assert_eq!(record.expires_s, life_s.map(|life_s| now_s + life_s));
+            change
+        })
     };
     for id in 1..=TOKENS_MAX {
         let change = create(&roster, id, Some(60), NOW_S).expect("there is room");
@@ -320,6 +323,7 @@ fn tokens_are_bounded_good_until_they_end_and_known_by_their_hash() {
     let (permit, name) = tokens::holder(&roster, token(0).text().as_bytes(), u64::MAX).unwrap();
     assert_eq!(name, "a");
     assert!(tokens::still(&roster, &permit, u64::MAX));
+    assert_eq!(roster.token(0).map(|token| token.expires_s), Some(None));
     let kept = format!("{:?}", roster.tokens().next());
     assert!(!kept.contains("[7, 7, 7, 7"), "{kept}");
     let change = tokens::revoke(&roster, 0).expect("it is there");
