@@ -65,10 +65,6 @@ pub(crate) fn run(config: &Config, ticket: Option<JoinTicket>, json: bool) -> Re
 async fn live(config: &Config, ticket: Option<JoinTicket>, json: bool) -> Result<(), Failure> {
     let mut signals = Signals::catch()
         .map_err(|error| Failure::refused(format!("signals can't be caught: {error}")))?;
-    let address = config.http.as_ref().and_then(DoorAddress::tcp);
-    if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
-        tracing::warn!(%address, "HTTP asks nobody who they are, and others can reach this address");
-    }
     let mut joining = ticket.map(|ticket| Joining::new(ticket, json));
     let service = tokio::select! {
         biased;
@@ -254,10 +250,11 @@ fn builder(config: &Config) -> Result<KvServiceBuilder, Failure> {
 /// The HTTP door of the configuration.
 fn door(address: &DoorAddress, config: &Config) -> HttpDoor {
     let origins = config.http_cors.clone().unwrap_or_default();
+    let auth = if config.insecure { Auth::Insecure } else { config.auth };
     let door = HttpDoor::new(address.clone())
         .with_origins(origins)
         .with_limits(config.http_limits)
-        .with_auth(config.auth);
+        .with_auth(auth);
     match (&config.http_tls_cert, &config.http_tls_key) {
         (Some(certificate), Some(key)) => door.with_tls(certificate, key),
         _ => door,

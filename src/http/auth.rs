@@ -28,9 +28,11 @@ use crate::roster::tokens::Token;
 /// Whether a door asks for tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Auth {
-    /// Whoever reaches it may do everything.
+    /// Whoever reaches it may do everything, so nobody may reach it from beyond this machine.
     #[default]
     Off,
+    /// Whoever reaches it may do everything, from wherever.
+    Insecure,
     /// Only who shows a good token may do anything.
     Required,
 }

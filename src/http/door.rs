@@ -89,17 +89,25 @@ impl HttpDoor {
     pub fn with_auth(self, auth: Auth) -> Self {
         HttpDoor { auth, ..self }
     }
-}
 
-impl HttpDoor {
-    /// Says what goes beyond this machine and should not.
-    fn warn(&self) {
-        let Some(address) = self.taken.get().and_then(DoorAddress::tcp) else { return };
-        if address.ip().is_loopback() {
-            return;
-        }
+    /// Refuses to let everybody in from beyond this machine, unless that is meant.
+    fn check(&self) -> Result<(), String> {
         match self.auth {
-            Auth::Off => tracing::warn!(
+            Auth::Off if self.wanted.is_reached_by_others() => Err(format!(
+                "HTTP at {} would ask nobody who they are, and others reach it: ask for tokens with \
+                 Auth::Required, or let everybody in with Auth::Insecure",
+                self.wanted
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says what goes beyond this machine and had better not.
+    fn warn(&self) {
+        let taken = self.taken.get().filter(|taken| taken.is_reached_by_others());
+        let Some(address) = taken else { return };
+        match self.auth {
+            Auth::Off | Auth::Insecure => tracing::warn!(
                 %address, "HTTP asks nobody who they are: whoever reaches it may do everything"
             ),
             Auth::Required if self.files.is_none() => tracing::warn!(
@@ -117,6 +125,7 @@ impl Door for HttpDoor {
     }
 
     fn open(&self) -> Result<(), String> {
+        self.check()?;
         if let Some((certificate, key)) = &self.files {
             let tls = Tls::of(certificate, key)?;
             self.tls.set(Arc::new(tls)).map_err(|_| "the HTTP door is open already".to_owned())?;
@@ -150,7 +159,7 @@ impl Door for HttpDoor {
         async move {
             let listener = held.share()?;
             let way = match way.auth {
-                Auth::Off => way,
+                Auth::Off | Auth::Insecure => way,
                 Auth::Required => {
                     let owner = context.cluster.owner_token().await;
                     let owner = owner.map_err(|error| format!("the owner's token: {error}"))?;
@@ -166,7 +175,9 @@ impl Door for HttpDoor {
 }
 
 impl KvServiceBuilder {
-    /// Opens an HTTP door at an address; port 0 takes a free one, which [`KvService::http`] tells.
+    /// Opens an HTTP door at an address; port 0 takes a free one, which [`KvService::http`] tells. It
+    /// asks for no token, so the address is one of this machine only; others need
+    /// [`HttpDoor::with_auth`].
     ///
     /// A Unix socket is its owner's alone, is taken over from a node that is no more, and is removed
     /// when the node stops.

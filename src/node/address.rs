@@ -38,6 +38,11 @@ impl DoorAddress {
             DoorAddress::Unix(_) => None,
         }
     }
+
+    /// Whether it can be reached from beyond this machine.
+    pub fn is_reached_by_others(&self) -> bool {
+        self.tcp().is_some_and(|address| !address.ip().is_loopback())
+    }
 }
 
 impl From<SocketAddr> for DoorAddress {

@@ -204,8 +204,7 @@ fn http_problem(config: &Config) -> Option<&'static str> {
     if config.auth == Auth::Required && config.insecure {
         return Some("auth asks for tokens and insecure does not: drop one of the two");
     }
-    let beyond = config.http.as_ref().and_then(DoorAddress::tcp);
-    let is_beyond = beyond.is_some_and(|address| !address.ip().is_loopback());
+    let is_beyond = config.http.as_ref().is_some_and(DoorAddress::is_reached_by_others);
     if is_beyond && config.auth == Auth::Off && !config.insecure {
         return Some(
             "http is at an address that others reach, and asks nobody who they are: ask for tokens \

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use aspen::http::{Auth, document};
+use aspen::node::Door;
 use aspen::roster::tickets::Access;
 use aspen_tickets::{Prefix, Scope, Verb, Verbs};
 use tokio::time::Instant;
@@ -344,6 +345,24 @@ async fn a_limited_holder_has_leases_and_locks_of_its_own() {
         Reply::to(request(Method::DELETE, &format!("/v1/locks/app/l?lease={lease}"))).await;
     assert_eq!(unlock.status, 200, "{}", unlock.text());
     node.stop().await;
+}
+
+#[test]
+fn a_door_that_others_reach_opens_if_it_asks_for_tokens_or_is_told_not_to() {
+    // No machine has this address, so nobody is let in.
+    let opened = |auth| {
+        let door = HttpDoor::new("192.0.2.1:4680".parse().unwrap()).with_auth(auth);
+        door.open().unwrap_err()
+    };
+    let refused = opened(Auth::default());
+    assert!(
+        refused.contains("Auth::Required, or let everybody in with Auth::Insecure"),
+        "{refused}"
+    );
+    for auth in [Auth::Required, Auth::Insecure] {
+        let looked_for = opened(auth);
+        assert!(looked_for.contains("this machine has no such address"), "{looked_for}");
+    }
 }
 
 /// Whatever is wrong with a token, the same is answered, in the same time.
