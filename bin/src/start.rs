@@ -266,14 +266,14 @@ fn mesh(name: &str, config: &Config) -> Result<Mesh, Failure> {
     let mesh = match &config.lan_secret_file {
         None => Mesh::open(name),
         Some(path) => {
-            let read = input::read_file(path, MESH_SECRET_BYTES_MAX).map_err(Failure::refused)?;
+            let read = input::read_file(path, MESH_SECRET_BYTES_MAX).map_err(Failure::usage)?;
             Mesh::with_secret(name, read.trim_ascii_end())
         }
     };
     let mesh = mesh.and_then(|mesh| mesh.expecting(config.expect));
     mesh.map_err(|error| match &config.lan_secret_file {
-        Some(path) => Failure::refused(format!("{}: {error}", path.display())),
-        None => Failure::refused(error),
+        Some(path) => Failure::usage(format!("{}: {error}", path.display())),
+        None => Failure::usage(error),
     })
 }
 

@@ -142,13 +142,13 @@ fn a_mesh_that_is_not_well_defined_stops_the_start_with_one_sentence() {
     );
     // The secret is read by the start itself, and refused before anything is made.
     let secret = |file| start(&["--lan", "lab", "--lan-secret-file", file]);
-    secret("nowhere").failed_with(1, "nowhere can't be read: no such file or directory");
+    secret("nowhere").failed_with(2, "nowhere can't be read: no such file or directory");
     secret("short").failed_with(
-        1,
+        2,
         "short: a mesh's secret has at least 16 bytes, and this has 5; make one with: head -c 24 \
          /dev/urandom | base64",
     );
-    secret("long").failed_with(1, "long has more than 4096 bytes, which is the limit");
+    secret("long").failed_with(2, "long has more than 4096 bytes, which is the limit");
     let made = dir.path().read_dir().expect("a directory").count();
     assert_eq!(made, 2, "nothing but the two files");
 }
