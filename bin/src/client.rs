@@ -39,7 +39,7 @@ use tokio::io::{AsyncRead, AsyncWrite, duplex};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{self, Instant};
 
-use aspen_tickets::ClientTicket;
+use aspen_tickets::{Body as _, ClientTicket, Grant, Invitation, TOKEN_KIND};
 
 pub(crate) use held::Held;
 
@@ -381,17 +381,36 @@ fn token(config: &Config) -> Result<Option<String>, Failure> {
     let is_token = |text: &str| Token::read(text.as_bytes()).is_some();
     let file = match (&config.token, &config.token_file) {
         (Some(token), _) if !is_token(token) => {
-            let sentence = "the token is not a whole one: copy all of it, from aspentoken on";
-            return Err(Failure::usage(sentence));
+            let cut = "the token is not a whole one: copy all of it, from aspentoken on";
+            return Err(Failure::usage(a_ticket(token).unwrap_or(cut)));
         }
         (None, Some(file)) => file,
         (token, _) => return Ok(token.clone()),
     };
     let bytes = input::read_file(file, TOKEN_FILE_BYTES_MAX).map_err(Failure::usage)?;
     let text = String::from_utf8(bytes).ok().map(|text| text.trim().to_owned());
-    match text.filter(|text| is_token(text)) {
-        Some(text) => Ok(Some(text)),
-        None => Err(Failure::usage(format!("{}: there is no token in it", file.display()))),
+    match text {
+        Some(text) if is_token(&text) => Ok(Some(text)),
+        text => {
+            let ticket = text.as_deref().and_then(a_ticket);
+            let why = ticket.unwrap_or("there is no token in it");
+            Err(Failure::usage(format!("{}: {why}", file.display())))
+        }
+    }
+}
+
+/// What to say of a ticket that was given for a token, if it looks like one.
+fn a_ticket(text: &str) -> Option<&'static str> {
+    if text.starts_with(TOKEN_KIND) {
+        None
+    } else if text.starts_with(Grant::KIND) {
+        Some("this is a client's ticket, which --ticket takes; `aspen token create` makes a token")
+    } else if text.starts_with(Invitation::KIND) {
+        Some(
+            "this is a ticket for nodes, which `aspen join` takes; `aspen token create` makes a token",
+        )
+    } else {
+        None
     }
 }
 

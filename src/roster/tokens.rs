@@ -10,7 +10,7 @@
 
 use std::fmt;
 
-use aspen_tickets::{Body as _, Scope, Verbs};
+use aspen_tickets::{Body as _, Scope, TOKEN_KIND, Verbs};
 use serde::{Deserialize, Serialize};
 
 use super::Roster;
@@ -25,8 +25,6 @@ use crate::types::EndpointId;
 /// The level of builds that know tokens.
 pub const LEVEL_TOKENS: u32 = 3;
 
-/// What a token's text begins with, so that people and programs that look for lost secrets know one.
-const KIND: &str = "aspentoken";
 const ID_BYTES: usize = 16;
 const BYTES: usize = ID_BYTES + 32;
 /// What the hash is derived for.
@@ -64,7 +62,7 @@ impl Token {
 
     /// The token that a text is, if it is one.
     pub fn read(text: &[u8]) -> Option<Self> {
-        let text = text.strip_prefix(KIND.as_bytes())?.to_ascii_uppercase();
+        let text = text.strip_prefix(TOKEN_KIND.as_bytes())?.to_ascii_uppercase();
         let bytes = data_encoding::BASE32_NOPAD.decode(&text).ok()?;
         Some(Token(bytes.try_into().ok()?))
     }
@@ -84,7 +82,7 @@ impl Token {
     /// The text that its holder shows.
     pub fn text(&self) -> String {
         let text = data_encoding::BASE32_NOPAD.encode(&self.0).to_ascii_lowercase();
-        format!("{KIND}{text}")
+        format!("{TOKEN_KIND}{text}")
     }
 }
 
@@ -207,7 +205,7 @@ mod tests {
         let token = Token::new(7, [9; 32]);
         let text = token.text();
         assert!(text.starts_with("aspentokenaaaaaaaaaaaaaaaaaaaaaaaaa4"), "{text}");
-        assert_eq!(text.len(), KIND.len() + 77);
+        assert_eq!(text.len(), TOKEN_KIND.len() + 77);
         assert_eq!(Token::read(text.as_bytes()), Some(token.clone()));
         assert_eq!(token.id(), 7);
         assert_eq!(format!("{token:?}"), "Token(00000000000000000000000000000007)");

@@ -34,7 +34,7 @@ pub use address::{Address, AddressError, RelayUrl};
 pub use grant::{Grant, Prefix, Scope, Verb, Verbs};
 pub use invitation::{Invitation, Role};
 pub use iroh_tickets::{ParseError, Ticket};
-pub use ticket::{Body, Cluster, Peer, Signature, Signed, signed_bytes};
+pub use ticket::{Body, Cluster, Peer, Signature, Signed, TOKEN_KIND, signed_bytes};
 
 /// An invitation to a cluster, with the peers that can admit.
 pub type JoinTicket = Signed<Invitation>;
@@ -107,6 +107,15 @@ pub enum TicketError {
         /// How this one does.
         found: &'static str,
     },
+    /// It is a token.
+    #[error(
+        "this is a token, which commands take with --token, and a ticket is needed here; {} makes one",
+        command_for(expected)
+    )]
+    Token {
+        /// How the wanted kind begins.
+        expected: &'static str,
+    },
     /// The text is longer than any ticket.
     #[error("this is longer than any ticket; copy the ticket alone")]
     TooLong,
@@ -138,9 +147,9 @@ fn command_for(kind: &str) -> &'static str {
 impl From<TicketError> for ParseError {
     fn from(error: TicketError) -> Self {
         match error {
-            TicketError::NotATicket { expected } | TicketError::WrongKind { expected, .. } => {
-                ParseError::wrong_prefix(expected)
-            }
+            TicketError::NotATicket { expected }
+            | TicketError::WrongKind { expected, .. }
+            | TicketError::Token { expected } => ParseError::wrong_prefix(expected),
             TicketError::Garbled(what) | TicketError::OutOfBounds(what) => {
                 ParseError::verification_failed(what)
             }

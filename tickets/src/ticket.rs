@@ -30,10 +30,13 @@ pub trait Body: Serialize + DeserializeOwned {
     fn check(&self) -> Result<(), TicketError>;
 }
 
-/// The beginnings of all kinds. One is the beginning of the other: the longest that fits counts.
+/// How a token begins, which is no ticket and is taken for one easily.
+pub const TOKEN_KIND: &str = "aspentoken";
+
+/// The beginnings of all kinds. One is the beginning of the others: the longest that fits counts.
 /// What follows `aspen` in a ticket to join is its version in base32, which for the first sixteen
-/// versions is not the `c` of `client`.
-const KINDS: [&str; 2] = [Invitation::KIND, Grant::KIND];
+/// versions is neither the `c` of `client` nor the `t` of `token`.
+const KINDS: [&str; 3] = [Invitation::KIND, Grant::KIND, TOKEN_KIND];
 
 /// A ticket of either kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,6 +189,7 @@ impl<B: Body> FromStr for Signed<B> {
         let kind = KINDS.into_iter().filter(|kind| text.starts_with(kind)).max_by_key(|k| k.len());
         match kind {
             Some(kind) if kind == B::KIND => {}
+            Some(TOKEN_KIND) => return Err(TicketError::Token { expected: B::KIND }),
             Some(found) => return Err(TicketError::WrongKind { expected: B::KIND, found }),
             None => return Err(TicketError::NotATicket { expected: B::KIND }),
         }

@@ -53,6 +53,10 @@ fn the_kinds_are_told_apart() {
         join.parse::<ClientTicket>(),
         Err(TicketError::WrongKind { expected: "aspenclient", found: "aspen" })
     );
+    let token = "aspentokenaaaaaaaa";
+    assert_eq!(token.parse::<JoinTicket>(), Err(TicketError::Token { expected: "aspen" }));
+    let expected = "aspenclient";
+    assert_eq!(token.parse::<ClientTicket>(), Err(TicketError::Token { expected }));
 }
 
 #[test]

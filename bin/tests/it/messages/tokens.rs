@@ -48,6 +48,21 @@ fn tokens() {
                   data/owner.token | awk '/dashboard/ {print $1}')";
     book.types(&[revoke, "aspen get app/color --token APP-TOKEN"]);
 
+    book.part("tickets for tokens, and the other way round");
+    for (word, flags) in [("NODE-TICKET", ""), ("APP-TICKET", "--client")] {
+        let line = format!("aspen ticket create --token-file data/owner.token {flags}");
+        let ticket = book.try_out(&line).printed().trim().to_owned();
+        book.word(word, ticket);
+    }
+    book.types(&[
+        "aspen get greeting --token NODE-TICKET",
+        "aspen get greeting --token APP-TICKET",
+        "echo NODE-TICKET > ticket; aspen get greeting --token-file ticket",
+        "aspen join APP-TOKEN",
+        "aspen get greeting --ticket APP-TOKEN",
+        "aspen ticket show APP-TOKEN",
+    ]);
+
     book.part("a cluster that is read-only");
     book.types(&[
         "aspen settings set read-only on --token-file data/owner.token",
