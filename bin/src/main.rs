@@ -5,10 +5,10 @@
 //! runs iroh's relay, every other command is a client of a node's HTTP API (`docs/http.md`).
 //!
 //! - [`args`]: the command line. [`config`]: settings from flags, environment, file, defaults.
-//! - [`start`]: a node's life, with [`progress`] (of joining), [`signals`], [`logs`], and [`otlp`] (traces).
+//! - [`start`]: a node's life, with [`progress`] (of joining), [`signals`], [`logs`], and [`otlp`]
+//!   (traces).
 //! - [`commands`]: the clients, over [`client`] (HTTP) and [`sse`] (streams of events).
-//! - [`input`], [`output`], [`screen`], [`bar`], [`exit`]: what goes in and what comes
-//!   out.
+//! - [`input`], [`output`], [`screen`], [`bar`], [`exit`]: what goes in and what comes out.
 
 mod args;
 mod bar;

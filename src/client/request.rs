@@ -2,9 +2,9 @@
 //! members, and over a client's link.
 //!
 //! A [`Request`] is answered by the node that gets it, from its own replica; a node that can't answer
-//! says who can, and passes it on only for who does not reach that one. On the wire everything is one version byte and
-//! postcard; a message of another version, with bytes left over or past its limit is malformed.
-//! Errors travel by kind, so that a remote client decides as a local one does.
+//! says who can, and passes it on only for who does not reach that one. On the wire everything is one
+//! version byte and postcard; a message of another version, with bytes left over or past its limit is
+//! malformed. Errors travel by kind, so that a remote client decides as a local one does.
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;

@@ -1,5 +1,5 @@
-//! How often each address, and each token, may ask: a bucket of tokens for each, kept as the one moment at which it
-//! would be full again.
+//! How often each address, and each token, may ask: a bucket of turns for each, kept as the one moment
+//! at which it would be full again.
 //!
 //! Time is an argument. An address that has not asked for as long as its bucket takes to fill is
 //! forgotten. When more are known than may be, the others share one bucket.

@@ -5,9 +5,11 @@
 //!
 //! - `door`: its address and life; `listen`: its sockets. `serve`: connections, and their bounds and
 //!   end; `preface`: which HTTP they speak, `tls`: the certificate they are shown, `http2`: those of
-//!   HTTP/2, `patient`: how long they may stall. `gate`: whom the door
-//!   lets in, `auth`: who that is and what they may do, `audit`: what is told of it, `buckets`: how
-//!   often. `around`, `cors`, `gzip`: what is done around every request. `body`: request bodies, and their bounds.
+//!   HTTP/2, `patient`: how long they may stall.
+//! - `gate`: whom the door lets in, `auth`: who that is and what they may do, `audit`: what is told of
+//!   it, `buckets`: how often.
+//! - `around`, `cors`, `gzip`: what is done around every request. `body`: request bodies, and their
+//!   bounds.
 //! - `counts`: the routes, and what was asked of them. `metrics`: the page of all that is counted.
 //! - `decode`, `etag`, `json`, `cursor`: the forms that endpoints share, read and written.
 //! - `operation`: what each endpoint takes and answers; `openapi`: the document of them all, from the

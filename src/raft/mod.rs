@@ -4,12 +4,13 @@
 //! watch, keep a lease alive, change members, hand the lead over. [`Inbound`] takes what other
 //! replicas say to those on this node; who they are is asked of a [`Directory`].
 //!
-//! - `replica`, `members`: the handle; `origin`: what one begins with; `settings`: how Raft is set; `runtime`: what it runs on.
+//! - `replica`, `members`: the handle; `origin`: what one begins with; `settings`: how Raft is set;
+//!   `runtime`: what it runs on.
 //! - `log`, `machine`, `types`: openraft's storage on ours.
 //! - `network`, `append`, `sending`, `contacts`: to other replicas. `inbound`, `receiving`: from
 //!   them. `messages`: what they say, as bytes.
-//! - `proposals`, `rounds`, `reads`, `company`, `watch`, `hub`, `leases`, `keeper`, `vital`, `rest`: what a
-//!   replica does for its callers and by itself; `counts`: what it has done.
+//! - `proposals`, `rounds`, `reads`, `company`, `watch`, `hub`, `leases`, `keeper`, `vital`, `rest`:
+//!   what a replica does for its callers and by itself; `counts`: what it has done.
 
 mod anew;
 mod append;

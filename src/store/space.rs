@@ -1,8 +1,8 @@
 //! The guard on free disk space.
 //!
-//! Somebody samples it from time to time, and looks how much of it the node's own files have; whoever is about to admit a write asks it. Asking costs
-//! one load. A log that waits for room is a full disk, whatever the sample says: there are quotas, and
-//! disks smaller than a few segments.
+//! Somebody samples it from time to time, and looks how much of it the node's own files have; whoever
+//! is about to admit a write asks it. Asking costs one load. A log that waits for room is a full disk,
+//! whatever the sample says: there are quotas, and disks smaller than a few segments.
 //!
 //! It also holds what others are known to have room, as the last who looked put it there: a leader
 //! without room refuses writes differently if somebody can take over.

@@ -4,7 +4,8 @@
 //! `cargo measure` builds the command as it is released, runs it as a process of its own on
 //! loopback with its data in a temporary directory, and prints a table; docs/benchmarks.md holds
 //! the last one. `cargo measure idle`, `start`, `load`, `writes`, `joins`, `cluster`, `groups`,
-//! `idle-groups` or `failover` measures one of them. Memory and processor time are those that Linux reports in `/proc`.
+//! `idle-groups` or `failover` measures one of them. Memory and processor time are those that Linux
+//! reports in `/proc`.
 
 mod cluster;
 #[path = "../../tests/it/http.rs"]
