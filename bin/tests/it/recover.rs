@@ -55,15 +55,16 @@ fn wait_for_voters(node: &Node, groups: usize, voters: &[u64]) {
     assert!(until(are), "not {voters:?}: {}", cluster(node));
 }
 
-/// Three nodes with two keyspaces, of which two die.
+/// Three nodes with two keyspaces, of which two die; where the survivor's data is, and a token.
 #[track_caller]
-fn lost_majority() -> (Nodes, tempfile::TempDir) {
+fn lost_majority() -> (Nodes, tempfile::TempDir, String) {
     let mut nodes = Nodes::start(3, &["--name", "lab"]);
     let made = nodes.any().run(&["keyspace", "create", "logs", "--shards", "2"]);
     assert_eq!(made.code, 0, "{made:?}");
     nodes.all().for_each(|node| wait_for_voters(node, 4, &[1, 2, 3]));
     put_all(nodes.any(), "default", "old");
     put_all(nodes.any(), "logs", "line");
+    let token = nodes.any().printed(&["token", "create", "--allow", "read"]);
     // All of it has reached the survivor.
     let survivor = nodes.node(3);
     has_all(survivor, "default", "old");
@@ -71,12 +72,12 @@ fn lost_majority() -> (Nodes, tempfile::TempDir) {
     let (dir, survivor) = nodes.take(3);
     survivor.kill();
     nodes.all().for_each(|node| node.signal("KILL"));
-    (nodes, dir)
+    (nodes, dir, token.trim().to_owned())
 }
 
 #[test]
 fn a_survivor_makes_a_new_cluster_of_what_it_has_and_others_join_it() {
-    let (mut old, dir) = lost_majority();
+    let (mut old, dir, token) = lost_majority();
     let old_ticket = old.node(1).ticket();
     let dir = dir.path();
     let plan = surveyed(dir);
@@ -108,6 +109,10 @@ fn a_survivor_makes_a_new_cluster_of_what_it_has_and_others_join_it() {
     wait_for_voters(&first, 4, &[3]);
     has_all(&first, "default", "old");
     has_all(&first, "logs", "line");
+    // Tokens stay good for what they are.
+    let by_token = |command: &[&str]| first.run(&[&["--token", &token], command].concat());
+    assert_eq!(by_token(&["get", &key("default", 0)]).printed(), "old");
+    by_token(&["put", "k", "v"]).refused_as("does not allow to write");
     put_all(&first, "default", "new");
 
     // One that was lost comes back all the same: it is told, and ends.
@@ -179,7 +184,7 @@ pub(crate) const COMES_TO: &[Failpoint] = &[BeforeRecovered, AfterRecovered, Whi
 /// The command is killed at each step, one after the other.
 #[test]
 fn there_is_the_old_cluster_or_the_new_whenever_a_recovery_is_killed() {
-    let (nodes, dir) = lost_majority();
+    let (nodes, dir, _) = lost_majority();
     drop(nodes);
     let dir = dir.path();
     let kept = tempfile::tempdir().expect("a directory");
