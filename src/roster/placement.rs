@@ -5,7 +5,8 @@
 //!
 //! What is wanted of the meta group: every active member holds it, at least as a learner; of those
 //! whose role is voter, an odd number votes, as many as there are up to [`VOTERS_MAX`]; members that
-//! leave or are removed hold nothing. What is wanted of a shard's group stands in the shard's record
+//! leave hold it as learners until they hold nothing else, because it tells them who takes over; those
+//! that are removed hold nothing. What is wanted of a shard's group stands in the shard's record
 //! ([`super::keyspaces`]), and of its replicas, too, an odd number votes.
 //!
 //! What is kept on the way:
@@ -95,7 +96,12 @@ impl Roster {
         let mut members: BTreeMap<NodeId, Role> =
             active.map(|member| (member.node, member.role)).collect();
         let mut leader = None;
-        if group != GroupId::META {
+        if group == GroupId::META {
+            let leaving = self.members().filter(|member| member.state == State::Leaving);
+            let hands_over = |node| self.shards().any(|(_, shard, _)| shard.is_held_by(node));
+            let leaving = leaving.map(|member| member.node).filter(|node| hands_over(*node));
+            members.extend(leaving.map(|node| (node, Role::Learner)));
+        } else {
             let (shard, _) =
                 self.shard(group).filter(|(shard, _)| shard.stage != Stage::Waiting)?;
             // Those that never vote are there to have a copy of everything.

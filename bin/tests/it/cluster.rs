@@ -312,3 +312,34 @@ fn of_two_that_ask_for_one_number_at_once_one_is_told_no_and_joins_by_another() 
         assert!(until(|| members(node) == [1, 7, 8]), "{:?}", members(node));
     }
 }
+
+/// Two nodes, of which the first alone votes: of two no majority could do without the other.
+#[track_caller]
+fn two() -> ([TempDir; 2], Node, Node) {
+    let dirs = [dir(), dir()];
+    let first = Node::start(dirs[0].path(), &[]);
+    let second = Node::join(dirs[1].path(), &first.ticket(), &[]);
+    assert!(until(|| cluster(&first)["groups"][0]["learners"] == serde_json::json!([2])));
+    (dirs, first, second)
+}
+
+#[test]
+fn who_leaves_with_many_shards_has_left_in_time_though_nobody_waits_for_it() {
+    let (_dirs, first, mut second) = two();
+    first.printed(&["keyspace", "create", "logs", "--shards", "16"]);
+    let are_led = || {
+        let cluster = cluster(&first);
+        let leads = |member: usize| cluster["members"][member]["leads"].as_u64();
+        let groups = cluster["groups"].as_array().into_iter().flatten();
+        let led_by_second = groups.filter(|group| group["leader"] == 2).count();
+        leads(1).is_some_and(|leads| leads > 4 && leads == led_by_second as u64)
+    };
+    assert!(until(are_led), "{}", cluster(&first));
+    let asking = second.following(&["leave"]);
+    let is_leaving = || cluster(&first)["members"][1]["state"] == "leaving";
+    assert!(until(is_leaving), "{}", cluster(&first));
+    drop(asking);
+    assert_eq!(second.code(), 1, "{}", second.log());
+    assert_eq!(members(&first), [1]);
+    first.printed(&["put", "k", "v", "--keyspace", "logs"]);
+}

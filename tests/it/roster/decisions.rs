@@ -1,7 +1,10 @@
 //! Each decision and each reason against it, as a person would meet them.
 
+use std::collections::BTreeSet;
+
 use aspen::limits::*;
 use aspen::roster::clients::{Presented, authorise, check};
+use aspen::roster::keyspaces::{Aim, place, settle};
 use aspen::roster::leave::{finish_leaving, leave, remove, update};
 use aspen::roster::records::State;
 use aspen::roster::tickets::{Access, grant, revoke};
@@ -196,6 +199,33 @@ fn leaving_takes_two_steps() {
     commit(&mut roster, &change);
     assert_eq!(roster.standing(key(3)), Standing::Removed(node(3)));
     assert_eq!(leave(&roster, node(9)), Err(Refused::UnknownNode { node: node(9) }));
+}
+
+#[test]
+fn who_leaves_hears_where_its_shards_go_and_votes_no_more() {
+    let mut roster = voters(3);
+    let meta = |roster: &Roster| roster.wanted(GroupId::META).unwrap().members;
+    let change = leave(&roster, node(1)).expect("there are others");
+    commit(&mut roster, &change);
+    let held: Vec<GroupId> = roster.shards().map(|(group, ..)| group).collect();
+    assert!(!held.is_empty());
+    for group in held {
+        assert_eq!(meta(&roster).get(&node(1)), Some(&Role::Learner));
+        let mut change = Change::default();
+        let aim = Aim { leader: Some(node(2)), replicas: BTreeSet::from([node(2)]) };
+        let (_, as_of) = roster.shard(group).expect("a shard");
+        settle(&roster, &mut change, group, as_of).expect("as it is");
+        commit(&mut roster, &change);
+        let mut change = Change::default();
+        place(&roster, &mut change, group, &aim).expect("node 2 takes it");
+        commit(&mut roster, &change);
+        assert_eq!(meta(&roster).get(&node(1)), Some(&Role::Learner), "it is on its way");
+        let mut change = Change::default();
+        let (_, as_of) = roster.shard(group).expect("a shard");
+        settle(&roster, &mut change, group, as_of).expect("it has come");
+        commit(&mut roster, &change);
+    }
+    assert_eq!(meta(&roster).get(&node(1)), None);
 }
 
 #[test]
