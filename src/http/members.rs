@@ -20,6 +20,7 @@ use super::openapi::CLUSTER;
 use super::operation::*;
 use super::problem::*;
 use crate::limits::{HTTP_LEAVE_LOOK, HTTP_LEAVE_MAX};
+use crate::node::Departure;
 use crate::roster::Roster;
 use crate::roster::undertakings::What;
 use crate::types::{GroupId, NodeId};
@@ -125,12 +126,16 @@ pub(super) async fn leave(
             }
         }
     };
-    tokio::select! {
-        left = cluster.leave() => {
-            left?;
-            return Ok(json::answer(StatusCode::OK, &DepartureForm::removed(me)));
-        }
-        _ = timeout(HTTP_LEAVE_MAX, progress) => {}
+    // Before it is decided there is nothing that could go on.
+    let has_left = match cluster.begin_to_leave().await? {
+        Departure::Over => true,
+        Departure::UnderWay => tokio::select! {
+            left = cluster.left() => left.map(|()| true)?,
+            _ = timeout(HTTP_LEAVE_MAX, progress) => false,
+        },
+    };
+    if has_left {
+        return Ok(json::answer(StatusCode::OK, &DepartureForm::removed(me)));
     }
     let replicas = Some(held_by(&cluster.roster(), me));
     let operation = Some(What::Leave(me).to_string());

@@ -49,7 +49,7 @@ impl From<Refused> for Problem {
             Refused::Removed { .. } => &NODE_REMOVED,
             Refused::Leaving { .. } => &NODE_LEAVING,
             Refused::UnknownNode { .. } => &NODE_NOT_FOUND,
-            Refused::LastVoter { .. } => &LAST_VOTER,
+            Refused::LastVoter { .. } | Refused::HeirAway { .. } => &LAST_VOTER,
             Refused::NotLeaving { .. } => &NODE_NOT_LEAVING,
             Refused::NotMember => &NOT_MEMBER,
             Refused::TicketExists => &TICKET_EXISTS,

@@ -5,6 +5,7 @@
 //! any member can act, and two that act at once do so one after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,7 @@ use crate::roster::builds::{gate, split};
 use crate::roster::change::Change;
 use crate::roster::found::{Founding, found};
 use crate::roster::keyspaces::{Aim, NewKeyspace, create, delete};
-use crate::roster::records::{Keyspace, Member};
+use crate::roster::records::{Keyspace, Member, State};
 use crate::roster::refused::Refused;
 use crate::roster::tickets::{self, Access, NewTicket, invite};
 use crate::roster::tokens::Token;
@@ -66,6 +67,15 @@ pub enum ClusterError {
     /// A group's members or leader did not change.
     #[error("{0}")]
     NotChanged(#[from] ChangeFailed),
+}
+
+/// How far a node's leaving is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// It hands over what it has.
+    UnderWay,
+    /// It has left.
+    Over,
 }
 
 /// A handle on the cluster; clones are the same.
@@ -170,32 +180,77 @@ impl Cluster {
 
     /// Removes a member that will not come back.
     pub async fn remove(&self, node: NodeId) -> Result<(), ClusterError> {
-        self.decide(|roster, _| Ok(((), leave::remove(roster, node)?))).await
+        let remove = |roster: &Roster, _| {
+            let away = self.silent().into_keys().collect();
+            Ok(((), leave::remove(roster, node, &away)?))
+        };
+        self.decide(remove).await
     }
 
     /// Takes this node out of its cluster: its groups are handed over first. Resolves when it is
     /// no member any more; asked again, it goes on.
     pub async fn leave(&self) -> Result<(), ClusterError> {
+        match self.begin_to_leave().await? {
+            Departure::Over => Ok(()),
+            Departure::UnderWay => self.left().await,
+        }
+    }
+
+    /// Resolves when it is decided that this node leaves, or that it does not; [`Cluster::left`] says
+    /// when it has.
+    pub async fn begin_to_leave(&self) -> Result<Departure, ClusterError> {
         let me = self.inner.me;
-        let mut gone = self.inner.gone.clone();
-        let leaving = async {
-            match self.decide(|roster, _| Ok(((), leave::leave(roster, me)?))).await {
-                // Once no group holds the node it sees nothing of the roster, and hears from the
-                // others that it has left; whoever it asks meanwhile may not answer any more.
-                Ok(()) => std::future::pending().await,
+        // Once no group holds the node it sees nothing of the roster, and hears from the others that
+        // it has left; whoever it asks meanwhile may not answer any more.
+        if self.roster().member(me).is_some_and(|member| member.state == State::Leaving) {
+            return Ok(Departure::UnderWay);
+        }
+        let leave = |roster: &Roster, _| {
+            let away = self.silent().into_keys().collect();
+            Ok(((), leave::leave(roster, me, &away)?))
+        };
+        tokio::select! {
+            biased;
+            gone = self.gone() => gone.map(|()| Departure::Over),
+            decided = self.decide(leave) => match decided {
+                Ok(()) => Ok(Departure::UnderWay),
                 // It has left since it was asked to.
-                Err(ClusterError::Refused(Refused::Removed { .. })) => Ok(()),
+                Err(ClusterError::Refused(Refused::Removed { .. })) => Ok(Departure::Over),
                 Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// Resolves when this node, which is leaving, is no member any more, or stays after all.
+    pub async fn left(&self) -> Result<(), ClusterError> {
+        let me = self.inner.me;
+        let mut changes = self.inner.members.changes();
+        let mut is = async |state| {
+            let member = |roster: &Roster| roster.member(me).map(|member| member.state);
+            let seen = changes.wait_for(|roster| member(roster) == Some(state)).await;
+            seen.is_ok()
+        };
+        let stays = async {
+            // That it was to leave may not have come here yet.
+            if !(is(State::Leaving).await && is(State::Active).await) {
+                pending::<()>().await;
             }
         };
         tokio::select! {
             biased;
-            gone = gone.wait_for(Option::is_some) => match gone.ok().and_then(|gone| gone.clone()) {
-                Some(Gone::Removed(_)) => Ok(()),
-                Some(Gone::Unfit(reason)) => Err(Error::Fatal(reason).into()),
-                None => Err(Error::Fatal("the node has stopped".into()).into()),
-            },
-            left = leaving => left,
+            gone = self.gone() => gone,
+            () = stays => Err(Refused::LastVoter { node: me }.into()),
+        }
+    }
+
+    /// Resolves when this node knows that it is no member any more.
+    async fn gone(&self) -> Result<(), ClusterError> {
+        let mut gone = self.inner.gone.clone();
+        let gone = gone.wait_for(Option::is_some).await;
+        match gone.ok().and_then(|gone| gone.clone()) {
+            Some(Gone::Removed(_)) => Ok(()),
+            Some(Gone::Unfit(reason)) => Err(Error::Fatal(reason).into()),
+            None => Err(Error::Fatal("the node has stopped".into()).into()),
         }
     }
 

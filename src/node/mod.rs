@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use address::{AddressError, DoorAddress};
 pub use builder::{KvServiceBuilder, StartError, StorageBackend};
-pub use cluster::{Cluster, ClusterError};
+pub use cluster::{Cluster, ClusterError, Departure};
 pub use facts::{GroupFacts, MemberFacts};
 pub use measures::{Instruments, PeerMeasures};
 pub use mesh::{Mesh, MeshError};

@@ -3,6 +3,13 @@
 //! Leaving takes two steps, because a node hands over what it holds in between: it is `Leaving`
 //! while [`super::placement`] takes it out of every group, then `Removed`. Removing takes one: it
 //! is for nodes that will not come back, and the groups follow. Both end in a tombstone.
+//!
+//! Somebody who may vote always stays: the last one does not leave, nor while all others are away, and
+//! who is leaving stays after all once the last one that would take over is removed as lost.
+
+use std::collections::BTreeSet;
+
+use aspen_tickets::Role;
 
 use super::admit::Description;
 use super::builds::check_change;
@@ -34,13 +41,16 @@ pub fn update(roster: &Roster, node: NodeId, description: &Description) -> Resul
     Ok(change)
 }
 
-/// Begins a member's leaving. Asking again changes nothing.
-pub fn leave(roster: &Roster, node: NodeId) -> Result<Change, Refused> {
+/// Begins a member's leaving, when these are away. Asking again changes nothing.
+pub fn leave(roster: &Roster, node: NodeId, away: &BTreeSet<NodeId>) -> Result<Change, Refused> {
     let at = present(roster, node)?;
     if at.record.state == State::Leaving {
         return Ok(Change::default());
     }
-    check_voter_remains(roster, node)?;
+    let first = voters(roster, node).next().ok_or(Refused::LastVoter { node })?.node;
+    if voters(roster, node).all(|heir| away.contains(&heir.node)) {
+        return Err(Refused::HeirAway { node, away: first });
+    }
     let mut change = roster.change_in_sequence()?;
     let leaving = Member { state: State::Leaving, ..at.record.clone() };
     change.replace(Record::Member(leaving), at.mod_revision);
@@ -56,17 +66,37 @@ pub fn finish_leaving(roster: &Roster, node: NodeId) -> Result<Change, Refused> 
     bury(roster, at)
 }
 
-/// Removes a member that will not come back.
-pub fn remove(roster: &Roster, node: NodeId) -> Result<Change, Refused> {
+/// Removes a member that will not come back, when these are away. If it is one of them, and nobody else
+/// may vote but those that are leaving, they stay: there is nobody left to take over from them.
+pub fn remove(roster: &Roster, node: NodeId, away: &BTreeSet<NodeId>) -> Result<Change, Refused> {
     let at = present(roster, node)?;
-    check_voter_remains(roster, node)?;
-    bury(roster, at)
+    let Err(refused) = check_voter_remains(roster, node) else { return bury(roster, at) };
+    let others = roster.members.values().filter(|at| at.record.node != node);
+    let leaving = others.filter(|at| at.record.state == State::Leaving);
+    let mut staying = leaving.filter(|at| at.record.role == Role::Voter).peekable();
+    // Who is there may have taken over already.
+    if staying.peek().is_none() || !away.contains(&node) {
+        return Err(refused);
+    }
+    let mut change = bury(roster, at)?;
+    for at in staying {
+        let stays = Member { state: State::Active, ..at.record.clone() };
+        change.replace(Record::Member(stays), at.mod_revision);
+    }
+    Ok(change)
+}
+
+/// The active voters but for this one.
+fn voters(roster: &Roster, without: NodeId) -> impl Iterator<Item = &Member> {
+    roster.members().filter(move |member| member.node != without && member.may_vote())
 }
 
 /// Whether another active voter is there when this member is not.
 pub(super) fn check_voter_remains(roster: &Roster, without: NodeId) -> Result<(), Refused> {
-    let mut others = roster.members().filter(|member| member.node != without && member.may_vote());
-    if others.next().is_some() { Ok(()) } else { Err(Refused::LastVoter { node: without }) }
+    match voters(roster, without).next() {
+        Some(_) => Ok(()),
+        None => Err(Refused::LastVoter { node: without }),
+    }
 }
 
 /// Makes room for one more tombstone: the one that was written first goes, if there are too many.

@@ -306,4 +306,15 @@ pub enum Refused {
         /// How many.
         limit: u64,
     },
+    /// Whoever else may vote is away.
+    #[error(
+        "node {away}, which would take over from node {node}, can't be heard: start it again, or, if \
+         it is lost for good, `aspen remove {away}` and let another node join"
+    )]
+    HeirAway {
+        /// Who would leave.
+        node: NodeId,
+        /// The first of those that may vote.
+        away: NodeId,
+    },
 }

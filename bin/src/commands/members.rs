@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::bar::{Steps, interruptible};
-use crate::client::{self, Node, Request};
+use crate::client::{self, Answer, Node, Request};
 use crate::exit::{Exit, Failure};
 use crate::input::duration_text;
 use crate::output;
@@ -148,6 +148,22 @@ fn ago(time: Duration) -> String {
 /// After how long it is told that a node is leaving: by then it would have refused to.
 const LEAVES_AFTER: Duration = Duration::from_millis(250);
 
+/// What to do if a change of members finds no majority.
+fn or_recover(answer: Answer) -> Result<Answer, Failure> {
+    let is_unavailable = answer.status == StatusCode::SERVICE_UNAVAILABLE;
+    answer.accepted().map_err(|failure| match is_unavailable {
+        true => Failure::new(
+            failure.exit(),
+            format!(
+                "{}; if most nodes are lost for good, `aspen recover` makes a new cluster of what one \
+                 of the others has",
+                failure.sentence()
+            ),
+        ),
+        false => failure,
+    })
+}
+
 /// Takes the node out of its cluster and waits until it has left; tells how much it has still to
 /// hand over, at first and each time that it is less.
 pub(crate) async fn leave(node: Node, json: bool) -> Result<(), Failure> {
@@ -163,7 +179,7 @@ async fn until_left(node: &Node, json: bool) -> Result<(), Failure> {
     let (mut is_leaving, mut told) = (false, None);
     let mut steps = Steps::new();
     loop {
-        let mut asking = pin!(node.ask(Request::write(Method::POST, "/v1/leave")));
+        let mut asking = pin!(node.send(Request::write(Method::POST, "/v1/leave")));
         let answered = match timeout(LEAVES_AFTER, &mut asking).await {
             Ok(answered) => answered,
             Err(_) => {
@@ -183,6 +199,7 @@ async fn until_left(node: &Node, json: bool) -> Result<(), Failure> {
             }
             Err(failure) => return Err(failure),
         };
+        let answer = or_recover(answer)?;
         let departure: Value = answer.json()?;
         if json {
             output::json_line(&departure)?;
@@ -211,7 +228,7 @@ fn is_leaving_with(member: &Value, left: u64) -> String {
 /// Removes a member.
 pub(crate) async fn remove(node: Node, member: u64, json: bool) -> Result<(), Failure> {
     let path = format!("/v1/members/{member}");
-    let answer = node.ask(Request::write(Method::DELETE, &path)).await?;
+    let answer = or_recover(node.send(Request::write(Method::DELETE, &path)).await?)?;
     if json {
         return output::json_line(&answer.json::<Value>()?);
     }

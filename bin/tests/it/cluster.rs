@@ -324,6 +324,30 @@ fn two() -> ([TempDir; 2], Node, Node) {
 }
 
 #[test]
+fn whoever_would_leave_while_nobody_can_take_over_is_told_what_to_do() {
+    let (_dirs, first, second) = two();
+    second.kill();
+    let is_away = || cluster(&first)["members"][1]["connected"] == false;
+    assert!(until(is_away), "it is reached: {}", cluster(&first));
+    first.run(&["leave"]).refused_as("`aspen remove 2` and let another node join");
+    first.printed(&["remove", "2"]);
+    first.run(&["leave"]).refused_as("node 1 is the last that may vote; add another voter first");
+    first.printed(&["ticket", "create"]);
+}
+
+#[test]
+fn without_a_majority_it_is_told_what_can_be_done() {
+    let (_dirs, first, second) = two();
+    first.kill();
+    for change in [&["leave"][..], &["remove", "1"]] {
+        let refused = second.run(&[change, &["--timeout", "20s"]].concat());
+        assert!(refused.stderr.contains("`aspen recover` makes a new cluster"), "{refused:?}");
+        assert_eq!(refused.code, 3, "{refused:?}");
+    }
+    assert!(until(|| second.printed(&["status"]).contains("`aspen recover` on a survivor")));
+}
+
+#[test]
 fn who_leaves_with_many_shards_has_left_in_time_though_nobody_waits_for_it() {
     let (_dirs, first, mut second) = two();
     first.printed(&["keyspace", "create", "logs", "--shards", "16"]);

@@ -142,10 +142,14 @@ impl Cluster {
                 join(&mut self.roster, &asked).expect("admitted");
             }
             Event::Leave(at) => {
-                self.decide(pick(&self.active(), at), leave);
+                self.decide(pick(&self.active(), at), |roster, node| {
+                    leave(roster, node, &BTreeSet::new())
+                });
             }
             Event::Remove(at) => {
-                self.decide(pick(&self.active(), at), remove);
+                self.decide(pick(&self.active(), at), |roster, node| {
+                    remove(roster, node, &BTreeSet::new())
+                });
             }
             // Who is under maintenance may be away.
             Event::Lose(at) => self.facts.lost.extend(pick(&self.watched(), at)),
@@ -461,7 +465,8 @@ fn who_is_silent_is_not_waited_for_and_keeps_what_it_has() {
     assert_eq!(place(&cluster), before);
     cluster.facts.silent.clear();
 
-    let leave = leave(&cluster.roster, *before.first().expect("a replica")).expect("it may");
+    let first = *before.first().expect("a replica");
+    let leave = leave(&cluster.roster, first, &BTreeSet::new()).expect("it may");
     commit(&mut cluster.roster, &leave);
     cluster.step();
     let on_the_way = place(&cluster);

@@ -1,6 +1,8 @@
 //! Clusters of mixed builds: whatever comes, changes and goes, nobody has to read what it does not
 //! know.
 
+use std::collections::BTreeSet;
+
 use aspen::roster::Roster;
 use aspen::roster::builds::{Build, gate, split};
 use aspen::roster::change::{Change, Needs};
@@ -126,7 +128,7 @@ fn decide(roster: &Roster, invitation: &Invitation, step: &Step, number: u8) -> 
             update(roster, NodeId(*node), &described_as(incarnation, version)).ok()
         }
         Step::Use(level) => gate(roster, thing(*level)).ok(),
-        Step::Remove(node) => remove(roster, NodeId(*node)).ok(),
+        Step::Remove(node) => remove(roster, NodeId(*node), &BTreeSet::new()).ok(),
     }
 }
 

@@ -69,7 +69,10 @@ fn a_cluster_is_founded_once() {
         assert_eq!(found(founding), Err(Refused::KeyspaceOutOfBounds));
     }
     let empty = Roster::default();
-    assert_eq!(leave(&empty, node(1)), Err(Refused::UnknownNode { node: node(1) }));
+    assert_eq!(
+        leave(&empty, node(1), &BTreeSet::new()),
+        Err(Refused::UnknownNode { node: node(1) })
+    );
 }
 
 #[test]
@@ -108,7 +111,7 @@ fn every_way_a_ticket_can_be_bad_has_its_own_refusal() {
     assert_eq!(revoke(&roster, 4), Err(Refused::UnknownTicket));
 
     let orphan = invited(&mut roster, 5, Role::Voter, 1);
-    let change = remove(&roster, node(1)).expect("there are others");
+    let change = remove(&roster, node(1), &BTreeSet::new()).expect("there are others");
     commit(&mut roster, &change);
     assert_eq!(refused(&roster, &application(&orphan, key(9), 9), NOW_S), Refused::IssuerGone);
 }
@@ -166,13 +169,13 @@ fn a_lost_member_needs_a_good_ticket_as_anyone() {
 fn who_was_removed_is_told_and_may_join_anew() {
     let mut roster = voters(3);
     let invitation = invited(&mut roster, 2, Role::Voter, 5);
-    let change = remove(&roster, node(3)).expect("there are others");
+    let change = remove(&roster, node(3), &BTreeSet::new()).expect("there are others");
     commit(&mut roster, &change);
     assert_eq!(roster.standing(key(3)), Standing::Removed(node(3)));
     assert_eq!(roster.standing(key(9)), Standing::Stranger);
     let refused = Refused::Removed { node: node(3) };
     assert_eq!(join(&mut roster, &application(&invitation, key(3), 3)), Err(refused.clone()));
-    assert_eq!(remove(&roster, node(3)), Err(refused.clone()));
+    assert_eq!(remove(&roster, node(3), &BTreeSet::new()), Err(refused.clone()));
     assert_eq!(update(&roster, node(3), &described(3)), Err(refused));
 
     let anew = join(&mut roster, &application(&invitation, key(3), 30)).expect("a good ticket");
@@ -184,9 +187,9 @@ fn who_was_removed_is_told_and_may_join_anew() {
 fn leaving_takes_two_steps() {
     let mut roster = voters(3);
     assert_eq!(finish_leaving(&roster, node(3)), Err(Refused::NotLeaving { node: node(3) }));
-    let change = leave(&roster, node(3)).expect("there are others");
+    let change = leave(&roster, node(3), &BTreeSet::new()).expect("there are others");
     commit(&mut roster, &change);
-    assert!(leave(&roster, node(3)).expect("it is leaving").is_empty());
+    assert!(leave(&roster, node(3), &BTreeSet::new()).expect("it is leaving").is_empty());
     assert_eq!(roster.standing(key(3)), Standing::Member(node(3)));
     assert!(!roster.wanted(GroupId::META).unwrap().members.contains_key(&node(3)));
     let again = roster.clone();
@@ -198,14 +201,17 @@ fn leaving_takes_two_steps() {
     let change = finish_leaving(&roster, node(3)).expect("it is leaving");
     commit(&mut roster, &change);
     assert_eq!(roster.standing(key(3)), Standing::Removed(node(3)));
-    assert_eq!(leave(&roster, node(9)), Err(Refused::UnknownNode { node: node(9) }));
+    assert_eq!(
+        leave(&roster, node(9), &BTreeSet::new()),
+        Err(Refused::UnknownNode { node: node(9) })
+    );
 }
 
 #[test]
 fn who_leaves_hears_where_its_shards_go_and_votes_no_more() {
     let mut roster = voters(3);
     let meta = |roster: &Roster| roster.wanted(GroupId::META).unwrap().members;
-    let change = leave(&roster, node(1)).expect("there are others");
+    let change = leave(&roster, node(1), &BTreeSet::new()).expect("there are others");
     commit(&mut roster, &change);
     let held: Vec<GroupId> = roster.shards().map(|(group, ..)| group).collect();
     assert!(!held.is_empty());
@@ -229,17 +235,37 @@ fn who_leaves_hears_where_its_shards_go_and_votes_no_more() {
 }
 
 #[test]
+fn nobody_leaves_while_all_that_could_take_over_are_away() {
+    let mut roster = voters(3);
+    let away = |nodes: &[u64]| nodes.iter().copied().map(NodeId).collect::<BTreeSet<_>>();
+    let refused = Refused::HeirAway { node: node(1), away: node(2) };
+    assert_eq!(leave(&roster, node(1), &away(&[2, 3])), Err(refused));
+    let change = leave(&roster, node(1), &away(&[3])).expect("node 2 is there");
+    commit(&mut roster, &change);
+    // It goes on, whoever is away then.
+    assert!(leave(&roster, node(1), &away(&[2, 3])).expect("it is leaving").is_empty());
+}
+
+#[test]
 fn the_last_voter_stays() {
     let mut roster = voters(2);
     let learner = invited(&mut roster, 2, Role::Learner, 9);
     join(&mut roster, &application(&learner, key(3), 3)).expect("a good ticket");
-    let change = leave(&roster, node(1)).expect("node 2 stays");
+    let change = leave(&roster, node(1), &BTreeSet::new()).expect("node 2 stays");
     commit(&mut roster, &change);
     let refused = Refused::LastVoter { node: node(2) };
-    assert_eq!(leave(&roster, node(2)), Err(refused.clone()));
-    assert_eq!(remove(&roster, node(2)), Err(refused));
-    remove(&roster, node(1)).expect("a leaving one can be removed");
-    remove(&roster, node(3)).expect("a learner can be removed");
+    assert_eq!(leave(&roster, node(2), &BTreeSet::new()), Err(refused.clone()));
+    assert_eq!(remove(&roster, node(2), &BTreeSet::new()), Err(refused));
+    // If it is lost, the one that was leaving stays, and is the last.
+    let mut other = roster.clone();
+    let lost = BTreeSet::from([node(2)]);
+    commit(&mut other, &remove(&roster, node(2), &lost).expect("node 1 stays"));
+    assert!(other.member(node(1)).is_some_and(|member| member.may_vote()));
+    let refused = Refused::LastVoter { node: node(1) };
+    assert_eq!(leave(&other, node(1), &BTreeSet::new()), Err(refused.clone()));
+    assert_eq!(remove(&other, node(1), &BTreeSet::new()), Err(refused));
+    remove(&roster, node(1), &BTreeSet::new()).expect("a leaving one can be removed");
+    remove(&roster, node(3), &BTreeSet::new()).expect("a learner can be removed");
 }
 
 /// Its data is lost, and with a ticket for a learner its return would leave nobody who votes.
@@ -282,7 +308,7 @@ fn old_tombstones_are_forgotten_and_their_numbers_stay_used() {
     for round in 0..=TOMBSTONES_MAX as u64 {
         let admitted = join(&mut roster, &application(&invitation, key(2), u128::from(round) + 2));
         assert_eq!(admitted.map(|admitted| admitted.node), Ok(node(round + 2)));
-        let change = remove(&roster, node(round + 2)).expect("the founder stays");
+        let change = remove(&roster, node(round + 2), &BTreeSet::new()).expect("the founder stays");
         commit(&mut roster, &change);
     }
     let tombstones = roster.members().filter(|member| !member.is_present()).count();
@@ -437,7 +463,7 @@ fn every_way_a_clients_ticket_can_be_bad_has_its_own_refusal() {
     assert_eq!(present(&mut after, &good, NOW_S), Err(Refused::Revoked));
     assert_eq!(check(&after, &permit, NOW_S), Err(Refused::Revoked));
     let mut after = roster.clone();
-    commit(&mut after, &remove(&roster, node(1)).expect("node 2 stays"));
+    commit(&mut after, &remove(&roster, node(1), &BTreeSet::new()).expect("node 2 stays"));
     assert_eq!(present(&mut after, &good, NOW_S), Err(Refused::IssuerGone));
     assert_eq!(check(&after, &permit, NOW_S), Err(Refused::IssuerGone));
 }
@@ -476,9 +502,21 @@ fn of_two_decisions_on_the_same_records_one_is_decided_again() {
     let conflicts = [
         ("one use for two", admit(8), admit(9)),
         ("a use after the revocation", revoke(&roster, 2).unwrap(), admit(9)),
-        ("two that leave", leave(&roster, node(1)).unwrap(), leave(&roster, node(2)).unwrap()),
-        ("two removed", remove(&roster, node(1)).unwrap(), remove(&roster, node(2)).unwrap()),
-        ("an issuer's last invitation", remove(&roster, node(1)).unwrap(), admit(9)),
+        (
+            "two that leave",
+            leave(&roster, node(1), &BTreeSet::new()).unwrap(),
+            leave(&roster, node(2), &BTreeSet::new()).unwrap(),
+        ),
+        (
+            "two removed",
+            remove(&roster, node(1), &BTreeSet::new()).unwrap(),
+            remove(&roster, node(2), &BTreeSet::new()).unwrap(),
+        ),
+        (
+            "an issuer's last invitation",
+            remove(&roster, node(1), &BTreeSet::new()).unwrap(),
+            admit(9),
+        ),
     ];
     for (what, first, second) in conflicts {
         let mut roster = roster.clone();

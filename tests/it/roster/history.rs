@@ -100,9 +100,9 @@ fn decide(roster: &Roster, request: &Request, now_s: u64) -> Result<Change, Refu
             let description = Description { name: format!("{name}"), ..described(0) };
             update(roster, NodeId(node), &description)
         }
-        Request::Leave { node } => leave(roster, NodeId(node)),
+        Request::Leave { node } => leave(roster, NodeId(node), &BTreeSet::new()),
         Request::FinishLeaving { node } => finish_leaving(roster, NodeId(node)),
-        Request::Remove { node } => remove(roster, NodeId(node)),
+        Request::Remove { node } => remove(roster, NodeId(node), &BTreeSet::new()),
         Request::Create { name, shards } => {
             let new = NewKeyspace { name: named(name), shards, replicas: 3 };
             create(roster, &new, now_s).map(|(_, change)| change)

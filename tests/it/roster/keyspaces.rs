@@ -101,7 +101,8 @@ fn a_place_is_among_members() {
     // Who is taken in is a member still when that is committed.
     let mut change = Change::default();
     place(&roster, &mut change, GroupId(1), &aim(&[1, 2], 1)).expect("both are members");
-    let removed = aspen::roster::leave::remove(&roster, NodeId(2)).expect("another voter is there");
+    let removed = aspen::roster::leave::remove(&roster, NodeId(2), &BTreeSet::new())
+        .expect("another voter is there");
     commit(&mut roster, &removed);
     assert_eq!(roster.commit(&change), Ok(false));
 }

@@ -1,6 +1,8 @@
 //! Repairs of replicas: one at a time for each group, each stage on the condition that the one before
 //! stands, and over with the member or the keyspace.
 
+use std::collections::BTreeSet;
+
 use aspen::roster::duties::maintain;
 use aspen::roster::keyspaces::{Aim, NewKeyspace, create, delete, place};
 use aspen::roster::leave::remove;
@@ -103,7 +105,7 @@ fn a_group_has_one_repair_at_a_time_of_a_member_that_holds_it_and_is_not_alone()
 fn a_repair_ends_with_its_member_and_with_its_keyspace() {
     let mut roster = cluster();
     asked(&mut roster, GROUP, 3).expect("asked");
-    let change = remove(&roster, NodeId(3)).expect("removed");
+    let change = remove(&roster, NodeId(3), &BTreeSet::new()).expect("removed");
     commit(&mut roster, &change);
     assert_eq!((stage(&roster, GROUP), roster.repairs_of(NodeId(3)).count()), (None, 0));
     asked(&mut roster, GROUP, 2).expect("another may be repaired now");

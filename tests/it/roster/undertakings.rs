@@ -1,5 +1,7 @@
 //! What is under way follows from the records and what is seen, and each has one name.
 
+use std::collections::BTreeSet;
+
 use aspen::roster::duties::drain;
 use aspen::roster::keyspaces::{NewKeyspace, create};
 use aspen::roster::leave::{leave, remove};
@@ -59,11 +61,11 @@ fn a_departure_is_waiting_running_and_done() {
     let change = drain(&roster, node, true).expect("it is a member");
     commit(&mut roster, &change);
     assert_eq!(standing(&roster, &seen, What::Drain(node)), Some(Standing::Done));
-    let change = leave(&roster, node).expect("another votes");
+    let change = leave(&roster, node, &BTreeSet::new()).expect("another votes");
     commit(&mut roster, &change);
     assert_eq!(standing(&roster, &seen, What::Leave(node)), Some(Standing::Running));
     assert_eq!(standing(&roster, &seen, What::Remove(node)), None);
-    let change = remove(&roster, node).expect("another votes");
+    let change = remove(&roster, node, &BTreeSet::new()).expect("another votes");
     commit(&mut roster, &change);
     for what in [What::Drain(node), What::Leave(node), What::Remove(node)] {
         assert_eq!(standing(&roster, &seen, what), Some(Standing::Done));

@@ -20,7 +20,9 @@ pub(super) fn next(cluster: &Cluster, health: &Health) -> Vec<String> {
     }
     let is_away = |member: &&Member| member.health != "healthy" && member.state != "removed";
     let away: Vec<&Member> = cluster.members.iter().filter(is_away).collect();
-    let led = cluster.groups.iter().filter(|group| group.leader.is_some()).count();
+    // Who does not vote goes on knowing a leader that is away.
+    let is_led = |leader: u64| away.iter().all(|member| member.node != leader);
+    let led = cluster.groups.iter().filter(|group| group.leader.is_some_and(is_led)).count();
     if 2 * away.len() >= cluster.members.len() && led < cluster.groups.len() {
         next.push(
             "most members can't be heard: start them again; if they are lost for good, \
