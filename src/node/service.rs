@@ -1,5 +1,7 @@
 //! A running node.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,13 +27,15 @@ use crate::roster::admit::Description;
 use crate::roster::found::Founding;
 use crate::seams::network::Network;
 use crate::status::{GroupStatus, NodeIdentity};
-use crate::types::{Consistency, GroupId};
+use crate::types::{Consistency, GroupId, NodeId};
 
 /// How long a start waits for its groups to serve; then the node runs on and its health says
 /// which part does not.
 const START_MAX: Duration = Duration::from_secs(10);
 /// How often it looks.
 const START_LOOK: Duration = Duration::from_millis(5);
+/// How long it waits without telling for whom.
+const START_QUIET: Duration = Duration::from_secs(2);
 
 /// A running node. Stop it with [`KvService::shutdown`], which says when it has stopped; dropping
 /// it stops it as well, in its own time. Until then no other node can use its directory.
@@ -75,7 +79,21 @@ impl KvService {
                 self.tree.board().begin();
                 Ok(())
             }
+            never = self.tell_whom_it_waits_for() => match never {},
         }
+    }
+
+    /// Tells, once it takes long, which of the others are away that may be needed.
+    async fn tell_whom_it_waits_for(&self) -> Infallible {
+        sleep(START_QUIET).await;
+        let away: Vec<String> = self.cluster.silent().keys().map(NodeId::to_string).collect();
+        if !away.is_empty() {
+            tracing::warn!(
+                away = away.join(", "),
+                "the node waits for a majority of its cluster; start those that are away"
+            );
+        }
+        pending().await
     }
 
     /// Waits until the meta group answers, or can be seen not to; true if it does.

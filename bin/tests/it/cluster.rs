@@ -336,8 +336,8 @@ fn whoever_would_leave_while_nobody_can_take_over_is_told_what_to_do() {
 }
 
 #[test]
-fn without_a_majority_it_is_told_what_can_be_done() {
-    let (_dirs, first, second) = two();
+fn without_a_majority_it_is_told_what_can_be_done_and_who_is_waited_for() {
+    let (dirs, first, second) = two();
     first.kill();
     for change in [&["leave"][..], &["remove", "1"]] {
         let refused = second.run(&[change, &["--timeout", "20s"]].concat());
@@ -345,6 +345,10 @@ fn without_a_majority_it_is_told_what_can_be_done() {
         assert_eq!(refused.code, 3, "{refused:?}");
     }
     assert!(until(|| second.printed(&["status"]).contains("`aspen recover` on a survivor")));
+    second.kill();
+    let second = Node::starting(dirs[1].path());
+    second.wait_for_log("the node waits for a majority of its cluster; start those that are away");
+    assert!(second.log().contains("away=\"1\""), "{}", second.log());
 }
 
 #[test]
