@@ -107,7 +107,7 @@ pub fn open(
     let mut walk = Walk {
         log: segments.iter().find_map(|segment| Some(segment.header.ok()?.log)),
         expected: None,
-        replay: Replay::new(index),
+        replay: Replay::new(index, options.segment_bytes),
         ended: Ended::Clean(SECTOR as u64, false),
     };
     for at in 0..segments.len() {

@@ -18,6 +18,8 @@ use crate::types::GroupId;
 /// Most missing entries of a group that are kept as places; with more, the group is damaged at
 /// once. Only dropped segments and damage leave any.
 const MISSING_MAX: u64 = 1 << 22;
+/// The least that an entry takes of a segment.
+const ENTRY_BYTES_MIN: u64 = RECORD_HEADER_BYTES as u64 + 3;
 /// Longest text of a group's damage, so that a head has a largest size.
 const WHAT_BYTES_MAX: usize = 256;
 
@@ -91,10 +93,14 @@ pub(super) struct Replay {
     /// The damaged groups that the newest head names, and what it says of unknown ones.
     known_damage: BTreeSet<GroupId>,
     known_taint: bool,
+    /// How many missing entries were given a place.
+    padded: u64,
+    /// How large segments are.
+    segment_bytes: u64,
 }
 
 impl Replay {
-    pub(super) fn new(index: Index) -> Self {
+    pub(super) fn new(index: Index, segment_bytes: u64) -> Self {
         Replay {
             index,
             healed: 0,
@@ -107,6 +113,8 @@ impl Replay {
             missing: BTreeMap::new(),
             known_damage: BTreeSet::new(),
             known_taint: false,
+            padded: 0,
+            segment_bytes,
         }
     }
 
@@ -254,10 +262,15 @@ impl Replay {
         self.index.push_written(group, id, place);
     }
 
-    /// Extends a group with missing entries up to an index; false if they are too many.
+    /// Extends a group with missing entries up to an index; false if they are too many, or more than
+    /// all segments that there ever were had room for.
     fn pad(&mut self, group: GroupId, end: u64) -> bool {
         let present = self.index.groups.entry(group).or_default().end();
-        if end.saturating_sub(present) > MISSING_MAX {
+        let missing = end.saturating_sub(present);
+        let segments = u64::from(self.last_segment.unwrap_or(1));
+        let room = segments.saturating_mul(self.segment_bytes) / ENTRY_BYTES_MIN;
+        self.padded = self.padded.saturating_add(missing.min(MISSING_MAX + 1));
+        if missing > MISSING_MAX || self.padded > room {
             self.damage(group, Some(present), format!("entries {present} to {end} are missing"));
             return false;
         }
@@ -366,4 +379,24 @@ fn shortened(mut text: String) -> String {
     }
     text.truncate(end);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_entries_are_missing_than_segments_had_room_for() {
+        let place = Place { segment: 1, offset: 0, body_bytes: 0 };
+        let id = |index| EntryId { term: 1, node: 1, index };
+        let mut replay = Replay::new(Index::new(0), 100 * ENTRY_BYTES_MIN);
+        replay.begin_segment(1);
+        for (group, index) in [(1, 60), (2, 40), (3, 1)] {
+            replay.record(GroupId(group), Record::Entry(id(index), b""), place);
+        }
+        let held = |group| replay.index.groups[&GroupId(group)].end();
+        assert_eq!([1, 2, 3].map(held), [61, 41, 0]);
+        let damage = replay.index.groups[&GroupId(3)].damage.clone().expect("it is told");
+        assert_eq!(damage.what, "entries 0 to 1 are missing");
+    }
 }
