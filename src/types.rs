@@ -3,6 +3,8 @@
 //! Keys and values are validated once, here, when they are made; everything below takes them as
 //! given. Nothing in this file knows how a value is stored, sent or agreed upon.
 
+mod form;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,6 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Invalid;
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+
+#[doc(hidden)]
+pub use form::{Form, Spelt};
 
 /// A node's short number, given by the cluster at admission or asked for by the user. Never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

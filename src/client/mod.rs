@@ -51,7 +51,7 @@ use crate::error::{Error, Result};
 use crate::limits::CLIENT_DEADLINE;
 use crate::machine::ops::{Action, Answer, AnswerBody, Query, Status};
 use crate::seams::Random;
-use crate::types::{Consistency, EndpointId, GroupId, Key, KeyspaceName, Revision};
+use crate::types::{Consistency, EndpointId, Form, GroupId, Key, KeyspaceName, Revision};
 use keyspace::{Keyspace, Shards};
 use nodes::Nodes;
 #[cfg(doc)]
@@ -318,6 +318,10 @@ pub struct Explained {
     /// The shard's revision.
     pub revision: Revision,
 }
+
+/// What goes with a request.
+#[doc(hidden)]
+pub const FORMS: &[Form] = &[trace::FORM, request_id::FORM];
 
 /// The client has as many writes under way as it may.
 fn busy() -> Error {

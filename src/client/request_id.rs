@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::trace::TraceContext;
 use crate::limits::REQUEST_ID_BYTES_MAX;
+use crate::types::{Form, Spelt};
 
 /// The name of a request: visible ASCII, and not much of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -86,6 +87,16 @@ impl RequestId {
         Present { id: self, trace: None }.scope(work)
     }
 }
+
+/// The form of a name that came from another node, with a trace before it or without.
+pub(super) const FORM: Form = Form {
+    name: "name of a request",
+    again: |bytes| match TraceContext::split(RequestId::new(Bytes::copy_from_slice(bytes))?) {
+        (Some(context), name) => Some(context.before(&name)?.as_bytes().to_vec()),
+        (None, name) => Some(name.as_bytes().to_vec()),
+    },
+    spelt: Spelt::Freely,
+};
 
 impl Serialize for RequestId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -18,7 +18,7 @@ use tracing::Span;
 use super::RequestId;
 use super::request_id::Present;
 use crate::seams::ThreadRandom;
-use crate::types::GroupId;
+use crate::types::{Form, GroupId, Spelt};
 
 /// The target of all parts. They are as fine as debug.
 pub const TARGET: &str = "aspen::trace";
@@ -66,6 +66,16 @@ impl TraceParent {
         Some(if is_recorded { TraceParent::Recorded(context) } else { TraceParent::Left })
     }
 }
+
+/// The form of a `traceparent`.
+pub(super) const FORM: Form = Form {
+    name: "traceparent",
+    again: |bytes| match TraceParent::read(bytes)? {
+        TraceParent::Recorded(context) => Some(context.to_string().into_bytes()),
+        TraceParent::Left => None,
+    },
+    spelt: Spelt::Freely,
+};
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -26,7 +26,7 @@ use super::schemas::ClaimName;
 use crate::client::{KvClient, Lock};
 use crate::limits::HTTP_CLAIM_WAIT_MAX;
 use crate::machine::ops::{Action, Answer, AnswerBody, Holder};
-use crate::types::{Key, LeaseId, Revision, Value};
+use crate::types::{Form, Key, LeaseId, Revision, Value};
 
 /// What stands before the name in the paths.
 const LOCKS: &str = "/v1/locks/";
@@ -49,6 +49,8 @@ struct LockForm {
     wait_ms: u64,
 }
 
+pub(super) const LOCK_FORM: Form = json::form::<LockForm>("lock");
+
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Campaign")]
@@ -59,6 +61,8 @@ struct CampaignForm {
     wait_ms: u64,
 }
 
+pub(super) const CAMPAIGN_FORM: Form = json::form::<CampaignForm>("campaign");
+
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Proclamation")]
@@ -66,6 +70,8 @@ struct ProclaimForm {
     lease: GivenLease,
     value: Given,
 }
+
+pub(super) const PROCLAIM_FORM: Form = json::form::<ProclaimForm>("proclamation");
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Claim")]

@@ -16,7 +16,7 @@ use super::operation::*;
 use super::problem::*;
 use crate::machine::ops::{Action, Answer, AnswerBody};
 use crate::roster::undertakings::What;
-use crate::types::Revision;
+use crate::types::{Form, Revision};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +24,8 @@ use crate::types::Revision;
 struct CompactForm {
     revision: Revision,
 }
+
+pub(super) const FORM: Form = json::form::<CompactForm>("compaction");
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Compacted")]

@@ -14,7 +14,7 @@ use super::problem::{self, Problem};
 use crate::client::Position;
 use crate::limits::{KEY_BYTES_MAX, KEYSPACE_SHARDS_MAX};
 use crate::machine::ops::KeyRange;
-use crate::types::{Key, Revision};
+use crate::types::{Form, Key, Revision, Spelt};
 
 /// The first byte of a cursor; another one is of a version that this door does not know.
 const VERSION: u8 = 3;
@@ -81,6 +81,12 @@ impl Cursor {
         })
     }
 }
+
+pub(super) const FORM: Form = Form {
+    name: "cursor",
+    again: |text| Some(Cursor::from_text(text).ok()?.to_text().into_bytes()),
+    spelt: Spelt::Freely,
+};
 
 /// The listing that it came from was one of another keyspace.
 pub(super) fn of_another_keyspace() -> Problem {

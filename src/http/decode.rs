@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use super::operation::Param;
 use super::problem::{self, Problem};
 use crate::client::KvClient;
-use crate::types::Key;
+use crate::types::{Consistency, Form, Key, Revision, Spelt};
 
 /// The key that a request path's remainder after `/v1/kv/` names: its bytes after percent
 /// decoding, slashes included, so that `%2F` and `/` are the same byte of the key.
@@ -191,6 +191,31 @@ impl<'a> Params<'a> {
         }
     }
 }
+
+/// The form of a query.
+pub(super) const FORM: Form = Form {
+    name: "query",
+    again: |bytes| {
+        const ALLOWED: &[Param] = &[
+            Param::of::<Revision>("revision", ""),
+            Param::of::<bool>("keys_only", ""),
+            Param::of::<Consistency>("consistency", ""),
+            Param::of::<String>("keyspace", ""),
+        ];
+        let params = Params::parse(Some(str::from_utf8(bytes).ok()?), ALLOWED).ok()?;
+        let _ = (params.number("revision"), params.flag("keys_only"));
+        let _ = (params.parsed::<Consistency>("consistency"), params.parsed::<String>("keyspace"));
+        let given = params.given.iter().map(|(name, value)| match value {
+            Some(value) => {
+                let escaped = value.iter().map(|byte| format!("%{byte:02X}")).collect::<String>();
+                format!("{name}={escaped}")
+            }
+            None => (*name).to_owned(),
+        });
+        Some(given.collect::<Vec<_>>().join("&").into_bytes())
+    },
+    spelt: Spelt::Freely,
+};
 
 /// Digits only: no sign, no space, no radix.
 struct Number(u64);

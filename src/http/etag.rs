@@ -7,13 +7,31 @@
 use axum::http::header::{self, HeaderMap, HeaderValue};
 
 use super::problem::{self, Problem};
-use crate::types::Revision;
+use crate::types::{Form, Revision, Spelt};
 
 /// The tag of a modification revision.
 pub(super) fn tag(revision: Revision) -> HeaderValue {
     HeaderValue::try_from(format!("\"{revision}\""))
         .expect("digits in double quotes are a header value")
 }
+
+/// The form of a condition that compares weakly.
+pub(super) const FORM: Form = Form {
+    name: "entity tags",
+    again: |bytes| {
+        let value = HeaderValue::from_bytes(bytes).ok()?;
+        Some(match parse("If-None-Match", [&value].into_iter(), true).ok()? {
+            Tags::Any => b"*".to_vec(),
+            // No tag of ours, but one.
+            Tags::These(revisions) if revisions.is_empty() => b"\"\"".to_vec(),
+            Tags::These(revisions) => {
+                let tags: Vec<_> = revisions.iter().map(|revision| tag(*revision)).collect();
+                tags.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b","[..])
+            }
+        })
+    },
+    spelt: Spelt::Freely,
+};
 
 /// What a request's condition headers ask for.
 #[derive(Debug, PartialEq, Eq)]

@@ -19,6 +19,7 @@ use hyper::body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::HTTP_GZIP_BYTES_MIN;
+use crate::types::{Form, Spelt};
 
 /// How much is made smaller before others get a turn.
 const PIECE_BYTES: usize = 32 * 1024;
@@ -38,6 +39,16 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
     }
     named.unwrap_or(any)
 }
+
+pub(super) const FORM: Form = Form {
+    name: "encodings",
+    again: |bytes| {
+        let value = HeaderValue::from_bytes(bytes).ok()?;
+        is_wanted(&HeaderMap::from_iter([(header::ACCEPT_ENCODING, value)]));
+        Some(Vec::new())
+    },
+    spelt: Spelt::Elsewhere,
+};
 
 /// What is text and may be long.
 fn is_text(headers: &HeaderMap) -> bool {

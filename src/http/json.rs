@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::{self, ASPEN_REVISION, Problem};
 use crate::machine::ops::{KeyRange, KeyRecord};
-use crate::types::{LeaseId, Record, Revision};
+use crate::types::{Form, LeaseId, Record, Revision, Spelt};
 
 /// Longest text of a decoder's complaint that is passed on: it can quote what was sent.
 const COMPLAINT_CHARS_MAX: usize = 200;
@@ -79,6 +79,29 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
         deserializer.deserialize_map(ObjectVisitor(PhantomData))
     }
 }
+
+/// The form of a body.
+pub(super) const fn form<T: DeserializeOwned>(name: &'static str) -> Form {
+    let again = |body: &[u8]| match read::<T>(body) {
+        Ok(_) => Some(Vec::new()),
+        Err(complaint) => {
+            let chars = complaint.detail().chars().count();
+            assert!(chars < 2 * COMPLAINT_CHARS_MAX, "a complaint quotes too much");
+            None
+        }
+    };
+    Form { name, again, spelt: Spelt::Elsewhere }
+}
+
+/// Bytes as they stand in JSON.
+pub(super) const BYTES: Form = Form {
+    name: "bytes in JSON",
+    again: |json| {
+        let Given(bytes) = serde_json::from_slice(json).ok()?;
+        Some(serde_json::to_vec(&Blob(&bytes)).expect("a string, or an object of one"))
+    },
+    spelt: Spelt::Freely,
+};
 
 /// An answer in JSON.
 pub(super) fn answer<T: Serialize>(status: StatusCode, body: &T) -> Response<Body> {

@@ -22,7 +22,7 @@ use crate::roster::Roster;
 use crate::roster::records::{Keyspace, Shard, Stage};
 use crate::roster::refused::Refused;
 use crate::roster::undertakings::What;
-use crate::types::{GroupId, KeyspaceName, NodeId};
+use crate::types::{Form, GroupId, KeyspaceName, NodeId};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -35,6 +35,8 @@ struct CreateForm {
     #[schemars(range(min = 1, max = VOTERS_MAX))]
     replicas: Option<u8>,
 }
+
+pub(super) const FORM: Form = json::form::<CreateForm>("new keyspace");
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Keyspace")]

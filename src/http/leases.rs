@@ -18,7 +18,7 @@ use super::schemas::Limit;
 use crate::client::LeaseTtl;
 use crate::limits::{HTTP_LEASES_PAGE_MAX, LEASE_TTL_MS_MAX, LEASE_TTL_MS_MIN};
 use crate::machine::ops::{Action, Answer, AnswerBody, LeaseInfo, Query};
-use crate::types::{Consistency, LeaseId, Revision};
+use crate::types::{Consistency, Form, LeaseId, Revision};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +28,8 @@ struct GrantForm {
     ttl_ms: u64,
     id: Option<GivenLease>,
 }
+
+pub(super) const FORM: Form = json::form::<GrantForm>("new lease");
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "GrantedLease")]

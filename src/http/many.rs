@@ -19,7 +19,7 @@ use super::schemas::KeyBytes;
 use super::txn::{AnswerForm, OF_TXN, OpForm, Shape, bounded, each, unclear};
 use crate::limits::TXN_OPS_MAX;
 use crate::machine::ops::{Answer, KeyRecord, Op};
-use crate::types::{Consistency, Key, Revision};
+use crate::types::{Consistency, Form, Key, Revision};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +29,8 @@ struct KeysForm {
     #[schemars(with = "Vec<KeyBytes>", length(max = TXN_OPS_MAX))]
     keys: Vec<Given>,
 }
+
+pub(super) const KEYS_FORM: Form = json::form::<KeysForm>("keys");
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Records")]
@@ -79,6 +81,8 @@ struct WritesForm {
     #[schemars(length(max = TXN_OPS_MAX))]
     ops: Vec<OpForm>,
 }
+
+pub(super) const WRITES_FORM: Form = json::form::<WritesForm>("writes");
 
 /// A write, as a transaction has it; its other operations are of no use by themselves.
 fn write_of(form: OpForm) -> Result<Op, Problem> {

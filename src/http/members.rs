@@ -23,7 +23,7 @@ use crate::limits::{HTTP_LEAVE_LOOK, HTTP_LEAVE_MAX};
 use crate::node::Departure;
 use crate::roster::Roster;
 use crate::roster::undertakings::What;
-use crate::types::{GroupId, NodeId};
+use crate::types::{Form, GroupId, NodeId};
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Departure")]
@@ -156,6 +156,8 @@ struct DrainForm {
     on: bool,
 }
 
+pub(super) const DRAIN_FORM: Form = json::form::<DrainForm>("drain");
+
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Drained")]
 struct DrainedForm {
@@ -203,6 +205,8 @@ struct MaintenanceForm {
     nodes: BTreeSet<NodeId>,
     on: bool,
 }
+
+pub(super) const MAINTENANCE_FORM: Form = json::form::<MaintenanceForm>("maintenance");
 
 pub(super) static MAINTENANCE: Operation = Operation {
     id: "maintainMembers",
@@ -279,6 +283,8 @@ pub(super) async fn rebalance(
 struct TransferForm {
     to: NodeId,
 }
+
+pub(super) const TRANSFER_FORM: Form = json::form::<TransferForm>("transfer");
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Transferred")]

@@ -77,6 +77,7 @@ use tokio_util::sync::CancellationToken;
 use crate::limits::{HTTP_BODIES_BYTES_MAX, HTTP_GZIPS_MAX};
 use crate::node::{Cluster, DoorContext};
 use crate::seams::{Random, Tasks};
+use crate::types::Form;
 use around::Names;
 use auth::Keeper;
 use counts::{Described, HttpCounts, Routes};
@@ -93,6 +94,32 @@ pub use metrics::{FAMILIES, Family, Shape};
 pub use openapi::document;
 pub use problem::{KINDS, Kind, Problem, TYPE_PREFIX};
 pub use serve::serve_client;
+
+/// What is read of requests, without the router.
+#[doc(hidden)]
+pub const FORMS: &[Form] = &[
+    cursor::FORM,
+    etag::FORM,
+    decode::FORM,
+    watch::FORM,
+    gzip::FORM,
+    json::BYTES,
+    txn::FORM,
+    many::KEYS_FORM,
+    many::WRITES_FORM,
+    claims::LOCK_FORM,
+    claims::CAMPAIGN_FORM,
+    claims::PROCLAIM_FORM,
+    leases::FORM,
+    compact::FORM,
+    keyspaces::FORM,
+    members::DRAIN_FORM,
+    members::MAINTENANCE_FORM,
+    members::TRANSFER_FORM,
+    settings::FORM,
+    tickets::FORM,
+    tokens::FORM,
+];
 
 /// What all endpoints share.
 #[derive(Debug)]

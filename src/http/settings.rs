@@ -18,7 +18,7 @@ use super::problem::*;
 use crate::roster::builds::split;
 use crate::roster::settings::known;
 use crate::seams::version;
-use crate::types::{NodeId, Revision};
+use crate::types::{Form, NodeId, Revision};
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Settings")]
@@ -70,6 +70,8 @@ struct SetForm {
     /// `null` goes back to the default.
     value: Option<String>,
 }
+
+pub(super) const FORM: Form = json::form::<SetForm>("setting");
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "SettingSet")]

@@ -26,7 +26,7 @@ use crate::limits::{GRANT_USES_MAX, TICKET_LIFE_S_MAX};
 use crate::roster::records::{Grant, Invitation};
 use crate::roster::tickets::Access;
 use crate::roster::{Roster, refused::Refused};
-use crate::types::{EndpointId, KeyspaceName};
+use crate::types::{EndpointId, Form, KeyspaceName};
 
 /// How long a ticket is good unless the request says otherwise.
 const LIFE_S: u64 = 3_600;
@@ -68,6 +68,8 @@ enum CreateForm {
         uses: Option<u32>,
     },
 }
+
+pub(super) const FORM: Form = json::form::<CreateForm>("new ticket");
 
 fn one() -> Option<u32> {
     Some(1)

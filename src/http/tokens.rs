@@ -24,7 +24,7 @@ use super::schemas::{Name, VerbName};
 use crate::limits::TICKET_LIFE_S_MAX;
 use crate::roster::refused::Refused;
 use crate::roster::tickets::Access;
-use crate::types::KeyspaceName;
+use crate::types::{Form, KeyspaceName};
 
 /// What a token is asked for with.
 #[derive(Deserialize, JsonSchema)]
@@ -45,6 +45,8 @@ struct CreateForm {
     #[schemars(range(min = 1, max = TICKET_LIFE_S_MAX))]
     life_s: Option<u64>,
 }
+
+pub(super) const FORM: Form = json::form::<CreateForm>("new token");
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Token")]

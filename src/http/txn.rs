@@ -30,7 +30,7 @@ use crate::machine::ops::{
     Action, Answer, AnswerBody, Compare, CompareKeys, CompareTarget, Delete, Is, KeyRange, Op,
     Order, OrderBy, Put, PutLease, Range, Select, Txn,
 };
-use crate::types::{Key, Revision, Value};
+use crate::types::{Form, Key, Revision, Spelt, Value};
 
 /// What is in the way of a transaction.
 pub(super) const OF_TXN: &[&Kind] = &[
@@ -312,6 +312,16 @@ pub(super) fn each<T, U>(
     };
     items.into_iter().enumerate().map(convert).collect()
 }
+
+pub(super) const FORM: Form = Form {
+    name: "transaction",
+    again: |body| {
+        let txn = json::read::<TxnForm>(body).and_then(TxnForm::into_txn).ok()?;
+        let _ = Action::Txn(txn).validate();
+        Some(Vec::new())
+    },
+    spelt: Spelt::Elsewhere,
+};
 
 impl OpForm {
     pub(super) fn into_op(self) -> Result<Op, Problem> {

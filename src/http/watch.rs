@@ -28,7 +28,7 @@ use crate::client::{Position, Watch, WatchBatch, WatchEvent, WatchRequest};
 use crate::error::Error;
 use crate::limits::HTTP_HEARTBEAT;
 use crate::machine::ops::KeyRange;
-use crate::types::{GroupId, Key, Revision};
+use crate::types::{Form, GroupId, Key, Revision, Spelt};
 
 pub(super) static WATCH: Operation = Operation {
     id: "watch",
@@ -116,6 +116,12 @@ fn position(id: &str) -> Option<Position> {
     let revisions = revisions.split('.').map(number).collect::<Option<_>>()?;
     Some(Position { keyspace, revisions })
 }
+
+pub(super) const FORM: Form = Form {
+    name: "id of an event",
+    again: |bytes| Some(id(&position(str::from_utf8(bytes).ok()?)?).into_bytes()),
+    spelt: Spelt::Freely,
+};
 
 /// Changes of one shard, and where the watch was before them.
 struct Batch {

@@ -40,3 +40,5 @@ pub(crate) use claim::CLAIM_SUFFIX_BYTES;
 pub use hash::hash;
 pub use history::{HistoryPage, history, record_before};
 pub use query::query;
+#[doc(hidden)]
+pub use rows::FORMS;

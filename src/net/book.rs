@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{PEER_ADDRESSES_MAX, PEERS_MAX};
 use crate::seams::disk::{Disk, OpenMode};
 use crate::seams::{Seams, WallClock};
-use crate::types::{Address, EndpointId};
+use crate::types::{Address, EndpointId, Form, Spelt};
 
 const FORMAT: u8 = 1;
 const HEAD_BYTES: usize = 5;
@@ -199,6 +199,16 @@ fn encode(entries: &BTreeMap<EndpointId, Entry>) -> Vec<u8> {
     bytes.extend_from_slice(&body);
     bytes
 }
+
+/// The form of a book, without its head.
+pub(super) const FORM: Form = Form {
+    name: "address book",
+    again: |body| {
+        let head = [&[FORMAT][..], &crc32fast::hash(body).to_le_bytes()].concat();
+        Some(encode(&decode(&[&head, body].concat()).ok()?).split_off(HEAD_BYTES))
+    },
+    spelt: Spelt::Freely,
+};
 
 fn decode(bytes: &[u8]) -> Result<BTreeMap<EndpointId, Entry>, String> {
     let (&[version, a, b, c, d], body) =

@@ -38,3 +38,9 @@ pub use peers::{
     CallFailed, Lane, LaneEnded, PeerFacts, PeerTraffic, Peers, Refused, RefusedCode, Serve,
     WeakPeers,
 };
+
+use crate::types::Form;
+
+/// What is known of peers, and what they refuse.
+#[doc(hidden)]
+pub const FORMS: &[Form] = &[book::FORM, peers::REFUSED];

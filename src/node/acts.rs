@@ -15,9 +15,9 @@ use crate::net::{CallFailed, Refused as NotServed, RefusedCode};
 use crate::raft::{ChangeFailed, Quiet};
 use crate::roster::keyspaces::lead;
 use crate::roster::refused::Refused;
-use crate::types::{EndpointId, GroupId, NodeId, Revision};
+use crate::types::{EndpointId, Form, GroupId, NodeId, Revision};
 use crate::wire::StreamKind;
-use crate::wire::envelope::{Unreadable, open, seal};
+use crate::wire::envelope::{Unreadable, form, open, seal};
 
 /// The version of the messages; the first byte of each.
 const VERSION: u8 = 2;
@@ -33,6 +33,12 @@ enum Asked {
     /// To have these groups sleep, which the asking node leads; answered with those that do.
     Sleep(Vec<Quiet>),
 }
+
+pub(super) const ASKED: Form = form::<Asked, VERSION>("what a member is asked");
+pub(super) const HANDED_OVER: Form =
+    form::<Result<(), ChangeFailed>, VERSION>("how handing over went");
+pub(super) const FOLLOWED: Form = form::<Revision, VERSION>("what a member knows");
+pub(super) const ASLEEP: Form = form::<Vec<GroupId>, VERSION>("groups that sleep");
 
 /// To whom the leader of a group is to hand over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

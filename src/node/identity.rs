@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::roster::builds::LEVEL_FIRST;
-use crate::seams::Seams;
 use crate::seams::disk::{Disk, OpenMode};
+use crate::seams::{Random, Seams};
 use crate::store::log::EntryId;
-use crate::types::{Address, ClusterId, EndpointId, GroupId, NodeId, Revision};
+use crate::types::{Address, ClusterId, EndpointId, Form, GroupId, NodeId, Revision, Spelt};
 
 const FILE: &str = "node.toml";
 const FORMAT: u32 = 3;
@@ -189,6 +189,15 @@ mod hex_128 {
     }
 }
 
+pub(super) const FORM: Form = Form {
+    name: "node.toml",
+    again: |bytes| {
+        let identity = Identity::read(bytes, &Random::from_seed(0)).ok()?;
+        Some(identity.text().expect("what was read is written").into_bytes())
+    },
+    spelt: Spelt::Freely,
+};
+
 /// Groups that an earlier format says were opened.
 fn held_open(groups: Vec<GroupId>) -> Vec<Held> {
     let held = |group| Held { group, as_of: 0, stage: HeldStage::Open, after: None };
@@ -197,8 +206,8 @@ fn held_open(groups: Vec<GroupId>) -> Vec<Held> {
 
 impl Identity {
     /// A new data directory, of no cluster yet.
-    pub(super) fn new(seams: &Seams) -> Self {
-        let incarnation = seams.random.next_u128();
+    pub(super) fn new(random: &Random) -> Self {
+        let incarnation = random.next_u128();
         Identity {
             format: FORMAT,
             incarnation,
@@ -219,24 +228,31 @@ impl Identity {
         let file = disk.open(&path, OpenMode::Existing)?;
         let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
         file.read_at(&mut bytes, 0)?;
-        let invalid = |what: &str| {
+        Identity::read(&bytes, &seams.random).map(Some).map_err(|what| {
             io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()))
-        };
+        })
+    }
+
+    /// Reads the file's bytes. The first format has no incarnation, which is drawn for it.
+    fn read(bytes: &[u8], random: &Random) -> Result<Self, String> {
         let damaged = |what: &str| {
-            invalid(&format!(
-                "it is damaged ({what}); put a copy of it back, or choose another one"
-            ))
+            format!("it is damaged ({what}); put a copy of it back, or choose another one")
         };
-        let text = std::str::from_utf8(&bytes).map_err(|error| damaged(&error.to_string()))?;
+        let text = std::str::from_utf8(bytes).map_err(|error| damaged(&error.to_string()))?;
         let wrong = |error: toml::de::Error| damaged(error.message());
         match toml::from_str::<FormatOf>(text).map_err(wrong)?.format {
-            FORMAT => toml::from_str(text).map(Some).map_err(wrong),
-            2 => toml::from_str(text).map(|v2| Some(Identity::of_v2(v2))).map_err(wrong),
-            1 => toml::from_str(text).map(|v1| Some(Identity::of_v1(v1, seams))).map_err(wrong),
-            newer => Err(invalid(&format!(
+            FORMAT => toml::from_str(text).map_err(wrong),
+            2 => toml::from_str(text).map(Identity::of_v2).map_err(wrong),
+            1 => toml::from_str(text).map(|v1| Identity::of_v1(v1, random)).map_err(wrong),
+            newer => Err(format!(
                 "it has format {newer}, and this build reads 1 to {FORMAT}; start a newer build"
-            ))),
+            )),
         }
+    }
+
+    /// The text of the file.
+    fn text(&self) -> io::Result<String> {
+        toml::to_string(self).map_err(io::Error::other)
     }
 
     fn of_v2(v2: IdentityV2) -> Self {
@@ -253,7 +269,7 @@ impl Identity {
         Identity { format: FORMAT, incarnation, port, starts, joining, level: LEVEL_FIRST, member }
     }
 
-    fn of_v1(v1: IdentityV1, seams: &Seams) -> Self {
+    fn of_v1(v1: IdentityV1, random: &Random) -> Self {
         let member = Membership {
             node_id: v1.node_id,
             cluster_id: v1.cluster_id,
@@ -263,12 +279,12 @@ impl Identity {
             held: held_open(v1.founded),
             told_of: Vec::new(),
         };
-        Identity { member: Some(member), ..Identity::new(seams) }
+        Identity { member: Some(member), ..Identity::new(random) }
     }
 
     /// Writes the identity as a whole, durably.
     pub(super) fn save(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-        let text = toml::to_string(self).map_err(io::Error::other)?;
+        let text = self.text()?;
         let unfinished: PathBuf = dir.join("node.toml.new");
         if disk.exists(&unfinished)? {
             disk.remove(&unfinished)?;

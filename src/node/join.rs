@@ -20,8 +20,8 @@ use crate::net::{read_message, write_message};
 use crate::roster::admit::Description;
 use crate::roster::refused::Refused;
 use crate::seams::network::{CloseCode, Link, LinkLost, Network, Priority, Protocol};
-use crate::types::{Address, ClusterId, EndpointId, NodeId};
-use crate::wire::envelope::{open, seal};
+use crate::types::{Address, ClusterId, EndpointId, Form, NodeId};
+use crate::wire::envelope::{form, open, seal};
 
 /// The version of the messages; the first byte of each.
 const VERSION: u8 = 1;
@@ -61,6 +61,9 @@ pub(super) struct Acquaintance {
     pub(super) endpoint: EndpointId,
     pub(super) addresses: Vec<Address>,
 }
+
+pub(super) const QUESTION: Form = form::<Question, VERSION>("question of who joins");
+pub(super) const ANSWER: Form = form::<JoinAnswer, VERSION>("answer to who joins");
 
 /// Why a node did not become a member.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

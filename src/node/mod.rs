@@ -42,6 +42,23 @@ pub use tokens::{Holder, OWNER_TOKEN_FILE};
 use crate::client::KvClient;
 use crate::health::HealthReport;
 use crate::status::{GroupStatus, NodeIdentity};
+use crate::types::Form;
+
+/// What nodes tell each other by themselves, and what a node keeps of itself.
+#[doc(hidden)]
+pub const FORMS: &[Form] = &[
+    join::QUESTION,
+    join::ANSWER,
+    acts::ASKED,
+    acts::HANDED_OVER,
+    acts::FOLLOWED,
+    acts::ASLEEP,
+    mesh::NONCE,
+    mesh::PROOF,
+    mesh::SAID,
+    mesh::WORD,
+    identity::FORM,
+];
 
 /// What a door is given to serve from.
 #[derive(Clone, Debug)]

@@ -50,7 +50,7 @@ impl Opened {
         })?;
         recover::finish(seams, &dir).map_err(unusable)?;
         let kept = Identity::load(seams, &dir).map_err(unusable)?;
-        let identity = kept.unwrap_or_else(|| Identity::new(seams));
+        let identity = kept.unwrap_or_else(|| Identity::new(&seams.random));
         let key = dir.join("node.key");
         if let Some(member) = &identity.member
             && !disk.exists(&key).map_err(unusable)?

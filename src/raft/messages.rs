@@ -10,13 +10,13 @@ use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderError,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use serde::de::Visitor;
+use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::types::{TypeConfig, decode_entry, encode_entry, entry_id, log_id, vote_in, vote_out};
 use crate::store::log::{EntryId, LogEntry, Vote};
 use crate::store::state::AppliedMark;
-use crate::types::{GroupId, NodeId};
+use crate::types::{Form, GroupId, NodeId, Spelt};
 use crate::wire::envelope;
 
 /// The version of every message; its first byte.
@@ -33,6 +33,31 @@ pub(super) fn encode(message: &impl Serialize) -> Bytes {
 /// Decodes a message, all of it.
 pub(super) fn decode<'a, M: Deserialize<'a>>(bytes: &'a [u8]) -> Result<M, Garbled> {
     envelope::open(VERSION, bytes).map_err(|error| error.to_string())
+}
+
+/// What is read from other replicas, and of the log.
+pub const FORMS: &[Form] = &[
+    form::<Route>("route"),
+    form::<Ask>("question"),
+    form::<Vec<Ask>>("questions"),
+    form::<Answer>("answer"),
+    form::<Vec<Answer>>("answers"),
+    form::<Appended>("what became of entries"),
+    form::<Offer>("offer of a snapshot"),
+    form::<Receipt>("receipt of a snapshot"),
+    Form {
+        name: "entries",
+        again: |bytes| {
+            let request = decode_append(&Bytes::copy_from_slice(bytes)).ok()?;
+            Some(encode_append(&request).expect("what was decoded is encoded").into())
+        },
+        spelt: Spelt::Freely,
+    },
+    super::types::MEMBERSHIP,
+];
+
+const fn form<M: Serialize + DeserializeOwned>(name: &'static str) -> Form {
+    envelope::form::<M, VERSION>(name)
 }
 
 /// From which replica of a group to which. A key that came back under another number is another

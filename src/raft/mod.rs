@@ -49,6 +49,8 @@ pub use counts::{Counts, GroupCounts};
 pub use inbound::{FindReplica, Inbound};
 pub use machine::SnapshotData;
 pub use members::{ChangeFailed, Dropped, GroupMembers, Pace};
+#[doc(hidden)]
+pub use messages::FORMS;
 pub use origin::Origin;
 pub use remains::{Remains, act_alone, begin_alone, query_alone};
 pub use replica::{Failed, Leadership, LeaseTtl, Replica, ReplicaSpec};

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::runtime::Runtime;
 use crate::machine::ops::{Command, Outcome};
 use crate::store::log::{EntryId, LogEntry, Vote};
+use crate::types::{Form, Spelt};
 
 openraft::declare_raft_types!(
     /// What openraft is parameterised with. A group's members are bare numbers: who they are and
@@ -156,3 +157,13 @@ pub(super) fn decode_membership(
     let membership = postcard::from_bytes(bytes)?;
     Ok(StoredMembershipOf::<TypeConfig>::new(id.map(log_id), membership))
 }
+
+/// The form of a membership in the state file.
+pub(super) const MEMBERSHIP: Form = Form {
+    name: "membership",
+    again: |bytes| {
+        let stored = decode_membership(None, bytes).ok()?;
+        Some(encode_membership(stored.membership()).expect("what was decoded is encoded"))
+    },
+    spelt: Spelt::Freely,
+};

@@ -12,6 +12,7 @@ use super::records::{Record, RecordKey};
 use super::refused::Refused;
 use super::tokens::LEVEL_TOKENS;
 use crate::limits::SNAPSHOT_RATE_MIN;
+use crate::types::{Form, Spelt};
 
 /// One setting.
 #[derive(Debug)]
@@ -85,6 +86,17 @@ pub const SETTINGS: &[Setting] = &[
         is_allowed: |text| matches!(text, "on" | "off"),
     },
 ];
+
+/// The form of what is set.
+#[doc(hidden)]
+pub const FORM: Form = Form {
+    name: "setting",
+    again: |text| {
+        let text = str::from_utf8(text).ok()?;
+        SETTINGS.iter().any(|setting| (setting.is_allowed)(text)).then(Vec::new)
+    },
+    spelt: Spelt::Elsewhere,
+};
 
 /// Those that a build of a level knows.
 pub fn known(level: u32) -> impl Iterator<Item = &'static Setting> {

@@ -12,3 +12,9 @@ pub mod log;
 pub mod snapshot;
 pub mod space;
 pub mod state;
+
+use crate::types::Form;
+
+/// What stands beside the tables of a state, and what they arrive in.
+#[doc(hidden)]
+pub const FORMS: &[Form] = &[state::MARK, snapshot::FORM];

@@ -28,8 +28,8 @@ use crate::limits::{
     SNAPSHOT_CHUNK_BYTES, SNAPSHOT_INSTALL_BYTES, SNAPSHOT_MARK_BYTES_MAX, SNAPSHOT_ROW_BYTES_MAX,
 };
 use crate::machine::tables::{ReadTables, Table, TableError};
-use crate::seams::disk::{Disk, File, OpenMode};
-use crate::types::GroupId;
+use crate::seams::disk::{Disk, File, MemDisk, OpenMode};
+use crate::types::{Form, GroupId, Spelt};
 
 /// What a snapshot's file is called while it arrives; swept at start.
 pub(super) const PART_SUFFIX: &str = ".part";
@@ -456,4 +456,37 @@ impl<'a> StreamReader<'a> {
         }
         Ok(())
     }
+}
+
+/// The form of a stream, without its hash.
+pub(super) const FORM: Form = Form {
+    name: "snapshot",
+    again: |stream| {
+        let disk: Arc<dyn Disk> = Arc::new(MemDisk::default());
+        let path = PathBuf::from("stream");
+        let file = disk.open(&path, OpenMode::CreateNew).expect("memory");
+        let len = stream.len() as u64;
+        file.write_at(stream, 0).expect("memory");
+        file.write_at(blake3::hash(stream).as_bytes(), len).expect("memory");
+        let part = Part { disk, path, file };
+        match read_again(&part, len + HASH_BYTES as u64) {
+            Ok(again) => Some(again.into()),
+            Err(SnapshotError::Refused(_)) => None,
+            Err(SnapshotError::Tables(error)) => panic!("what arrived is no damage: {error}"),
+        }
+    },
+    spelt: Spelt::Freely,
+};
+
+fn read_again(part: &Part, len: u64) -> Result<BytesMut, SnapshotError> {
+    const GROUP: GroupId = GroupId(1);
+    let mut reader = StreamReader::new(part, len)?;
+    let mut again = BytesMut::new();
+    put_head(&mut again, GROUP, &reader.head(GROUP)?)?;
+    while let Some((table, key, row)) = reader.row()? {
+        put_row(&mut again, table, key, row)?;
+    }
+    again.put_u8(END);
+    reader.end()?;
+    Ok(again)
 }

@@ -37,7 +37,7 @@ use super::log::EntryId;
 use crate::limits::RECENT_BYTES_MAX;
 use crate::machine::tables::TableError;
 use crate::seams::disk::{Disk, OpenMode};
-use crate::types::GroupId;
+use crate::types::{Form, GroupId, Spelt};
 
 const LOCK_FILE: &str = "lock";
 const STATE_FILE: &str = "state.redb";
@@ -67,6 +67,12 @@ impl AppliedMark {
         }
     }
 }
+
+pub(super) const MARK: Form = Form {
+    name: "mark",
+    again: |bytes| Some(AppliedMark::decode(bytes).ok()?.encode().expect("what was decoded")),
+    spelt: Spelt::Freely,
+};
 
 /// One group's state; clones are the same state.
 #[derive(Clone)]

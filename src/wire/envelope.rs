@@ -2,8 +2,11 @@
 //! holds is the first byte, the rest is postcard, and nothing may be left over.
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::types::{Form, Spelt};
 
 /// A message can't be read.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -39,4 +42,12 @@ pub fn open<'a, M: Deserialize<'a>>(version: u8, bytes: &'a [u8]) -> Result<M, U
         Ok((message, [])) => Ok(message),
         _ => Err(Unreadable::Garbled),
     }
+}
+
+/// The form of a message of a version.
+pub(crate) const fn form<M: Serialize + DeserializeOwned, const VERSION: u8>(
+    name: &'static str,
+) -> Form {
+    let again = |bytes: &[u8]| Some(seal(VERSION, &open::<M>(VERSION, bytes).ok()?).into());
+    Form { name, again, spelt: Spelt::Freely }
 }

@@ -7,6 +7,7 @@
 mod checked;
 mod client;
 mod cluster;
+mod corpus;
 mod crash_disk;
 mod docs;
 mod http;

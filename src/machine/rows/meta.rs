@@ -15,8 +15,8 @@ use crate::types::Revision;
 
 /// The version of all row layouts.
 const LAYOUT: u8 = 1;
-const COUNTERS: &[u8] = b"counters";
-const COMPACTION: &[u8] = b"compaction";
+pub(super) const COUNTERS: &[u8] = b"counters";
+pub(super) const COMPACTION: &[u8] = b"compaction";
 
 /// The counters of a shard. One row, so that a command writes it once whatever it changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

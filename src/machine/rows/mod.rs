@@ -8,6 +8,7 @@
 //! that names the table, never a panic and never a guess. The version of all layouts together is
 //! the first byte of the counters row (see [`meta`]), which every command reads anyway.
 
+mod forms;
 pub(crate) mod history;
 pub(crate) mod keys;
 pub(crate) mod leases;
@@ -15,6 +16,8 @@ pub(crate) mod meta;
 pub(crate) mod sessions;
 
 use super::tables::{Table, TableError};
+
+pub use forms::FORMS;
 
 /// Appends a varint.
 pub(crate) fn write_varint(out: &mut Vec<u8>, mut number: u64) {

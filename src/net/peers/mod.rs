@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 pub use call::CallFailed;
 pub use lanes::{Lane, LaneEnded};
 pub use peer::{PeerFacts, PeerTraffic};
+pub(super) use serve::REFUSED;
 pub use serve::{Refused, RefusedCode, Serve};
 
 use super::book::{AddressBook, AddressSource, KnownAddress, SharedBook};

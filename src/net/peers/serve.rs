@@ -19,7 +19,7 @@ use crate::net::message::{
     MessageError, length, read_body, read_length, read_preface, write_message,
 };
 use crate::seams::network::{CloseCode, Link, LinkLost, StreamIn, StreamOut};
-use crate::types::{EndpointId, GroupId};
+use crate::types::{EndpointId, Form, GroupId, Spelt};
 use crate::wire::{Malformed, StreamKind};
 
 /// What a node does for its peers. Every peer has passed the gate; what one may do beyond that is
@@ -88,6 +88,17 @@ impl Refused {
         Some(Refused::new(code, String::from_utf8_lossy(reason)))
     }
 }
+
+/// The form of a refusal: its code and reason.
+pub(in crate::net) const REFUSED: Form = Form {
+    name: "refusal",
+    again: |bytes| {
+        let (code, reason) = bytes.split_first()?;
+        let refused = Refused::decode(*code, reason)?;
+        Some([&[refused.code as u8], refused.reason.as_bytes()].concat())
+    },
+    spelt: Spelt::Freely,
+};
 
 /// Serves a link until it ends.
 pub(super) async fn link(inner: Arc<Inner>, peer: Arc<Peer>, connected: Arc<Connected>) {

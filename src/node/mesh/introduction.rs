@@ -26,8 +26,8 @@ use crate::limits::{MESH_INTRODUCTION_MAX, MESH_MESSAGE_BYTES_MAX};
 use crate::net::{read_message, write_message};
 use crate::seams::Random;
 use crate::seams::network::{CloseCode, Link, LinkLost, Priority, StreamIn, StreamOut};
-use crate::types::EndpointId;
-use crate::wire::envelope::{open, seal};
+use crate::types::{EndpointId, Form};
+use crate::wire::envelope::{form, open, seal};
 
 /// The version of the messages; the first byte of each.
 const VERSION: u8 = 1;
@@ -37,6 +37,10 @@ struct Nonce([u8; 32]);
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Proof([u8; 32]);
+
+pub(in crate::node) const NONCE: Form = form::<Nonce, VERSION>("nonce of a mesh");
+pub(in crate::node) const PROOF: Form = form::<Proof, VERSION>("proof of a mesh");
+pub(in crate::node) const SAID: Form = form::<Said, VERSION>("what is said in a mesh");
 
 /// A link on which both have proven that they belong to the mesh.
 pub(super) struct Acquaintance {

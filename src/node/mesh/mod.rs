@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub(super) use host::{Host, HostParts};
+pub(super) use introduction::{NONCE, PROOF, SAID};
 pub(super) use search::{Searching, search};
 
 use crate::limits::{
@@ -31,7 +32,7 @@ use crate::limits::{
 };
 use crate::net::Neighbour;
 use crate::roster::mesh::Stand;
-use crate::types::ClusterId;
+use crate::types::{ClusterId, Form, Spelt};
 
 /// Why something is no mesh.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -136,6 +137,18 @@ impl Mesh {
         data_encoding::HEXLOWER.encode(&hash[..8])
     }
 }
+
+/// What a neighbour says, after the mark of its mesh.
+pub(super) const WORD: Form = Form {
+    name: "word of a neighbour",
+    again: |bytes| {
+        let mesh = Mesh::open("lab").expect("a short name");
+        let word = mesh.mark() + str::from_utf8(bytes).ok()?;
+        let said = mesh.word(mesh.hint(&Neighbour { word, ..Neighbour::default() })?);
+        Some(said.strip_prefix(&mesh.mark())?.as_bytes().to_vec())
+    },
+    spelt: Spelt::Freely,
+};
 
 /// What two nodes of a mesh say to each other once they are introduced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,6 @@
+//! Any bytes for the target `peers`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| aspen_fuzz::run("peers", bytes));
