@@ -178,11 +178,20 @@ async fn take(group: GroupId, replica: Replica, step: Step) -> GroupId {
 }
 
 async fn carry_out(replica: &Replica, step: Step) -> Result<(), ChangeFailed> {
-    match step {
+    let (before, after) = match &step {
+        Step::AddLearner(_) => (Failpoint::BeforeLearner, Failpoint::AfterLearner),
+        Step::SetVoters(_) => (Failpoint::BeforeVoters, Failpoint::AfterVoters),
+        Step::RemoveLearners(_) => (Failpoint::BeforeDropped, Failpoint::AfterDropped),
+        Step::TransferTo(_) => (Failpoint::BeforeHandover, Failpoint::AfterHandover),
+    };
+    before.pass();
+    let carried_out = match step {
         Step::AddLearner(node) => replica.add_learner(node).await,
         // Those that are to hold nothing are the next step's.
         Step::SetVoters(voters) => replica.set_voters(voters, Dropped::Learn).await,
         Step::RemoveLearners(nodes) => replica.remove_learners(nodes).await,
         Step::TransferTo(node) => replica.transfer_to(node).await,
-    }
+    };
+    after.pass();
+    carried_out
 }

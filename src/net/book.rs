@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{PEER_ADDRESSES_MAX, PEERS_MAX};
 use crate::seams::disk::{Disk, OpenMode};
+use crate::seams::failpoint::Failpoint;
 use crate::seams::{Seams, WallClock};
 use crate::types::{Address, EndpointId, Form, Spelt};
 
@@ -252,6 +253,8 @@ fn write(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = disk.open(&unfinished, OpenMode::CreateNew)?;
     file.write_at(bytes, 0)?;
     file.sync_data()?;
+    Failpoint::BeforeBookNamed.check()?;
     disk.rename(&unfinished, path)?;
+    Failpoint::AfterBookNamed.pass();
     disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
 }

@@ -8,6 +8,7 @@ use iroh::{PublicKey, SecretKey, Signature};
 
 use crate::seams::Random;
 use crate::seams::disk::{Disk, OpenMode};
+use crate::seams::failpoint::Failpoint;
 use crate::types::EndpointId;
 
 const KEY_BYTES: usize = 32;
@@ -37,7 +38,9 @@ impl NodeKey {
         let file = disk.open(&unfinished, OpenMode::CreateNewPrivate)?;
         file.write_at(&key.0.to_bytes(), 0)?;
         file.sync_data()?;
+        Failpoint::BeforeKeyNamed.check()?;
         disk.rename(&unfinished, path)?;
+        Failpoint::AfterKeyNamed.pass();
         disk.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
         Ok(key)
     }

@@ -15,6 +15,7 @@ use crate::roster::builds::split;
 use crate::roster::leave::finish_leaving;
 use crate::roster::records::State;
 use crate::roster::refused::Refused;
+use crate::seams::failpoint::Failpoint;
 use crate::seams::network::CloseCode;
 use crate::seams::version;
 use crate::types::{GroupId, NodeId};
@@ -87,12 +88,15 @@ async fn go(cluster: &Cluster, home: &Home, gone: &watch::Sender<Option<Gone>>) 
             return;
         }
     }
+    Failpoint::BeforeGone.pass();
     let kept = home.change(|identity| {
         if let Some(member) = &mut identity.member {
             member.is_removed = true;
         }
     });
-    if let Err(error) = kept.await {
+    let kept = kept.await;
+    Failpoint::AfterGone.pass();
+    if let Err(error) = kept {
         tracing::warn!(%error, "that this node was removed can't be kept; it will be told again");
     }
     gone.send_replace(Some(Gone::Removed(format!(

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::roster::builds::LEVEL_FIRST;
 use crate::seams::disk::{Disk, OpenMode};
+use crate::seams::failpoint::Failpoint;
 use crate::seams::{Random, Seams};
 use crate::store::log::EntryId;
 use crate::types::{Address, ClusterId, EndpointId, Form, GroupId, NodeId, Revision, Spelt};
@@ -292,7 +293,9 @@ impl Identity {
         let file = disk.open(&unfinished, OpenMode::CreateNewPrivate)?;
         file.write_at(text.as_bytes(), 0)?;
         file.sync_data()?;
+        Failpoint::BeforeIdentityNamed.check()?;
         disk.rename(&unfinished, &dir.join(FILE))?;
+        Failpoint::AfterIdentityNamed.pass();
         disk.sync_dir(dir)
     }
 }

@@ -19,6 +19,7 @@ use crate::limits::{JOIN_ANSWER_MAX, JOIN_ASK_MAX, JOIN_BYTES_MAX, JOIN_RETRY, L
 use crate::net::{read_message, write_message};
 use crate::roster::admit::Description;
 use crate::roster::refused::Refused;
+use crate::seams::failpoint::Failpoint;
 use crate::seams::network::{CloseCode, Link, LinkLost, Network, Priority, Protocol};
 use crate::types::{Address, ClusterId, EndpointId, Form, NodeId};
 use crate::wire::envelope::{form, open, seal};
@@ -180,7 +181,10 @@ async fn decide(cluster: &Cluster, peer: EndpointId, question: Question) -> Join
         Err(_) => return JoinAnswer::Refused(Refused::Tampered),
     };
     let deadline = Instant::now() + JOIN_ANSWER_MAX;
-    match timeout_at(deadline, cluster.admit(peer, &ticket, &question)).await {
+    Failpoint::BeforeAdmitted.pass();
+    let admitted = timeout_at(deadline, cluster.admit(peer, &ticket, &question)).await;
+    Failpoint::AfterAdmitted.pass();
+    match admitted {
         Ok(Ok(admitted)) => JoinAnswer::Admitted(admitted),
         Ok(Err(ClusterError::Refused(refused))) => {
             tracing::warn!(%peer, %refused, "a node was not admitted");

@@ -34,6 +34,7 @@ use crate::raft::{Counts, FindReplica, Inbound, Rounds, Transport};
 use crate::roster::admit::Description;
 use crate::roster::builds::split;
 use crate::roster::refused::Refused;
+use crate::seams::failpoint::Failpoint;
 use crate::seams::network::{Gate, Gossip, Network, Plugged};
 use crate::seams::{self, Here, Seams};
 use crate::status::NodeIdentity;
@@ -407,11 +408,13 @@ async fn settle(
         }
         is_kept = false;
     };
+    Failpoint::BeforeMember.pass();
     let kept = home.change(|identity| {
         identity.joining = None;
         identity.member = Some(member.clone());
     });
     kept.await.map_err(unusable)?;
+    Failpoint::AfterMember.pass();
     Ok(member)
 }
 

@@ -24,6 +24,7 @@ use crate::limits::{
 };
 use crate::machine::ops::{Action, Command};
 use crate::seams;
+use crate::seams::failpoint::Failpoint;
 use crate::store::log::{GroupLog, Stats};
 use crate::store::state::State;
 use crate::types::GroupId;
@@ -93,6 +94,7 @@ impl Keeper {
         if ids.is_empty() {
             return;
         }
+        Failpoint::BeforeExpired.pass();
         self.propose(leader, Action::LeaseExpire { ids: ids.clone() }).await;
         // One command ends only as many leases as it may delete keys: the rest come again.
         self.leases.retry_due(&ids);
@@ -101,6 +103,7 @@ impl Keeper {
     /// Removes more of what a compaction left. The answer says if there is still more, and the
     /// hub, which sees all answers, then wakes the keeper again.
     async fn compact(&self, leader: LeaderId) {
+        Failpoint::BeforeCompacted.pass();
         if !self.propose(leader, Action::CompactStep).await {
             self.hub.compacting.notify_one();
         }

@@ -14,6 +14,7 @@ use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 use super::types::{TypeConfig, decode_entry, encode_entry, entry_id, log_id, vote_in, vote_out};
 use crate::error::Corrupt;
 use crate::limits::{APPEND_BYTES_MAX, LOG_READ_BYTES_MAX};
+use crate::seams::failpoint::Failpoint;
 use crate::store::log::GroupLog;
 
 /// The log of one group, as openraft wants it.
@@ -150,7 +151,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &VoteOf<TypeConfig>) -> Result<(), io::Error> {
-        self.log.save_vote(vote_out(vote)).await
+        Failpoint::BeforeVote.check()?;
+        self.log.save_vote(vote_out(vote)).await?;
+        Failpoint::AfterVote.pass();
+        Ok(())
     }
 
     async fn save_committed(
@@ -158,6 +162,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         committed: Option<LogIdOf<TypeConfig>>,
     ) -> Result<(), io::Error> {
         if let Some(committed) = committed {
+            Failpoint::BeforeCommitted.check()?;
             self.log.save_committed(entry_id(&committed));
         }
         Ok(())
@@ -176,6 +181,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = EntryOf<TypeConfig>> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        Failpoint::BeforeAppend.check()?;
         let entries = entries
             .into_iter()
             .map(|entry| {
@@ -185,7 +191,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 encode_entry(&entry).map_err(io::Error::other)
             })
             .collect::<io::Result<Vec<_>>>()?;
-        self.log.append(entries, Box::new(move |result| callback.io_completed(result))).await
+        self.log.append(entries, Box::new(move |result| callback.io_completed(result))).await?;
+        Failpoint::AfterAppend.pass();
+        Ok(())
     }
 
     async fn truncate_after(&mut self, last: Option<LogIdOf<TypeConfig>>) -> Result<(), io::Error> {
@@ -193,6 +201,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, upto: LogIdOf<TypeConfig>) -> Result<(), io::Error> {
-        self.log.purge(entry_id(&upto)).await
+        Failpoint::BeforePurge.check()?;
+        self.log.purge(entry_id(&upto)).await?;
+        Failpoint::AfterPurge.pass();
+        Ok(())
     }
 }

@@ -27,6 +27,7 @@ use crate::limits::{
 };
 use crate::machine::tables::TableError;
 use crate::machine::{self, Applied};
+use crate::seams::failpoint::Failpoint;
 use crate::seams::{self, Tasks};
 use crate::store::snapshot::{ReceivedSnapshot, SnapshotSource};
 use crate::store::state::{AppliedMark, State};
@@ -159,10 +160,12 @@ impl Machine {
 
     /// Applies a batch in one transaction, publishes it, answers it.
     async fn apply_batch(&self, batch: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
+        Failpoint::BeforeApplied.check()?;
         // openraft does not notice a panic here until it has more to apply.
         let applied = catch_unwind(AssertUnwindSafe(|| self.write(&batch)))
             .map_err(|_panic| io::Error::other("applying an entry panicked; this is a bug"))?
             .map_err(|error| self.error(error))?;
+        Failpoint::AfterApplied.pass();
         let mut answers = Vec::with_capacity(batch.len());
         for ((_, responder), applied) in batch.into_iter().zip(applied) {
             let outcome = applied.map(|Applied { outcome, events, leases }| {
@@ -174,6 +177,7 @@ impl Machine {
         }
         self.hub.publish();
         self.tell_applied();
+        Failpoint::AfterPublished.pass();
         for (responder, response) in answers {
             responder.send(response);
         }
@@ -211,6 +215,7 @@ impl Machine {
                         Some(machine::apply(writer, id.index, &command)?)
                     }
                     EntryPayload::Membership(membership) => {
+                        Failpoint::BeforeMembersApplied.pass();
                         let bytes = encode_membership(membership)
                             .map_err(|error| TableError::io(error.to_string()))?;
                         writer.set_membership(id, bytes);

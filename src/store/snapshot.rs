@@ -23,12 +23,13 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
-use super::state::{AppliedMark, State, StateView};
+use super::state::{AppliedMark, State, StateView, step};
 use crate::limits::{
     SNAPSHOT_CHUNK_BYTES, SNAPSHOT_INSTALL_BYTES, SNAPSHOT_MARK_BYTES_MAX, SNAPSHOT_ROW_BYTES_MAX,
 };
 use crate::machine::tables::{ReadTables, Table, TableError};
 use crate::seams::disk::{Disk, File, MemDisk, OpenMode};
+use crate::seams::failpoint::Failpoint;
 use crate::types::{Form, GroupId, Spelt};
 
 /// What a snapshot's file is called while it arrives; swept at start.
@@ -67,6 +68,7 @@ fn refused(what: impl Into<String>) -> SnapshotError {
 impl State {
     /// A snapshot of everything applied so far.
     pub fn snapshot(&self) -> Result<SnapshotSource, TableError> {
+        step(Failpoint::BeforeSnapshot)?;
         self.snapshot_of(self.view())
     }
 
@@ -89,6 +91,7 @@ impl State {
     /// A file that receives a snapshot from elsewhere, chunk by chunk. `number` tells one arrival
     /// from another.
     pub fn receive_snapshot(&self, number: u64) -> Result<SnapshotSink, TableError> {
+        step(Failpoint::BeforeArrival)?;
         let (disk, dir) = self.place();
         let path = dir.join(format!("snapshot-{number}{PART_SUFFIX}"));
         let file = disk
@@ -165,6 +168,7 @@ impl SnapshotSource {
     /// The next chunk, of about [`SNAPSHOT_CHUNK_BYTES`] unless one row has more; `None` after
     /// the last. After an error there is no next one.
     pub fn next_chunk(&mut self) -> Result<Option<Bytes>, TableError> {
+        step(Failpoint::BeforeChunk)?;
         let mut chunk = BytesMut::new();
         self.at = match std::mem::replace(&mut self.at, At::Broken) {
             At::Broken => return Err(TableError::io("the snapshot broke off before its end")),
@@ -176,6 +180,7 @@ impl SnapshotSource {
         };
         self.hasher.update(&chunk);
         if let At::Sent = self.at {
+            step(Failpoint::BeforeLastChunk)?;
             chunk.put_slice(self.hasher.finalize().as_bytes());
         }
         Ok(Some(chunk.freeze()))
@@ -292,7 +297,7 @@ impl SnapshotSink {
     pub fn write(&mut self, chunk: &[u8]) -> Result<(), TableError> {
         self.part.file.write_at(chunk, self.len).map_err(|error| self.part.error(&error))?;
         self.len += chunk.len() as u64;
-        Ok(())
+        step(Failpoint::AfterChunk)
     }
 
     /// Checks the whole stream; [`SnapshotError::Refused`] means that it must be sent again. The
@@ -304,6 +309,7 @@ impl SnapshotSink {
         let mark = reader.head(group)?;
         while reader.row()?.is_some() {}
         reader.end()?;
+        step(Failpoint::AfterArrival)?;
         Ok(ReceivedSnapshot { part, len, mark })
     }
 }

@@ -37,6 +37,7 @@ use super::log::EntryId;
 use crate::limits::RECENT_BYTES_MAX;
 use crate::machine::tables::TableError;
 use crate::seams::disk::{Disk, OpenMode};
+use crate::seams::failpoint::Failpoint;
 use crate::types::{Form, GroupId, Spelt};
 
 const LOCK_FILE: &str = "lock";
@@ -199,7 +200,9 @@ impl State {
             let new = dir.join(STATE_FILE_NEW);
             let file = StateFile::open(disk.as_ref(), &new, OpenMode::CreateNew)?;
             file.make_durable(&AppliedMark::default())?;
+            step(Failpoint::BeforeStateNamed)?;
             disk.rename(&new, &path).map_err(|error| io_error(&path, &error))?;
+            Failpoint::AfterStateNamed.pass();
             file
         } else {
             StateFile::open(disk.as_ref(), &path, OpenMode::Existing)?
@@ -323,11 +326,17 @@ impl State {
             open.moving.take(recent);
             (open.stored.file().clone(), open.moving.clone(), open.applied.clone())
         };
+        let (before, after) = match is_durable {
+            true => (Failpoint::BeforeCheckpoint, Failpoint::AfterCheckpoint),
+            false => (Failpoint::BeforeSettled, Failpoint::AfterSettled),
+        };
         let settle = || {
+            step(before)?;
             let transaction = if is_durable { file.begin_durable()? } else { file.begin_write()? };
             write_to(transaction, &applied, |writer| {
                 rows.rows().try_for_each(|(table, slot)| writer.put(table, slot.key, slot.row))
             })?;
+            after.pass();
             FileView::new(file.clone()).map(Arc::new)
         };
         let settled = settle().map_err(|error| file.explain(error));
@@ -430,11 +439,13 @@ impl Replacement<'_> {
         let mut new = Open::new(file, applied)?;
         let (disk, dir) = state.place();
         let path = dir.join(STATE_FILE);
-        if let Err(error) = disk.rename(&unfinished.path, &path) {
+        let renamed = Failpoint::BeforeInstalled.check();
+        if let Err(error) = renamed.and_then(|()| disk.rename(&unfinished.path, &path)) {
             state.opened().broken = Some(adrift());
             return Err(io_error(&path, &error));
         }
         unfinished.is_named = true;
+        Failpoint::AfterInstalled.pass();
         let synced = disk.sync_dir(dir);
         let mut open = state.opened();
         if synced.is_err() {
@@ -446,6 +457,10 @@ impl Replacement<'_> {
         drop(old);
         synced.map_err(|error| io_error(dir, &error))
     }
+}
+
+pub(super) fn step(at: Failpoint) -> Result<(), TableError> {
+    at.check().map_err(|error| TableError::io(error.to_string()))
 }
 
 fn adrift() -> TableError {

@@ -32,6 +32,7 @@ mod running;
 mod screens;
 mod shards;
 mod sharing;
+mod steps;
 mod storing;
 mod support;
 mod tickets;

@@ -458,6 +458,19 @@ impl Node {
         self.process.child.try_wait().expect("a child").and_then(|status| status.code())
     }
 
+    /// Whether it has said that it serves.
+    pub(crate) fn has_begun(&mut self) -> bool {
+        while self.told.is_empty()
+            && let Ok(line) = self.process.lines.0.try_recv()
+        {
+            if line.contains("\"ready\"") {
+                self.told = line;
+                self.url = self.ready()["http"].as_str().unwrap_or_default().to_owned();
+            }
+        }
+        !self.told.is_empty()
+    }
+
     /// What it told a person.
     pub(crate) fn told(&self) -> &str {
         &self.told

@@ -32,6 +32,7 @@ use super::handle::{Done, Shared};
 use super::index::Place;
 use super::{EntryId, Failure, GroupMarks, LogEntry, Options, Vote};
 use crate::seams::disk::{Disk, File, OpenMode};
+use crate::seams::failpoint::Failpoint;
 use crate::types::GroupId;
 
 /// A buffer larger than this is given back after its batch.
@@ -194,6 +195,7 @@ impl LogCore {
     /// so that damage in there can't pass for a torn end when the log is opened again.
     pub fn write(&mut self) -> io::Result<()> {
         if self.batch.ops.is_empty() && self.batch.committed.is_empty() {
+            Failpoint::BeforeSealed.check()?;
             self.make_room(0)?;
             self.write_frame()?;
             self.unproven = false;
@@ -265,7 +267,9 @@ impl LogCore {
     pub fn sync(&mut self) -> io::Result<()> {
         if self.end.synced + 1 < self.end.sequence {
             let begun_at = Instant::now();
-            self.end.file.sync_data().inspect_err(|_| self.is_unsynced = true)?;
+            let synced = Failpoint::BeforeSync.check().and_then(|()| self.end.file.sync_data());
+            synced.inspect_err(|_| self.is_unsynced = true)?;
+            Failpoint::AfterSync.pass();
             self.shared.counts.syncs.note(begun_at.elapsed().as_nanos() as u64);
             self.end.synced = self.end.sequence - 1;
         }
@@ -279,6 +283,7 @@ impl LogCore {
                 done(Ok(()));
             }
         }
+        Failpoint::AfterReport.pass();
         self.batch.placed = (0, 0);
         self.batch.dead_placed = false;
         self.shared.relieve();
@@ -287,7 +292,9 @@ impl LogCore {
         }
         for number in std::mem::take(&mut self.batch.dead) {
             self.shared.state().index.remove_segment(number);
+            Failpoint::BeforeSegmentRemoved.check()?;
             self.disk.remove(&segment_path(&self.dir, number))?;
+            Failpoint::AfterSegmentRemoved.pass();
         }
         Ok(())
     }
@@ -406,11 +413,14 @@ impl LogCore {
             zero_sectors,
         };
         self.frame[..FRAME_HEADER_BYTES].copy_from_slice(&header.encode());
-        if let Err(error) = self.end.file.write_at(&self.frame, self.end.offset) {
+        let written = Failpoint::BeforeFrame.check();
+        let written = written.and_then(|()| self.end.file.write_at(&self.frame, self.end.offset));
+        if let Err(error) = written {
             // Written again it is the same frame.
             self.frame.truncate(FRAME_HEADER_BYTES + body_bytes);
             return Err(error);
         }
+        Failpoint::AfterFrame.pass();
 
         let mut state = self.shared.state();
         for placed in self.placed.drain(..) {
@@ -538,6 +548,7 @@ pub(super) const UNFINISHED: &str = "next.tmp";
 /// Makes a segment file: zeros made durable under a temporary name, in steps, so that the syncs
 /// of the log don't wait long behind them.
 pub(super) fn make_zeros(disk: &dyn Disk, dir: &Path, bytes: u64) -> io::Result<Arc<dyn File>> {
+    Failpoint::BeforeSegmentMade.check()?;
     let path = dir.join(UNFINISHED);
     let file = disk.open(&path, OpenMode::Create)?;
     let fill = || {
@@ -572,7 +583,9 @@ pub(super) fn begin_file(
 ) -> io::Result<Arc<dyn File>> {
     zeros.write_at(&header.encode(), 0)?;
     zeros.sync_data()?;
+    Failpoint::BeforeSegmentNamed.check()?;
     disk.rename(&dir.join(UNFINISHED), &segment_path(dir, header.segment))?;
+    Failpoint::AfterSegmentNamed.pass();
     disk.sync_dir(dir)?;
     Ok(zeros)
 }

@@ -22,6 +22,7 @@ use super::index::{Found, Index, Place};
 use super::{Counts, EntryId, Failure, GroupMarks, Hunger, LogEntry, LogError, Options, Vote};
 use crate::error::Corrupt;
 use crate::limits::{LOG_QUEUE_BYTES_MAX, LOG_QUEUE_OPS_MAX, LOG_ROOM_LOOK};
+use crate::seams::failpoint::Failpoint;
 use crate::seams::{Tasks, disk::File, runs_in_place, spawn_thread};
 use crate::types::GroupId;
 
@@ -583,7 +584,10 @@ fn work(mut core: LogCore) {
     loop {
         match core.poll_batch(&mut cx) {
             Poll::Ready(true) => {}
-            Poll::Ready(false) => return core.await_ahead(),
+            Poll::Ready(false) => {
+                Failpoint::AfterSealed.pass();
+                return core.await_ahead();
+            }
             Poll::Pending => {
                 std::thread::park();
                 continue;
