@@ -239,11 +239,8 @@ impl Run {
 
     fn judge(&mut self) -> Judged {
         // What clients were told comes first: it is what counts.
-        let fields = self.cluster.fields.iter();
-        fields
-            .map(|field| field.works.judge())
-            .collect::<Result<(), _>>()
-            .map_err(|found| found.to_string())?;
+        let mut fields = self.cluster.fields.iter();
+        fields.try_for_each(|field| field.works.judge()).map_err(|found| found.to_string())?;
         self.cluster.placed().try_for_each(|(host, placed)| votes_are_right(host, placed))?;
         let equal = self.until("replicas did not come to hold the same", EQUAL_MS_MAX, |cluster| {
             cluster.now_ms().is_multiple_of(COMPARE_MS) && difference(cluster).is_none()
