@@ -61,20 +61,20 @@ impl Accounts {
     async fn read(&self, client: &Client, way: Way) {
         let may_be_old = matches!(way, Way::Now(Consistency::Stale));
         let read = async { self.balances(client, way).await.map(Answer::Saw) };
-        client.call(&self.history, Asked::Read { may_be_old }, Effect::Reads, read).await;
+        client.calls(&self.history, Asked::Read { may_be_old }, Effect::Reads, read).await;
     }
 
     async fn balances(&self, client: &Client, way: Way) -> aspen::Result<Vec<i64>> {
         let range = || client.kv.range(..).prefix(&self.prefix);
         let records = match way {
-            Way::Now(how) => range().consistency(how).await?.records,
+            Way::Now(how) => client.in_time(range().consistency(how)).await?.records,
             Way::Past => {
-                let now = range().await?;
-                range().at(now.revision).await?.records
+                let now = client.in_time(range()).await?;
+                client.in_time(range().at(now.revision)).await?.records
             }
             Way::InOne => {
                 let all = Op::range(KeyRange::prefix(self.prefix.clone()));
-                match client.kv.txn().then(all).await?.answers.pop() {
+                match client.in_time(client.kv.txn().then(all)).await?.answers.pop() {
                     Some(OpAnswer::Range(page)) => page.records,
                     other => return Err(Error::Fatal(format!("a range is answered: {other:?}"))),
                 }
@@ -88,7 +88,7 @@ impl Accounts {
         let look = async {
             let mut found = Vec::new();
             for account in accounts {
-                found.push(client.kv.get(self.name(account)).await?);
+                found.push(client.in_time(client.kv.get(self.name(account))).await?);
             }
             Ok(Looked(found.into_iter().flatten().map(Balance::from).collect()))
         };

@@ -1,7 +1,7 @@
 //! One client, whatever it does.
 
 use std::fmt::Display;
-use std::future::{Future, pending};
+use std::future::{Future, IntoFuture, pending};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -95,26 +95,51 @@ impl Client {
         A: Clone + Display,
         O: Clone + Display,
     {
+        self.calls(history, asked, effect, self.in_time(asking)).await
+    }
+
+    /// The same with something that takes several calls, each made by [`Client::in_time`].
+    pub(super) async fn calls<A, O>(
+        &self,
+        history: &History<A, O>,
+        asked: A,
+        effect: Effect,
+        asking: impl Future<Output = aspen::Result<O>>,
+    ) -> Told<O>
+    where
+        A: Clone + Display,
+        O: Clone + Display,
+    {
         let begun = history.begin(self.number, asked.clone());
         let told = self.ask(&asked, effect, asking).await;
         history.end(begun, told.clone());
         told
     }
 
-    /// Makes a call that no history has.
+    /// Makes one call, which has to end within its deadline.
+    pub(super) async fn in_time<T>(
+        &self,
+        call: impl IntoFuture<Output = aspen::Result<T>>,
+    ) -> aspen::Result<T> {
+        let began = Instant::now();
+        let answer = call.await;
+        self.lives().await;
+        let took = began.elapsed();
+        if took > CALL_MAX {
+            self.fail(format_args!("waited {took:?} for one answer"));
+        }
+        answer
+    }
+
+    /// Asks what no history has, by calls made by [`Client::in_time`].
     pub(super) async fn ask<O: Display>(
         &self,
         asked: &impl Display,
         effect: Effect,
         asking: impl Future<Output = aspen::Result<O>>,
     ) -> Told<O> {
-        let began = Instant::now();
         let answer = asking.await;
         self.lives().await;
-        let took = began.elapsed();
-        if took > CALL_MAX {
-            self.fail(format_args!("waited {took:?} for: {asked}"));
-        }
         let told = match answer {
             Ok(answer) => {
                 self.stage.count_answer(self.place, effect == Effect::Writes);

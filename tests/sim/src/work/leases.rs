@@ -85,7 +85,7 @@ impl Holder<'_> {
     ) -> check::Told<Found<T>> {
         let asked_ms = self.now_ms();
         let asked = format!("{what} of {}", self.key);
-        let answer = async { asking.await.map(Found) };
+        let answer = async { self.client.in_time(asking).await.map(Found) };
         let answer = self.client.ask(&asked, effect, answer).await;
         let told_ms = self.now_ms();
         self.life.events.extend(says(&answer).map(|told| Event { asked_ms, told_ms, told }));

@@ -60,7 +60,7 @@ impl Locks {
         let kv = self.near(client);
         let ttl = between(client, TTL_MS);
         let grant = async { kv.lease_grant(ttl).await.map(|lease| Granted(lease.id)) };
-        let granted = client.ask(&"a lease", Effect::Writes, grant).await;
+        let granted = client.ask(&"a lease", Effect::Writes, client.in_time(grant)).await;
         let Told::Done(Granted(lease)) = granted else { return };
         if let Some(lock) = self.acquire(client, lease).await {
             self.hold(client, lease, &lock).await;
@@ -73,7 +73,8 @@ impl Locks {
                     revoked => revoked.map(|()| "done"),
                 }
             };
-            client.ask(&format!("revoke lease {lease}"), Effect::Writes, revoke).await;
+            let asked = format!("revoke lease {lease}");
+            client.ask(&asked, Effect::Writes, client.in_time(revoke)).await;
         }
     }
 
@@ -131,7 +132,8 @@ impl Locks {
                 kept => kept.map(|_| "done"),
             }
         };
-        client.ask(&format!("keep lease {lease} alive"), Effect::Reads, keep).await;
+        let asked = format!("keep lease {lease} alive");
+        client.ask(&asked, Effect::Reads, client.in_time(keep)).await;
     }
 
     async fn release(&self, client: &Client, lease: LeaseId, token: u64) {

@@ -31,19 +31,19 @@ impl Sets {
 
     async fn read(&self, client: &Client, how: Consistency) {
         let read = self.pages(client, how);
-        client.call(&self.history, Asked::Read, Effect::Reads, read).await;
+        client.calls(&self.history, Asked::Read, Effect::Reads, read).await;
     }
 
     async fn pages(&self, client: &Client, how: Consistency) -> aspen::Result<Answer> {
         let range = || client.kv.range(..).prefix(&self.prefix).limit(PAGE).consistency(how);
         let mut elements = Vec::new();
-        let mut page = range().await?;
+        let mut page = client.in_time(range()).await?;
         loop {
             elements.extend(page.records.iter().map(|found| element_of(found.key.as_bytes())));
             if !page.more {
                 return Ok(Answer::Saw(elements));
             }
-            page = range().after_page(&page).await?;
+            page = client.in_time(range().after_page(&page)).await?;
         }
     }
 }

@@ -204,7 +204,7 @@ impl Watches {
             };
             Ok(Begun { watch, seen })
         };
-        client.ask(wanted, Effect::Reads, begin).await
+        client.ask(wanted, Effect::Reads, client.in_time(begin)).await
     }
 
     /// Looks at what a watch shows until it is cancelled, or the run is over and all was shown.
