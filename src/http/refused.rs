@@ -69,7 +69,9 @@ impl From<Refused> for Problem {
             Refused::ShardChanged { .. } => &SHARD_CHANGED,
             Refused::UnknownSetting { .. } => &SETTING_NOT_FOUND,
             Refused::BadSetting { .. } => &SETTING_VALUE,
-            Refused::MajorityAway { .. } => &MAJORITY_AWAY,
+            Refused::MajorityAway { .. }
+            | Refused::StillNeeded { .. }
+            | Refused::OnlyVote { .. } => &MAJORITY_AWAY,
             Refused::WeightOutOfBounds => &WEIGHT_OUT_OF_BOUNDS,
             Refused::NoReplica { .. } => &NO_REPLICA,
             Refused::NothingToTakeFrom { .. } => &NOTHING_TO_TAKE_FROM,

@@ -35,10 +35,12 @@ use crate::net::{NodeKey, Peers, verify};
 use crate::raft::ChangeFailed;
 use crate::roster::Roster;
 use crate::roster::admit::{self, Application, Description};
+use crate::roster::announcement::PartRole;
 use crate::roster::builds::{gate, split};
 use crate::roster::change::Change;
 use crate::roster::found::{Founding, found};
 use crate::roster::keyspaces::{Aim, NewKeyspace, create, delete};
+use crate::roster::placement::odd;
 use crate::roster::records::{Keyspace, Member, State};
 use crate::roster::refused::Refused;
 use crate::roster::tickets::{self, Access, NewTicket, invite};
@@ -182,7 +184,9 @@ impl Cluster {
     pub async fn remove(&self, node: NodeId) -> Result<(), ClusterError> {
         let remove = |roster: &Roster, _| {
             let away = self.silent().into_keys().collect();
-            Ok(((), leave::remove(roster, node, &away)?))
+            let change = leave::remove(roster, node, &away)?;
+            leave::check_not_needed(node, &away, &self.votes(roster))?;
+            Ok(((), change))
         };
         self.decide(remove).await
     }
@@ -420,6 +424,36 @@ impl Cluster {
         let silent = others.filter(|member| !connected.contains(&member.endpoint));
         let told = |endpoint| Instant::now().checked_sub(self.inner.rumours.of(endpoint)?.age);
         silent.map(|member| (member.node, told(member.endpoint))).collect()
+    }
+
+    /// Who votes in each group, by the replica that is here or by what the members say; all that may,
+    /// as long as too few have said it.
+    fn votes(&self, roster: &Roster) -> BTreeMap<GroupId, BTreeSet<NodeId>> {
+        let mut told: BTreeMap<GroupId, BTreeSet<NodeId>> = BTreeMap::new();
+        for member in roster.present() {
+            let heard = self.inner.rumours.of(member.endpoint);
+            let parts = heard.into_iter().flat_map(|heard| heard.announcement.groups);
+            for part in parts.filter(|part| part.role != PartRole::Learner) {
+                told.entry(part.group).or_default().insert(member.node);
+            }
+        }
+        let known: BTreeMap<GroupId, BTreeSet<NodeId>> = {
+            let here = self.inner.groups.statuses().into_iter();
+            here.map(|status| (status.group, status.voters)).collect()
+        };
+        let members = roster.members().filter(|member| member.may_vote());
+        let meta = (GroupId::META, members.map(|member| member.node).collect());
+        let shards = roster.shards().map(|(group, shard, _)| (group, shard.replicas.clone()));
+        let votes = |(group, may): (GroupId, BTreeSet<NodeId>)| {
+            let said = told.remove(&group).unwrap_or_default();
+            let voters = match known.get(&group).filter(|voters| !voters.is_empty()) {
+                Some(voters) => voters.clone(),
+                None if said.len() >= odd(may.len()) => said,
+                None => may,
+            };
+            (group, voters)
+        };
+        [meta].into_iter().chain(shards).map(votes).collect()
     }
 
     /// Bytes that nobody can guess.

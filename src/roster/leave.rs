@@ -7,7 +7,7 @@
 //! Somebody who may vote always stays: the last one does not leave, nor while all others are away, and
 //! who is leaving stays after all once the last one that would take over is removed as lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aspen_tickets::Role;
 
@@ -18,7 +18,7 @@ use super::records::{Cluster, Member, Record, RecordKey, State};
 use super::refused::Refused;
 use super::{At, Roster, repairs};
 use crate::limits::TOMBSTONES_MAX;
-use crate::types::NodeId;
+use crate::types::{GroupId, NodeId};
 
 /// Takes over what a present member says of itself. Nothing is written if it says nothing new;
 /// its incarnation can't change.
@@ -64,6 +64,26 @@ pub fn finish_leaving(roster: &Roster, node: NodeId) -> Result<Change, Refused> 
         return Err(Refused::NotLeaving { node });
     }
     bury(roster, at)
+}
+
+/// Whether every group goes on when a member is removed, when these are away, by who votes in each: the
+/// rest of its voters are cut off from it at once, and have to change the group's members without it.
+/// One that is away is missed already, but for its vote where it is the only one.
+pub fn check_not_needed(
+    node: NodeId,
+    away: &BTreeSet<NodeId>,
+    votes: &BTreeMap<GroupId, BTreeSet<NodeId>>,
+) -> Result<(), Refused> {
+    for (&group, voters) in votes.iter().filter(|(_, voters)| voters.contains(&node)) {
+        let others = voters.iter().filter(|voter| **voter != node);
+        let there = others.filter(|voter| !away.contains(voter)).count();
+        if voters.len() == 1 && away.contains(&node) {
+            return Err(Refused::OnlyVote { node, group });
+        } else if there <= voters.len() / 2 && !away.contains(&node) {
+            return Err(Refused::StillNeeded { node, group });
+        }
+    }
+    Ok(())
 }
 
 /// Removes a member that will not come back, when these are away. If it is one of them, and nobody else

@@ -293,7 +293,7 @@ fn relief(wanted: &Wanted, now: &GroupFacts) -> Option<NodeId> {
 }
 
 /// The largest odd number of voters that so many make; 0 of none.
-pub(super) fn odd(ready: usize) -> usize {
+pub fn odd(ready: usize) -> usize {
     let most = ready.min(VOTERS_MAX);
     if most.is_multiple_of(2) { most.saturating_sub(1) } else { most }
 }

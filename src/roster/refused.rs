@@ -317,4 +317,26 @@ pub enum Refused {
         /// The first of those that may vote.
         away: NodeId,
     },
+    /// A member that is there is needed.
+    #[error(
+        "node {node} runs, and without it group {group} would have no majority: let it leave instead, \
+         with `aspen leave` there"
+    )]
+    StillNeeded {
+        /// Who would be removed.
+        node: NodeId,
+        /// The group.
+        group: GroupId,
+    },
+    /// Nobody else votes in a group.
+    #[error(
+        "node {node} has the only vote of group {group}, which could never go on without it: start it \
+         again, or delete the keyspace that the group is of"
+    )]
+    OnlyVote {
+        /// Who would be removed.
+        node: NodeId,
+        /// The group.
+        group: GroupId,
+    },
 }

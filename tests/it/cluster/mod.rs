@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use aspen::node::ClusterError;
+use aspen::roster::refused::Refused;
 use aspen::types::{GroupId, NodeId};
 use aspen::{KvService, KvServiceBuilder, MemberRole, Reach};
 
@@ -124,6 +126,24 @@ async fn a_member_that_slept_through_an_admission_follows_whom_it_has_never_hear
     .await;
     nodes.push(third);
     shutdown(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_the_only_vote_is_not_removed_while_it_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = builder(dir.path(), 1).start().await.expect("the first node starts");
+    let ticket = ticket(&first).await;
+    let second = builder(dir.path(), 2).join(ticket).start().await.expect("the ticket is good");
+    let removed = second.cluster().remove(NodeId(1)).await;
+    assert!(
+        matches!(removed, Err(ClusterError::Refused(Refused::StillNeeded { .. }))),
+        "{removed:?}"
+    );
+    second.client().put("key", "value").await.expect("all goes on");
+    first.cluster().leave().await.expect("the second takes over");
+    until_voters(std::slice::from_ref(&second), &[2]).await;
+    second.client().put("key", "value").await.expect("all goes on");
+    shutdown(vec![first, second]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,11 @@
 //! Each decision and each reason against it, as a person would meet them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aspen::limits::*;
 use aspen::roster::clients::{Presented, authorise, check};
 use aspen::roster::keyspaces::{Aim, place, settle};
-use aspen::roster::leave::{finish_leaving, leave, remove, update};
+use aspen::roster::leave::{check_not_needed, finish_leaving, leave, remove, update};
 use aspen::roster::records::State;
 use aspen::roster::tickets::{Access, grant, revoke};
 use aspen::roster::tokens::{self, LEVEL_TOKENS, Token};
@@ -244,6 +244,26 @@ fn nobody_leaves_while_all_that_could_take_over_are_away() {
     commit(&mut roster, &change);
     // It goes on, whoever is away then.
     assert!(leave(&roster, node(1), &away(&[2, 3])).expect("it is leaving").is_empty());
+}
+
+#[test]
+fn nobody_is_removed_whose_vote_a_group_needs() {
+    let nodes = |nodes: &[u64]| nodes.iter().copied().map(NodeId).collect::<BTreeSet<_>>();
+    let check = |away: &[u64], voters: &[u64]| {
+        let votes = BTreeMap::from([(GroupId(3), nodes(voters)), (GroupId(4), nodes(&[7, 8, 9]))]);
+        check_not_needed(node(1), &nodes(away), &votes)
+    };
+    let (needed, only) = (
+        Err(Refused::StillNeeded { node: node(1), group: GroupId(3) }),
+        Err(Refused::OnlyVote { node: node(1), group: GroupId(3) }),
+    );
+    assert_eq!(check(&[], &[1, 2, 3]), Ok(()));
+    assert_eq!(check(&[], &[2]), Ok(()), "it follows without a vote");
+    assert_eq!(check(&[], &[1]), needed);
+    assert_eq!(check(&[1], &[1]), only);
+    assert_eq!(check(&[3], &[1, 2, 3]), needed, "two are there, and one would be left");
+    assert_eq!(check(&[4], &[1, 2, 3, 4, 5]), Ok(()));
+    assert_eq!(check(&[1, 3], &[1, 2, 3]), Ok(()), "node 3 may come back");
 }
 
 #[test]

@@ -179,8 +179,8 @@ impl Graph {
     fn shortest(&self, circles: &Circles, allowed: Allowed) -> Option<Vec<(usize, Why)>> {
         let starts = (0..self.transactions).filter(|node| circles.is_in_one(*node));
         let around = |start| {
-            let mut unbounded = usize::MAX;
-            self.way(start, start, circles, allowed, &mut unbounded)
+            let mut any_number = usize::MAX;
+            self.way(start, start, circles, allowed, &mut any_number)
         };
         let length = |way: &Vec<(usize, Why)>| {
             way.iter().filter(|(node, _)| *node < self.transactions).count()
