@@ -9,6 +9,7 @@
 
 mod behaviour;
 mod example;
+mod faults;
 mod found;
 mod lan;
 mod mesh;

@@ -43,6 +43,17 @@ impl Host {
 impl<'a> Node<'a> {
     #[track_caller]
     fn spawn(host: &'a Host, words: &[&str], flags: &[&str]) -> Self {
+        Node::spawn_with(host, words, flags, [])
+    }
+
+    /// The same with variables besides.
+    #[track_caller]
+    pub(super) fn spawn_with<'v>(
+        host: &'a Host,
+        words: &[&str],
+        flags: &[&str],
+        variables: impl IntoIterator<Item = &'v (&'static str, String)>,
+    ) -> Self {
         let disk = host.disk().path();
         let (output, log) = (disk.join("output"), disk.join("log"));
         let data = disk.join("data").display().to_string();
@@ -55,6 +66,7 @@ impl<'a> Node<'a> {
         }
         arguments.extend(flags);
         let mut command = host.aspen(&arguments);
+        command.envs(variables.into_iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null());
         command.stdout(File::create(&output).expect("a file"));
         command.stderr(File::create(&log).expect("a file"));
@@ -81,6 +93,21 @@ impl<'a> Node<'a> {
         let lines = output.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         let mut events = lines.map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
         events.find(|event| event["event"] == name)
+    }
+
+    /// Kills its process.
+    #[track_caller]
+    pub(super) fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("a child");
+    }
+
+    /// Sends its process a signal.
+    #[track_caller]
+    pub(super) fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        kill.args(["-s", name, &self.child.id().to_string()]);
+        assert_eq!(run(&mut kill).code, 0, "SIG{name}");
     }
 
     pub(super) fn has_ended(&mut self) -> bool {
