@@ -12,6 +12,7 @@ use std::time::Duration;
 use aspen::node::StartError;
 use aspen::raft::Replica;
 use aspen::roster::Roster;
+use aspen::roster::refused::Refused;
 use aspen::seams::{Random, Seams, WallClock};
 use aspen::status::Role;
 use aspen::types::{GroupId, NodeId};
@@ -172,7 +173,13 @@ async fn live(boot: &Boot) -> Ended {
             return Ended { why: error.to_string(), is_over: true };
         }
         Err(error) => {
-            let is_odd = !matches!(error, StartError::NotJoined(_) | StartError::Removed { .. });
+            // It is given another ticket.
+            let has_old_ticket = matches!(
+                error,
+                StartError::NotAdmitted(Refused::IssuerGone | Refused::Leaving { .. })
+            );
+            let is_odd = !has_old_ticket
+                && !matches!(error, StartError::NotJoined(_) | StartError::Removed { .. });
             if is_odd && boot.alive.is() && !boot.disk.take_failed() {
                 boot.stage.fail(format!("node {} does not start: {error}", boot.host));
             }

@@ -188,7 +188,14 @@ impl Run {
         let end_ms = self.cluster.now_ms() + REST_MS_MAX;
         while !holds(&mut self.cluster) {
             if self.cluster.now_ms() >= end_ms {
-                return Err(format!("within {REST_MS_MAX} ms without faults, {what}"));
+                let known = |(host, placed): (HostId, &Placed)| {
+                    let roster = placed.roster();
+                    let present = roster.iter().flat_map(|roster| roster.present());
+                    let states = present.map(|member| (member.node.0, member.state));
+                    format!("\n    host {host}: {:?}", states.collect::<Vec<_>>())
+                };
+                let known: String = self.cluster.placed().map(known).collect();
+                return Err(format!("within {REST_MS_MAX} ms without faults, {what}{known}"));
             }
             self.operator.end(&mut self.cluster);
             self.step()?;

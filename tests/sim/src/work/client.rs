@@ -16,8 +16,9 @@ use super::{History, Stage};
 use crate::check::Told;
 use crate::dice::Dice;
 
-/// How soon every call ends: its deadline, and what a loaded machine takes to notice.
-pub(super) const CALL_MAX: Duration = CLIENT_DEADLINE.saturating_add(Duration::from_secs(3));
+/// How soon every call ends: its deadline, and what a process that stood still meanwhile, or a loaded
+/// machine, takes to notice.
+pub(super) const CALL_MAX: Duration = CLIENT_DEADLINE.saturating_add(Duration::from_secs(8));
 
 /// Whether a client's process still runs; clones are the same. What its clients were about to be
 /// told when it died, they were not.
