@@ -174,10 +174,9 @@ impl Cluster {
             node.number = node.placed.number();
         }
         let Some(up) = &node.up else { return };
-        if node.paused > 0 {
-            return;
+        if node.paused == 0 {
+            up.run_until(self.now_ms + 1);
         }
-        up.run_until(self.now_ms + 1);
         if !up.alive.is() {
             self.bury(host);
         } else if let Some(Ended { why, is_over }) = node.placed.ended() {
@@ -391,6 +390,11 @@ impl Cluster {
     fn end(&mut self, end: End) {
         match end {
             End::Down { host, for_ms } => {
+                let died = |up: &Up| !up.alive.is();
+                if self.nodes[&host].up.as_ref().is_some_and(died) {
+                    // Since its last turn: whoever looks at what it holds calls its disk, too.
+                    self.bury(host);
+                }
                 let node = &self.nodes[&host];
                 if node.is_gone {
                     // There is nobody to be started.
