@@ -2,7 +2,8 @@
 //! all, or have no room on their disks; two of the nodes go by clocks of their own. What clients are
 //! told must be what can be, by the judges of the simulation, and every call must end in its time.
 //!
-//! It goes through all that can go wrong once, at each node, or as often as `ASPEN_FAULT_ROUNDS` says.
+//! It goes once through all that can go wrong, each at the node after the last one, or as often as
+//! `ASPEN_FAULT_ROUNDS` says, which brings each to all nodes.
 //! A run that fails keeps what its clients were told, and the nodes' logs, where it says.
 
 use std::fmt;
