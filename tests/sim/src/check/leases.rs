@@ -142,17 +142,18 @@ mod tests {
 
     #[test]
     fn a_lease_lives_for_its_time() {
-        assert_eq!(found(None, &[GRANTED, (900, 1_000, Gone)]), None);
-        let said = found(None, &[GRANTED, (900, 999, Gone)]);
+        // A leader whose clock goes faster ends it after 950 ms of its client's.
+        assert_eq!(found(None, &[GRANTED, (900, 950, Gone)]), None);
+        let said = found(None, &[GRANTED, (900, 949, Gone)]);
         assert_eq!(said.as_deref(), Some("a lease ended early"));
-        let said = found(None, &[GRANTED, (900, 999, Ending)]);
+        let said = found(None, &[GRANTED, (900, 949, Ending)]);
         assert_eq!(said.as_deref(), Some("a lease ended early"));
         let kept = (700, 800, Kept);
-        let said = found(None, &[GRANTED, kept, (1_600, 1_650, Gone)]);
+        let said = found(None, &[GRANTED, kept, (1_600, 1_649, Gone)]);
         assert_eq!(said.as_deref(), Some("a lease ended early"));
-        assert_eq!(found(None, &[GRANTED, kept, (1_600, 1_700, Gone)]), None);
+        assert_eq!(found(None, &[GRANTED, kept, (1_600, 1_650, Gone)]), None);
         let maybe = (700, 800, MaybeKept);
-        assert_eq!(found(None, &[GRANTED, maybe, (1_600, 1_650, Gone)]), None);
+        assert_eq!(found(None, &[GRANTED, maybe, (1_500, 1_600, Gone)]), None);
         assert_eq!(found(None, &[GRANTED, (600, 650, Revoked), (660, 670, Gone)]), None);
     }
 
