@@ -1,8 +1,11 @@
 //! The nodes, the network between them, and the time: what the simulator steps.
 //!
-//! Each node has a runtime of its own, whose clock stands still but for the millisecond that it is
-//! given. So nodes take turns, in the order of their numbers, and a crash is to drop a runtime
-//! with everything that runs on it. Nothing else runs in the process.
+//! Each node has a runtime of its own, whose clock stands still but for the step that it is given. So
+//! nodes take turns, in the order of their numbers, and a crash is to drop a runtime with everything
+//! that runs on it. Nothing else runs in the process.
+//!
+//! How long a step is, is up to the seed: within one, nodes do not hear of each other. Longer ones are
+//! a coarser network, and sooner done.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,9 +31,13 @@ const PURPOSE_NODES: u64 = 2 << 32;
 const PURPOSE_CRASHES: u64 = 3 << 32;
 const PURPOSE_CLOCKS: u64 = 5 << 32;
 const PURPOSE_WORKS: u64 = 8 << 32;
+const PURPOSE_GRAIN: u64 = 10 << 32;
 
 /// The longest that a client waits between calls.
-const PACE: Duration = Duration::from_millis(100);
+const PACE: Duration = Duration::from_millis(250);
+
+/// How long a step may be, in milliseconds: all divide what the simulation looks at now and then.
+const GRAINS_MS: [u64; 3] = [1, 2, 5];
 
 /// How much faster or slower than the simulation a node's clock goes at most, in thousandths.
 const DRIFT_PERMILLE_MAX: u64 = 20;
@@ -53,6 +60,8 @@ pub(crate) struct Cluster {
     crashes: Random,
     clocks: Dice,
     now_ms: u64,
+    /// How long a step is.
+    grain_ms: u64,
     /// What clocks of hosts read.
     shown_ms: Arc<AtomicU64>,
     /// What ends later.
@@ -123,6 +132,7 @@ impl Cluster {
             crashes: random_of(seed, PURPOSE_CRASHES),
             clocks: Dice::of(seed, PURPOSE_CLOCKS),
             now_ms: 0,
+            grain_ms: *Dice::of(seed, PURPOSE_GRAIN).pick(&GRAINS_MS),
             shown_ms: Arc::default(),
             ends: BTreeMap::new(),
             last_end: 0,
@@ -149,7 +159,7 @@ impl Cluster {
         self.now_ms
     }
 
-    /// Lets a millisecond pass.
+    /// Lets a step's time pass.
     pub(crate) fn step(&mut self) {
         self.trace.at(self.now_ms);
         while let Some(first) = self.ends.first_entry()
@@ -164,10 +174,10 @@ impl Cluster {
         for host in all {
             self.turn(host);
         }
-        self.now_ms += 1;
+        self.now_ms += self.grain_ms;
     }
 
-    /// Gives a node its millisecond.
+    /// Gives a node its part of a step.
     fn turn(&mut self, host: HostId) {
         let Some(node) = self.nodes.get_mut(&host) else { return };
         if node.number.is_none() {
@@ -175,7 +185,7 @@ impl Cluster {
         }
         let Some(up) = &node.up else { return };
         if node.paused == 0 {
-            up.run_until(self.now_ms + 1);
+            up.run_until(self.now_ms + self.grain_ms);
         }
         if !up.alive.is() {
             self.bury(host);

@@ -17,7 +17,7 @@ use crate::network::HostId;
 use crate::node::Placed;
 
 /// How often it is looked who leads.
-const LOOK_MS: u64 = 10;
+const LOOK_MS: u64 = 20;
 /// How often what replicas hold is compared.
 const COMPARE_MS: u64 = 1_000;
 

@@ -36,6 +36,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs Aspen's nodes in simulation, seed by seed.
 #[derive(Parser)]
 struct Arguments {
@@ -70,7 +73,7 @@ struct Arguments {
 
 impl Arguments {
     fn settings(&self) -> run::Settings {
-        run::Settings { nodes: self.nodes, clients: 6, faults_ms: self.seconds * 1_000 }
+        run::Settings { nodes: self.nodes, clients: 18, faults_ms: self.seconds * 1_000 }
     }
 
     /// What each run of a swarm is told.

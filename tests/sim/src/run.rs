@@ -47,7 +47,7 @@ const COMPARE_MS: u64 = 200;
 pub(crate) struct Settings {
     /// How many nodes; by the seed if it is not said.
     pub(crate) nodes: Option<HostId>,
-    /// How many clients on each.
+    /// How many clients, all nodes together.
     pub(crate) clients: u64,
     /// How long faults come.
     pub(crate) faults_ms: u64,
@@ -99,7 +99,8 @@ pub(crate) fn run(seed: u64, settings: &Settings, prints: bool) -> Verdict {
     let nodes = settings.nodes.unwrap_or(*Dice::of(seed, PURPOSE_SHAPE).pick(&NODES));
     let hosts: Vec<HostId> = (1..=nodes).collect();
     let faults = Faults::new(Dice::of(seed, PURPOSE_FAULTS));
-    let cluster = Cluster::new(seed, trace.clone(), &hosts, settings.clients);
+    let cluster =
+        Cluster::new(seed, trace.clone(), &hosts, settings.clients.div_ceil(nodes.into()));
     let operator = Operator::new(Dice::of(seed, PURPOSE_OPERATOR), nodes);
     let (invariants, leaders) = (Invariants::default(), Vec::new());
     let closing = Dice::of(seed, PURPOSE_CLOSING);
@@ -135,7 +136,7 @@ struct Run {
 type Judged = Result<(), String>;
 
 impl Run {
-    /// Lets a millisecond pass; an error if something happened that must not.
+    /// Lets a step's time pass; an error if something happened that must not.
     fn step(&mut self) -> Judged {
         self.cluster.step();
         if let Some(leaders) = self.invariants.look(&self.cluster)? {

@@ -23,6 +23,8 @@ pub(super) struct Pipe {
     readable: VecDeque<Bytes>,
     /// How much was sent that is not known to be read.
     unread_bytes: usize,
+    /// How much was read that the writer was not told of.
+    untold_bytes: usize,
     /// The end was sent.
     is_ended: bool,
     /// The end has arrived.
@@ -60,6 +62,14 @@ impl Pipe {
     fn next_place(&mut self) -> u64 {
         self.sent += 1;
         self.sent - 1
+    }
+
+    /// So much was read: answers how much the writer is told that there is room for, once it is
+    /// worth a packet.
+    fn read(&mut self, bytes: usize) -> Option<usize> {
+        self.untold_bytes += bytes;
+        let is_much = self.untold_bytes >= WINDOW_BYTES / 4;
+        is_much.then(|| std::mem::take(&mut self.untold_bytes))
     }
 
     pub(super) fn make_room(&mut self, bytes: usize, wakers: &mut Vec<Waker>) {
@@ -194,7 +204,7 @@ impl AsyncRead for In {
         let read = self.0.with(from, |pipe, is_lost| {
             let Some(first) = pipe.readable.front_mut() else {
                 if pipe.has_end {
-                    return Poll::Ready(Ok(0));
+                    return Poll::Ready(Ok(None));
                 }
                 if is_lost {
                     return Poll::Ready(Err(link_lost()));
@@ -208,10 +218,10 @@ impl AsyncRead for In {
             if first.is_empty() {
                 pipe.readable.pop_front();
             }
-            Poll::Ready(Ok(bytes))
+            Poll::Ready(Ok(pipe.read(bytes)))
         });
-        read.unwrap_or_else(|| Poll::Ready(Err(link_lost()))).map_ok(|bytes| {
-            if bytes > 0 {
+        read.unwrap_or_else(|| Poll::Ready(Err(link_lost()))).map_ok(|room| {
+            if let Some(bytes) = room {
                 self.0.send(What::Room { link, stream, from, bytes });
             }
         })
