@@ -71,7 +71,7 @@ impl From<Refused> for Problem {
             Refused::BadSetting { .. } => &SETTING_VALUE,
             Refused::MajorityAway { .. }
             | Refused::StillNeeded { .. }
-            | Refused::OnlyVote { .. } => &MAJORITY_AWAY,
+            | Refused::NeverAgain { .. } => &MAJORITY_AWAY,
             Refused::WeightOutOfBounds => &WEIGHT_OUT_OF_BOUNDS,
             Refused::NoReplica { .. } => &NO_REPLICA,
             Refused::NothingToTakeFrom { .. } => &NOTHING_TO_TAKE_FROM,

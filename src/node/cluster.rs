@@ -40,8 +40,9 @@ use crate::roster::builds::{gate, split};
 use crate::roster::change::Change;
 use crate::roster::found::{Founding, found};
 use crate::roster::keyspaces::{Aim, NewKeyspace, create, delete};
+use crate::roster::leave::Votes;
 use crate::roster::placement::odd;
-use crate::roster::records::{Keyspace, Member, State};
+use crate::roster::records::{Keyspace, Member, Stage, State};
 use crate::roster::refused::Refused;
 use crate::roster::tickets::{self, Access, NewTicket, invite};
 use crate::roster::tokens::Token;
@@ -185,7 +186,7 @@ impl Cluster {
         let remove = |roster: &Roster, _| {
             let away = self.silent().into_keys().collect();
             let change = leave::remove(roster, node, &away)?;
-            leave::check_not_needed(node, &away, &self.votes(roster))?;
+            leave::check_not_needed(roster, node, &away, &self.votes(roster))?;
             Ok(((), change))
         };
         self.decide(remove).await
@@ -426,9 +427,9 @@ impl Cluster {
         silent.map(|member| (member.node, told(member.endpoint))).collect()
     }
 
-    /// Who votes in each group, by the replica that is here or by what the members say; all that may,
-    /// as long as too few have said it.
-    fn votes(&self, roster: &Roster) -> BTreeMap<GroupId, BTreeSet<NodeId>> {
+    /// Who votes in each group: by the replica that is here or by what the members say, as long as
+    /// nothing changes; otherwise as its leader knows, or as the records tell it.
+    fn votes(&self, roster: &Roster) -> BTreeMap<GroupId, Votes> {
         let mut told: BTreeMap<GroupId, BTreeSet<NodeId>> = BTreeMap::new();
         for member in roster.present() {
             let heard = self.inner.rumours.of(member.endpoint);
@@ -437,23 +438,25 @@ impl Cluster {
                 told.entry(part.group).or_default().insert(member.node);
             }
         }
-        let known: BTreeMap<GroupId, BTreeSet<NodeId>> = {
-            let here = self.inner.groups.statuses().into_iter();
-            here.map(|status| (status.group, status.voters)).collect()
+        let here =
+            self.inner.groups.statuses().into_iter().filter(|status| !status.voters.is_empty());
+        let mut known: BTreeMap<GroupId, (status::Role, BTreeSet<NodeId>)> =
+            here.map(|status| (status.group, (status.role, status.voters))).collect();
+        let members: BTreeSet<NodeId> =
+            roster.members().filter(|member| member.may_vote()).map(|member| member.node).collect();
+        let meta = Votes { count: odd(members.len()), among: members };
+        let shards = roster.shards().filter(|(_, shard, _)| shard.stage != Stage::Waiting);
+        let shards = shards.map(|(group, shard, _)| {
+            (group, Votes::of_shard(shard), shard.stage == Stage::Settled)
+        });
+        let votes = |(group, may, rests): (GroupId, Votes, bool)| {
+            let said = told.remove(&group).filter(|said| rests && said.len() >= may.count);
+            let known = known.remove(&group);
+            let known = known.filter(|(role, _)| rests || *role == status::Role::Leader);
+            let voters = known.map(|(_, voters)| voters).or(said);
+            (group, voters.map_or(may, Votes::of))
         };
-        let members = roster.members().filter(|member| member.may_vote());
-        let meta = (GroupId::META, members.map(|member| member.node).collect());
-        let shards = roster.shards().map(|(group, shard, _)| (group, shard.replicas.clone()));
-        let votes = |(group, may): (GroupId, BTreeSet<NodeId>)| {
-            let said = told.remove(&group).unwrap_or_default();
-            let voters = match known.get(&group).filter(|voters| !voters.is_empty()) {
-                Some(voters) => voters.clone(),
-                None if said.len() >= odd(may.len()) => said,
-                None => may,
-            };
-            (group, voters)
-        };
-        [meta].into_iter().chain(shards).map(votes).collect()
+        [(GroupId::META, meta, true)].into_iter().chain(shards).map(votes).collect()
     }
 
     /// Bytes that nobody can guess.

@@ -73,14 +73,6 @@ impl Change {
         self.forget(key);
     }
 
-    /// Goes by a record that it leaves as it is.
-    pub(super) fn hold(&mut self, key: RecordKey, mod_revision: Revision) {
-        let guard = (key.encode(), mod_revision);
-        if !self.guards.contains(&guard) {
-            self.guards.push(guard);
-        }
-    }
-
     /// Deletes a record that no decision needs any longer, whatever it says by now.
     pub(super) fn forget(&mut self, key: RecordKey) {
         self.writes.push((key.encode(), None));

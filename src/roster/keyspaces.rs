@@ -135,7 +135,8 @@ pub fn delete(roster: &Roster, name: &KeyspaceName) -> Result<Change, Refused> {
     Ok(change)
 }
 
-/// Gives a shard its first place, or another than it has. Whoever is new there must be a member.
+/// Gives a shard its first place, or another than it has. Whoever is new there must be a member; and who
+/// has to stay is decided by where shards are, so the one follows the other in sequence.
 pub fn place(
     roster: &Roster,
     change: &mut Change,
@@ -158,7 +159,7 @@ pub fn place(
         if member.record.state != State::Active {
             return Err(Refused::Removed { node: *node });
         }
-        change.hold(Record::Member(member.record.clone()).key(), member.mod_revision);
+        change.put_in_sequence(roster.founded()?);
     }
     let held: BTreeSet<NodeId> = replicas.union(leaving).copied().collect();
     let after = Shard {

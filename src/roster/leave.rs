@@ -14,7 +14,8 @@ use aspen_tickets::Role;
 use super::admit::Description;
 use super::builds::check_change;
 use super::change::Change;
-use super::records::{Cluster, Member, Record, RecordKey, State};
+use super::placement::{odd, tolerated};
+use super::records::{Cluster, Member, Record, RecordKey, Shard, State};
 use super::refused::Refused;
 use super::{At, Roster, repairs};
 use crate::limits::TOMBSTONES_MAX;
@@ -66,21 +67,51 @@ pub fn finish_leaving(roster: &Roster, node: NodeId) -> Result<Change, Refused> 
     bury(roster, at)
 }
 
+/// Who votes in a group, as far as is known: so many of these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Votes {
+    /// Everybody who may.
+    pub among: BTreeSet<NodeId>,
+    /// How many of them do.
+    pub count: usize,
+}
+
+impl Votes {
+    /// Exactly these vote.
+    pub fn of(voters: BTreeSet<NodeId>) -> Self {
+        Votes { count: voters.len(), among: voters }
+    }
+
+    /// As many as can of those that hold a shard, or held it before and may not be let go yet.
+    pub fn of_shard(shard: &Shard) -> Self {
+        let among = shard.replicas.union(&shard.leaving).copied().collect();
+        Votes { among, count: odd(shard.replicas.len()) }
+    }
+}
+
 /// Whether every group goes on when a member is removed, when these are away, by who votes in each: the
 /// rest of its voters are cut off from it at once, and have to change the group's members without it.
-/// One that is away is missed already, but for its vote where it is the only one.
+/// One that is away is missed already; but those that are left must be able to be a majority once they
+/// are there, or the group never goes on.
 pub fn check_not_needed(
+    roster: &Roster,
     node: NodeId,
     away: &BTreeSet<NodeId>,
-    votes: &BTreeMap<GroupId, BTreeSet<NodeId>>,
+    votes: &BTreeMap<GroupId, Votes>,
 ) -> Result<(), Refused> {
-    for (&group, voters) in votes.iter().filter(|(_, voters)| voters.contains(&node)) {
-        let others = voters.iter().filter(|voter| **voter != node);
-        let there = others.filter(|voter| !away.contains(voter)).count();
-        if voters.len() == 1 && away.contains(&node) {
-            return Err(Refused::OnlyVote { node, group });
-        } else if there <= voters.len() / 2 && !away.contains(&node) {
-            return Err(Refused::StillNeeded { node, group });
+    let is_away = away.contains(&node);
+    // Whoever was removed before may be counted on as long as the group has not followed.
+    let is_gone = |voter: &NodeId| !roster.member(*voter).is_some_and(Member::is_present);
+    let is_missed =
+        |voter: &&NodeId| **voter == node || is_gone(voter) || !is_away && away.contains(*voter);
+    for (&group, Votes { among, count }) in votes.iter().filter(|(_, v)| v.among.contains(&node)) {
+        if among.iter().filter(is_missed).count() > tolerated(*count) {
+            let refused = if is_away {
+                Refused::NeverAgain { node, group }
+            } else {
+                Refused::StillNeeded { node, group }
+            };
+            return Err(refused);
         }
     }
     Ok(())

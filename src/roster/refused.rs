@@ -328,12 +328,12 @@ pub enum Refused {
         /// The group.
         group: GroupId,
     },
-    /// Nobody else votes in a group.
+    /// A group would be without a majority for good.
     #[error(
-        "node {node} has the only vote of group {group}, which could never go on without it: start it \
-         again, or delete the keyspace that the group is of"
+        "group {group} could never go on without node {node}, as too few would be left of those that \
+         may vote in it: start it again, or delete the keyspace that the group is of"
     )]
-    OnlyVote {
+    NeverAgain {
         /// Who would be removed.
         node: NodeId,
         /// The group.

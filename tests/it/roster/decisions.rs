@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aspen::limits::*;
 use aspen::roster::clients::{Presented, authorise, check};
-use aspen::roster::keyspaces::{Aim, place, settle};
-use aspen::roster::leave::{check_not_needed, finish_leaving, leave, remove, update};
-use aspen::roster::records::State;
+use aspen::roster::keyspaces::{Aim, NewKeyspace, create, place, settle};
+use aspen::roster::leave::{Votes, check_not_needed, finish_leaving, leave, remove, update};
+use aspen::roster::records::{Shard, Stage, State};
 use aspen::roster::tickets::{Access, grant, revoke};
 use aspen::roster::tokens::{self, LEVEL_TOKENS, Token};
 use aspen::roster::{Roster, Standing};
@@ -248,22 +248,63 @@ fn nobody_leaves_while_all_that_could_take_over_are_away() {
 
 #[test]
 fn nobody_is_removed_whose_vote_a_group_needs() {
+    let roster = voters(5);
     let nodes = |nodes: &[u64]| nodes.iter().copied().map(NodeId).collect::<BTreeSet<_>>();
-    let check = |away: &[u64], voters: &[u64]| {
-        let votes = BTreeMap::from([(GroupId(3), nodes(voters)), (GroupId(4), nodes(&[7, 8, 9]))]);
-        check_not_needed(node(1), &nodes(away), &votes)
+    let group = GroupId(3);
+    let check_votes = |away: &[u64], votes| {
+        let votes = BTreeMap::from([(group, votes), (GroupId(4), Votes::of(nodes(&[3, 4, 5])))]);
+        check_not_needed(&roster, node(1), &nodes(away), &votes)
     };
-    let (needed, only) = (
-        Err(Refused::StillNeeded { node: node(1), group: GroupId(3) }),
-        Err(Refused::OnlyVote { node: node(1), group: GroupId(3) }),
+    let check = |away: &[u64], voters: &[u64]| check_votes(away, Votes::of(nodes(voters)));
+    let (needed, never) = (
+        Err(Refused::StillNeeded { node: node(1), group }),
+        Err(Refused::NeverAgain { node: node(1), group }),
     );
     assert_eq!(check(&[], &[1, 2, 3]), Ok(()));
     assert_eq!(check(&[], &[2]), Ok(()), "it follows without a vote");
     assert_eq!(check(&[], &[1]), needed);
-    assert_eq!(check(&[1], &[1]), only);
+    assert_eq!(check(&[1], &[1]), never);
     assert_eq!(check(&[3], &[1, 2, 3]), needed, "two are there, and one would be left");
     assert_eq!(check(&[4], &[1, 2, 3, 4, 5]), Ok(()));
     assert_eq!(check(&[1, 3], &[1, 2, 3]), Ok(()), "node 3 may come back");
+    assert_eq!(
+        check(&[1], &[1, 2, 8]),
+        never,
+        "node 8 was removed, and the group has not followed"
+    );
+    assert_eq!(check(&[], &[1, 2, 8]), needed);
+    // Node 8, which was removed, votes until the shard has come to where it is on its way to.
+    let shard = |replicas: &[u64], leaving: &[u64]| {
+        let (replicas, leaving) = (nodes(replicas), nodes(leaving));
+        Votes::of_shard(&Shard { stage: Stage::Moving, replicas, leaving, leader: None })
+    };
+    assert_eq!(check_votes(&[1], shard(&[1, 2, 3], &[8])), never);
+    assert_eq!(check_votes(&[1], shard(&[1, 2, 3], &[4])), Ok(()));
+    assert_eq!(
+        check_votes(&[1], shard(&[1, 2], &[])),
+        never,
+        "which of the two votes is not known"
+    );
+}
+
+#[test]
+fn a_removal_and_a_place_do_not_pass_each_other_by() {
+    let mut roster = voters(3);
+    let change = {
+        let new = NewKeyspace { name: "k".parse().expect("a name"), shards: 1, replicas: 2 };
+        create(&roster, &new, NOW_S).expect("there is none").1
+    };
+    commit(&mut roster, &change);
+    let group = roster.shards().map(|(group, ..)| group).max().expect("it has a shard");
+    let aim = Aim { leader: None, replicas: BTreeSet::from([node(2), node(3)]) };
+    let mut placing = Change::default();
+    place(&roster, &mut placing, group, &aim).expect("both are there");
+    let removing = remove(&roster, node(2), &BTreeSet::new()).expect("nothing needs it yet");
+    for (first, second) in [(&placing, &removing), (&removing, &placing)] {
+        let mut roster = roster.clone();
+        commit(&mut roster, first);
+        assert_eq!(roster.commit(second), Ok(false), "it was decided on what is no more");
+    }
 }
 
 #[test]

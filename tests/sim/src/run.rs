@@ -249,11 +249,10 @@ impl Run {
         // What clients were told comes first: it is what counts.
         let mut fields = self.cluster.fields.iter();
         fields.try_for_each(|field| field.works.judge()).map_err(|found| found.to_string())?;
-        self.cluster.placed().try_for_each(|(host, placed)| votes_are_right(host, placed))?;
         let equal = self.until("replicas did not come to hold the same", EQUAL_MS_MAX, |cluster| {
-            cluster.now_ms().is_multiple_of(COMPARE_MS) && difference(cluster).is_none()
+            cluster.now_ms().is_multiple_of(COMPARE_MS) && are_equal(cluster).is_ok()
         });
-        let why = || difference(&self.cluster).unwrap_or_default();
+        let why = || are_equal(&self.cluster).err().unwrap_or_default();
         equal.map_err(|error| format!("{error}: {}", why()))
     }
 }
@@ -308,26 +307,27 @@ fn votes_are_right(host: HostId, placed: &Placed) -> Judged {
     Ok(())
 }
 
-/// What still keeps replicas from being equal, if anything does.
-fn difference(cluster: &Cluster) -> Option<String> {
+/// Whether replicas are equal and those vote who should; what keeps them from it, if not.
+fn are_equal(cluster: &Cluster) -> Judged {
     let mut held = BTreeMap::new();
     for (host, placed) in cluster.placed() {
+        votes_are_right(host, placed)?;
         let Some(service) = placed.service() else {
-            return Some(format!("host {host} does not serve"));
+            return Err(format!("host {host} does not serve"));
         };
         let stopped = service.groups().into_iter().find(|group| group.role == Role::Stopped);
         if let Some(GroupStatus { group, .. }) = stopped {
-            return Some(format!("the replica of group {group} on host {host} has stopped"));
+            return Err(format!("the replica of group {group} on host {host} has stopped"));
         }
         for (group, digest) in digests(host, placed).unwrap_or_default() {
             let (first, whose) = *held.entry(group).or_insert((digest, host));
             if first != digest {
-                return Some(format!(
+                return Err(format!(
                     "of group {group} hosts {whose} and {host} hold what is by {:?} and {:?}",
                     first.0, digest.0
                 ));
             }
         }
     }
-    None
+    Ok(())
 }
