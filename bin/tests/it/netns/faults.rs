@@ -3,12 +3,14 @@
 //! told must be what can be, by the judges of the simulation, and every call must end in its time.
 //!
 //! It goes once through all that can go wrong, each at the node after the last one, or as often as
-//! `ASPEN_FAULT_ROUNDS` says, which brings each to all nodes.
+//! `ASPEN_FAULT_ROUNDS` says; three of them bring each to all nodes. In the end it says how many calls
+//! of each workload began while each of them lasted: after three rounds there must be some of all.
 //! A run that fails keeps what its clients were told, and the nodes' logs, where it says.
 
+use std::array;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,7 +21,7 @@ use std::time::Duration;
 use aspen::seams::Random;
 use aspen::{Client, ClientTicket};
 use aspen_sim::dice::Dice;
-use aspen_sim::work::{self, Alive, Kind, Scribe, Stage, Works};
+use aspen_sim::work::{self, Alive, Kind, Scribe, Stage, Workload, Works};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
@@ -46,24 +48,36 @@ const END_MAX: Duration = Duration::from_secs(90);
 enum Fault {
     /// Its process is killed, and started again.
     Kill,
-    /// Its process stands still, for less than a lease or for longer.
-    Pause(Duration),
+    /// Its process stands still again and again, each time for less than a leader's lease.
+    Stutter,
+    /// Its process stands still for longer.
+    Pause,
     /// Nobody hears it, and it hears nobody.
     Unplug,
     /// It and the next node do not hear each other; all others do.
     Cut,
+    /// The next node does not hear it, and is heard by it.
+    CutOneWay,
     /// Its disk has no room.
     Full,
 }
 
-const FAULTS: [Fault; 6] = [
+const FAULTS: [Fault; 7] = [
     Fault::Kill,
-    Fault::Pause(Duration::from_millis(400)),
-    Fault::Pause(Duration::from_secs(4)),
+    Fault::Stutter,
+    Fault::Pause,
     Fault::Unplug,
     Fault::Cut,
+    Fault::CutOneWay,
     Fault::Full,
 ];
+
+/// How long those last of which nothing else says it: longer than any election takes.
+const LASTS: Duration = Duration::from_secs(4);
+/// How long who stutters stands still, and goes on, each time.
+const STILL: Duration = Duration::from_millis(400);
+/// How often.
+const STUTTERS: u32 = 5;
 
 /// A small file system at a host's disk, in memory; gone when dropped.
 struct SmallDisk(PathBuf);
@@ -154,14 +168,16 @@ struct Machines<'a> {
     lan: &'a Lan,
     disks: Vec<SmallDisk>,
     clock: PathBuf,
+    /// Where the logs of those go that were killed, and all in the end.
+    kept: PathBuf,
     nodes: Vec<Node<'a>>,
 }
 
 impl<'a> Machines<'a> {
     #[track_caller]
-    fn start(lan: &'a Lan, clock: PathBuf) -> Self {
-        let disks = lan.hosts[..NODES].iter().map(SmallDisk::of);
-        let mut machines = Machines { lan, disks: disks.collect(), clock, nodes: Vec::new() };
+    fn start(lan: &'a Lan, kept: PathBuf) -> Self {
+        let disks = lan.hosts[..NODES].iter().map(SmallDisk::of).collect();
+        let mut machines = Machines { lan, disks, clock: clock(&kept), kept, nodes: Vec::new() };
         for at in 0..NODES {
             let ticket = machines.nodes.first().map(|first| first.ticket().to_owned());
             let node = machines.starting(at, ticket.as_deref()).until_ready();
@@ -189,39 +205,116 @@ impl<'a> Machines<'a> {
 
     /// Lets a node have it, for a while.
     #[track_caller]
-    fn suffer(&mut self, at: usize, fault: Fault, stage: &Stage) {
+    fn suffer(&mut self, at: usize, fault: Fault) {
         eprintln!("{fault:?} at node {}", at + 1);
+        let next = (at + 1) % NODES;
         match fault {
             Fault::Kill => {
                 self.nodes[at].kill();
+                self.keep_log(at).expect("it is written");
                 sleep(Duration::from_millis(300));
                 self.nodes[at] = self.starting(at, None).until_ready();
             }
-            Fault::Pause(time) => {
-                self.nodes[at].signal("STOP");
-                sleep(time);
-                self.nodes[at].signal("CONT");
+            Fault::Stutter => {
+                for _ in 0..STUTTERS {
+                    self.stand_still(at, STILL);
+                    sleep(STILL);
+                }
             }
+            Fault::Pause => self.stand_still(at, LASTS),
             Fault::Unplug => {
                 self.host(at).unplug();
-                sleep(Duration::from_secs(4));
+                sleep(LASTS);
                 self.host(at).plug();
             }
             Fault::Cut => {
-                self.lan.cut_between(at, (at + 1) % NODES);
-                sleep(Duration::from_secs(4));
+                self.lan.cut_between(at, next);
+                sleep(LASTS);
+                self.lan.mend_between();
+            }
+            Fault::CutOneWay => {
+                self.lan.cut_one_way(at, next);
+                sleep(LASTS);
                 self.lan.mend_between();
             }
             Fault::Full => {
                 self.disks[at].fill();
-                sleep(Duration::from_secs(4));
+                sleep(LASTS);
                 self.disks[at].free();
             }
         }
+    }
+
+    fn stand_still(&self, at: usize, time: Duration) {
+        self.nodes[at].signal("STOP");
+        sleep(time);
+        self.nodes[at].signal("CONT");
+    }
+
+    /// Once all goes well again, for a while: all of them run, and nobody was told what can't be.
+    #[track_caller]
+    fn rest(&mut self, stage: &Stage) {
         sleep(PEACE);
-        assert_eq!(stage.failure(), None, "{fault:?} at node {}", at + 1);
+        assert_eq!(stage.failure(), None);
         let ended: Vec<usize> = (0..NODES).filter(|node| self.nodes[*node].has_ended()).collect();
-        assert!(ended.is_empty(), "{fault:?}: nodes {ended:?} ended: {}", logs(&self.nodes));
+        assert!(ended.is_empty(), "nodes {ended:?} ended: {}", logs(&self.nodes));
+    }
+
+    /// A node that is started again begins its log anew.
+    #[expect(clippy::disallowed_methods, reason = "it is no file of the product's")]
+    fn keep_log(&self, at: usize) -> io::Result<()> {
+        let path = self.kept.join(format!("node-{}.log", at + 1));
+        let mut file = File::options().create(true).append(true).open(path)?;
+        file.write_all(self.nodes[at].log().as_bytes())
+    }
+}
+
+impl Drop for Machines<'_> {
+    fn drop(&mut self) {
+        for at in 0..self.nodes.len() {
+            // If all was well there is no place for it any more.
+            let _ = self.keep_log(at);
+        }
+    }
+}
+
+/// The workloads of a keyspace, by its name.
+type Fields<'a> = [(&'a str, Works)];
+
+/// How many calls there were of each kind of workload.
+fn calls(fields: &Fields<'_>) -> [usize; Kind::ALL.len()] {
+    Kind::ALL.map(|kind| {
+        let all = fields.iter().flat_map(|(_, works)| works.each());
+        all.filter(|work| work.kind() == kind).map(Workload::calls).sum()
+    })
+}
+
+/// How often each fault came, and how many calls of each kind of workload began meanwhile.
+#[derive(Default)]
+struct Tally([(usize, [usize; Kind::ALL.len()]); FAULTS.len()]);
+
+impl Tally {
+    fn count(&mut self, fault: usize, calls: [usize; Kind::ALL.len()]) {
+        let (times, all) = &mut self.0[fault];
+        *times += 1;
+        all.iter_mut().zip(calls).for_each(|(all, calls)| *all += calls);
+    }
+
+    /// Whether there is none of some kind and fault.
+    fn has_gaps(&self) -> bool {
+        self.0.iter().any(|(_, calls)| calls.contains(&0))
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:13} {:>5}", "calls during", "times")?;
+        Kind::ALL.iter().try_for_each(|kind| write!(f, " {:>9}", kind.name()))?;
+        for (fault, (times, calls)) in FAULTS.iter().zip(&self.0) {
+            write!(f, "\n{:13} {times:5}", format!("{fault:?}"))?;
+            calls.iter().try_for_each(|calls| write!(f, " {calls:9}"))?;
+        }
+        Ok(())
     }
 }
 
@@ -245,7 +338,7 @@ struct Kept(Option<PathBuf>);
 impl Drop for Kept {
     fn drop(&mut self) {
         if let Some(dir) = &self.0 {
-            eprintln!("what clients were told is in {}", dir.display());
+            eprintln!("what clients were told, and nodes logged, is in {}", dir.display());
         }
     }
 }
@@ -266,7 +359,7 @@ fn clients_are_told_the_truth_whatever_goes_wrong() {
     let Some(lan) = Lan::new(NODES as u8 + 1) else { return };
     let kept = tempfile::tempdir().expect("a directory").keep();
     let mut failed = Kept(Some(kept.clone()));
-    let mut machines = Machines::start(&lan, clock(&kept));
+    let mut machines = Machines::start(&lan, kept.clone());
     let first = &machines.nodes[0];
     first.printed(&["keyspace", "create", "spread", "--shards", "3", "--replicas", "3"]);
     let ticket = first.printed(&["ticket", "create", "--client"]);
@@ -299,13 +392,21 @@ fn clients_are_told_the_truth_whatever_goes_wrong() {
         drop(works.next().spawn(client));
     }
 
-    for round in 0..number("ASPEN_FAULT_ROUNDS").unwrap_or(1) {
+    let rounds = number("ASPEN_FAULT_ROUNDS").unwrap_or(1) as usize;
+    let mut tally = Tally::default();
+    for round in 0..rounds {
         for (nth, fault) in FAULTS.into_iter().enumerate() {
+            let before = calls(&fields);
             // Each at another node than the one before.
-            let at = (round as usize + nth) % NODES;
-            machines.suffer(at, fault, &stage);
+            machines.suffer((round + nth) % NODES, fault);
+            let after = calls(&fields);
+            tally.count(nth, array::from_fn(|kind| after[kind] - before[kind]));
+            machines.rest(&stage);
         }
     }
+    eprintln!("{tally}");
+    let is_complete = rounds < NODES || !tally.has_gaps();
+    assert!(is_complete, "some workload did nothing during some fault");
 
     stage.calm();
     let is_answered = || {

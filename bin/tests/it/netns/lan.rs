@@ -99,13 +99,27 @@ impl Lan {
     /// Cuts these two off from each other, and from nobody else: not even multicast passes.
     #[track_caller]
     pub(super) fn cut_between(&self, one: usize, other: usize) {
-        let [one, other] = [one, other].map(|host| &self.hosts[host].port);
+        self.cut_ways(&[(one, other), (other, one)]);
+    }
+
+    /// Lets nothing through from one to the other; what the other sends arrives.
+    #[track_caller]
+    pub(super) fn cut_one_way(&self, from: usize, to: usize) {
+        self.cut_ways(&[(from, to)]);
+    }
+
+    #[track_caller]
+    fn cut_ways(&self, ways: &[(usize, usize)]) {
+        let port = |host: usize| &self.hosts[host].port;
+        let drop_way = |&(from, to): &(usize, usize)| {
+            format!("iifname \"{}\" oifname \"{}\" drop\n", port(from), port(to))
+        };
+        let drops: String = ways.iter().map(drop_way).collect();
         self.router.nft(&format!(
             r#"table bridge {PAIR} {{
                 chain forward {{
                     type filter hook forward priority 0;
-                    iifname "{one}" oifname "{other}" drop
-                    iifname "{other}" oifname "{one}" drop
+                    {drops}
                 }}
             }}
             "#
