@@ -8,6 +8,7 @@
 //! a coarser network, and sooner done.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -306,9 +307,9 @@ impl Cluster {
 
     // --- faults ---
 
-    /// A fault begins.
-    pub(crate) fn fault(&mut self, fault: Fault) {
-        self.trace.note("fault", format_args!("{fault:?}"));
+    /// A fault begins, for this cause.
+    pub(crate) fn fault(&mut self, cause: fmt::Arguments<'_>, fault: Fault) {
+        self.trace.note(cause, format_args!("{fault:?}"));
         match fault {
             Fault::Crash { host, after_calls, down_ms } => self.crash(host, after_calls, down_ms),
             Fault::Kill { host, down_ms } => {

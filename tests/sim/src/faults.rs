@@ -5,6 +5,7 @@
 //! have it, as what is worth finding happens to them.
 
 use aspen_sim::dice::Dice;
+use aspen_sim::shrink::Numbers;
 
 use crate::network::{HostId, Way, Weather};
 
@@ -41,10 +42,14 @@ pub(crate) enum Fault {
     Foul { weather: Weather, for_ms: u64 },
 }
 
-/// Chooses faults.
+/// Chooses faults, and numbers them.
 pub(crate) struct Faults {
     dice: Dice,
     next_ms: u64,
+    /// How many were chosen.
+    pub(crate) count: u64,
+    /// Those that are chosen and do not come: the dice fall for the others as they did with them.
+    left_out: Numbers,
 }
 
 /// Whom faults may hit.
@@ -56,8 +61,8 @@ struct Hosts<'a> {
 }
 
 impl Faults {
-    pub(crate) fn new(dice: Dice) -> Self {
-        Faults { dice, next_ms: 0 }
+    pub(crate) fn new(dice: Dice, left_out: Numbers) -> Self {
+        Faults { dice, next_ms: 0, count: 0, left_out }
     }
 
     /// The fault that comes now, if one does.
@@ -71,8 +76,13 @@ impl Faults {
             return None;
         }
         self.next_ms = now_ms + self.dice.between(20, PAUSE_MS_MAX);
-        let hosts = Hosts { all, leaders };
-        Some(match self.dice.below(100) {
+        let fault = self.choose(Hosts { all, leaders });
+        self.count += 1;
+        (!self.left_out.contains(self.count)).then_some(fault)
+    }
+
+    fn choose(&self, hosts: Hosts<'_>) -> Fault {
+        match self.dice.below(100) {
             0..28 => self.crash(hosts),
             28..38 => {
                 Fault::Kill { host: self.victim(hosts), down_ms: self.dice.between(1, 2_000) }
@@ -86,7 +96,7 @@ impl Faults {
             }
             87..92 => Fault::FailSync { host: self.victim(hosts), after: self.dice.below(20) },
             _ => Fault::Foul { weather: FOUL, for_ms: self.dice.between(100, 2_000) },
-        })
+        }
     }
 
     fn victim(&self, hosts: Hosts<'_>) -> HostId {

@@ -21,6 +21,7 @@ mod disk;
 mod entropy;
 mod faults;
 mod invariants;
+mod minimise;
 mod network;
 mod node;
 mod operator;
@@ -45,18 +46,14 @@ struct Arguments {
     /// Run this seed and print what happens.
     #[arg(long, conflicts_with = "swarm", required_unless_present = "swarm")]
     seed: Option<u64>,
-    /// Run so many seeds on all cores; exit 1 if one fails.
+    /// Run so many seeds on all cores; exit 1 if one fails, and show the smallest such run.
     #[arg(long)]
     swarm: Option<u64>,
     /// The first seed of a swarm.
     #[arg(long, default_value_t = 1)]
     base: u64,
-    /// How many seconds faults come.
-    #[arg(long, default_value_t = 20)]
-    seconds: u64,
-    /// How many nodes; by the seed if it is not said.
-    #[arg(long)]
-    nodes: Option<u8>,
+    #[command(flatten)]
+    settings: run::Settings,
     /// Run each seed of a swarm twice, and fail if the traces differ.
     #[arg(long)]
     twice: bool,
@@ -71,26 +68,13 @@ struct Arguments {
     log: Option<Targets>,
 }
 
-impl Arguments {
-    fn settings(&self) -> run::Settings {
-        run::Settings { nodes: self.nodes, clients: 18, faults_ms: self.seconds * 1_000 }
-    }
-
-    /// What each run of a swarm is told.
-    fn passed_on(&self) -> Vec<String> {
-        let mut arguments = vec![format!("--seconds={}", self.seconds)];
-        arguments.extend(self.nodes.map(|nodes| format!("--nodes={nodes}")));
-        arguments
-    }
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let Some(seed) = arguments.seed else {
         let swarm = swarm::Swarm {
             base: arguments.base,
             count: arguments.swarm.unwrap_or_default(),
-            arguments: arguments.passed_on(),
+            settings: arguments.settings,
             twice: arguments.twice,
             must_fail: arguments.must_fail,
         };
@@ -104,7 +88,7 @@ fn main() -> ExitCode {
         let lines = fmt::layer().without_time().with_filter(filter.clone());
         tracing_subscriber::registry().with(lines).init();
     }
-    let settings = arguments.settings();
+    let settings = arguments.settings;
     entropy::begin(seed);
     // A thread that has drawn nothing yet, whatever was done with the arguments.
     let simulation = std::thread::spawn(move || {

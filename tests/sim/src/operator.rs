@@ -10,6 +10,7 @@ use aspen::node::ClusterError;
 use aspen::types::{GroupId, NodeId};
 use aspen::{KvService, MemberRole};
 use aspen_sim::dice::Dice;
+use aspen_sim::shrink::Numbers;
 
 use crate::cluster::Cluster;
 use crate::faults::Fault;
@@ -35,9 +36,18 @@ const SETTINGS: [(&str, &str); 6] = [
     ("snapshot-rate", "100MiB"),
 ];
 
-/// Something that an operator asks of a node.
+/// Something that an operator does.
 #[derive(Clone, Debug)]
 enum Act {
+    /// Has a host come, by the ticket of the time.
+    Come(HostId),
+    /// Asks a node for something, after this has befallen another.
+    Ask { asked: HostId, request: Request, after: Option<Fault> },
+}
+
+/// Something that an operator asks of a node.
+#[derive(Clone, Debug)]
+enum Request {
     Drain(NodeId, bool),
     Leave,
     Remove(NodeId),
@@ -51,18 +61,30 @@ enum Act {
     InviteAndRevoke,
 }
 
-/// Chooses what is done, and when.
+/// Chooses what is done, and when, and numbers it.
 pub(crate) struct Operator {
     dice: Dice,
     next_ms: u64,
+    /// How many acts were chosen.
+    pub(crate) count: u64,
+    /// Those that are chosen and not done, as with faults.
+    left_out: Numbers,
     last_host: HostId,
     last_stranger: HostId,
     keyspaces: u64,
 }
 
 impl Operator {
-    pub(crate) fn new(dice: Dice, hosts: HostId) -> Self {
-        Operator { dice, next_ms: 0, last_host: hosts, last_stranger: HOSTS_MAX, keyspaces: 0 }
+    pub(crate) fn new(dice: Dice, hosts: HostId, left_out: Numbers) -> Self {
+        Operator {
+            dice,
+            next_ms: 0,
+            count: 0,
+            left_out,
+            last_host: hosts,
+            last_stranger: HOSTS_MAX,
+            keyspaces: 0,
+        }
     }
 
     /// Does something, if it is time to.
@@ -80,45 +102,66 @@ impl Operator {
         if members.len() < MEMBERS_MIN {
             return;
         }
-        let (host, node) = *self.dice.pick(&members);
-        let may_shrink = members.len() > MEMBERS_MIN;
-        let act = match self.dice.below(100) {
-            0..15 => {
-                if self.last_host < HOSTS_MAX {
-                    self.last_host += 1;
-                    cluster.add(self.last_host, None);
-                }
-                return;
+        let Some(act) = self.choose(&members) else { return };
+        self.count += 1;
+        if self.left_out.contains(self.count) {
+            return;
+        }
+        let number = format!("act {}", self.count);
+        match act {
+            Act::Come(host) => {
+                cluster.trace.note(&number, format_args!("host {host} comes"));
+                cluster.add(host, None);
             }
-            15..30 => Act::Drain(node, true),
-            30..45 => Act::Drain(node, false),
-            45..53 if may_shrink => Act::Leave,
+            Act::Ask { asked, request, after } => {
+                if let Some(fault) = after {
+                    cluster.fault(format_args!("{number}"), fault);
+                }
+                ask(cluster, number, asked, request);
+            }
+        }
+    }
+
+    /// What is done with these members, if anything is.
+    fn choose(&mut self, members: &[(HostId, NodeId)]) -> Option<Act> {
+        let (host, node) = *self.dice.pick(members);
+        let may_shrink = members.len() > MEMBERS_MIN;
+        let mut after = None;
+        let request = match self.dice.below(100) {
+            0..15 if self.last_host < HOSTS_MAX => {
+                self.last_host += 1;
+                return Some(Act::Come(self.last_host));
+            }
+            0..15 => return None,
+            15..30 => Request::Drain(node, true),
+            30..45 => Request::Drain(node, false),
+            45..53 if may_shrink => Request::Leave,
             53..61 if may_shrink => {
                 if self.dice.percent(50) {
-                    cluster.fault(Fault::Kill { host, down_ms: self.dice.between(500, 8_000) });
+                    after = Some(Fault::Kill { host, down_ms: self.dice.between(500, 8_000) });
                 }
-                Act::Remove(node)
+                Request::Remove(node)
             }
-            45..70 => Act::Transfer(GroupId(self.dice.below(4)), node),
+            45..70 => Request::Transfer(GroupId(self.dice.below(4)), node),
             70..82 => {
                 self.keyspaces += 1;
                 let (shards, replicas) = (self.dice.between(1, 4), self.dice.between(1, 5));
-                Act::Make(format!("k{}", self.keyspaces), shards as u32, replicas as u8)
+                Request::Make(format!("k{}", self.keyspaces), shards as u32, replicas as u8)
             }
-            82..90 => Act::Delete(format!("k{}", self.dice.below(self.keyspaces + 1))),
+            82..90 => Request::Delete(format!("k{}", self.dice.below(self.keyspaces + 1))),
             94..97 => {
                 let (name, value) = *self.dice.pick(&SETTINGS);
-                Act::Set(name, value)
+                Request::Set(name, value)
             }
-            90..94 => Act::Invite,
-            _ => Act::InviteAndRevoke,
+            90..94 => Request::Invite,
+            _ => Request::InviteAndRevoke,
         };
         // Whoever is to leave is asked itself; all else may be asked of anybody.
-        let (asked, _) = match act {
-            Act::Leave => (host, node),
-            _ => *self.dice.pick(&members),
+        let (asked, _) = match request {
+            Request::Leave => (host, node),
+            _ => *self.dice.pick(members),
         };
-        self.ask(cluster, asked, act);
+        Some(Act::Ask { asked, request, after })
     }
 
     /// All members are to be used again, and whoever is about to join is told where to.
@@ -129,43 +172,44 @@ impl Operator {
         let members: Vec<(HostId, NodeId)> = cluster.members().collect();
         for (_, node) in &members {
             let asked = self.dice.pick(&members).0;
-            self.ask(cluster, asked, Act::Drain(*node, false));
+            ask(cluster, "operator".into(), asked, Request::Drain(*node, false));
         }
         let asked = self.dice.pick(&members).0;
-        self.ask(cluster, asked, Act::Invite);
-    }
-
-    fn ask(&self, cluster: &Cluster, host: HostId, act: Act) {
-        let (trace, entrance) = (cluster.trace.clone(), cluster.entrance.clone());
-        trace.note("operator", format_args!("asks host {host}: {act:?}"));
-        cluster.ask(host, move |service| async move {
-            match act.of(&service, &entrance).await {
-                Ok(()) => trace.note("operator", format_args!("was told that it is done: {act:?}")),
-                Err(error) => trace.note("operator", format_args!("was told: {error}; {act:?}")),
-            }
-        });
+        ask(cluster, "operator".into(), asked, Request::Invite);
     }
 }
 
-impl Act {
+/// Asks, and notes for whom what came of it.
+fn ask(cluster: &Cluster, whose: String, host: HostId, request: Request) {
+    let (trace, entrance) = (cluster.trace.clone(), cluster.entrance.clone());
+    trace.note(&whose, format_args!("asks host {host}: {request:?}"));
+    cluster.ask(host, move |service| async move {
+        match request.of(&service, &entrance).await {
+            Ok(()) => trace.note(&whose, format_args!("was told that it is done: {request:?}")),
+            Err(error) => trace.note(&whose, format_args!("was told: {error}; {request:?}")),
+        }
+    });
+}
+
+impl Request {
     async fn of(&self, service: &KvService, entrance: &Entrance) -> Result<(), ClusterError> {
         let cluster = service.cluster();
         let invite = |life_s| cluster.invite(MemberRole::Voter, Duration::from_secs(life_s), None);
         match self {
-            Act::Drain(node, on) => cluster.drain(*node, *on).await,
-            Act::Leave => cluster.leave().await,
-            Act::Remove(node) => cluster.remove(*node).await,
-            Act::Transfer(group, node) => cluster.transfer(*group, *node).await,
-            Act::Make(name, shards, replicas) => {
+            Request::Drain(node, on) => cluster.drain(*node, *on).await,
+            Request::Leave => cluster.leave().await,
+            Request::Remove(node) => cluster.remove(*node).await,
+            Request::Transfer(group, node) => cluster.transfer(*group, *node).await,
+            Request::Make(name, shards, replicas) => {
                 cluster.create_keyspace(name, *shards, *replicas).await.map(drop)
             }
-            Act::Delete(name) => cluster.delete_keyspace(name).await,
-            Act::Set(name, value) => cluster.set(name, Some(value)).await.map(drop),
-            Act::Invite => {
+            Request::Delete(name) => cluster.delete_keyspace(name).await,
+            Request::Set(name, value) => cluster.set(name, Some(value)).await.map(drop),
+            Request::Invite => {
                 *entrance.ticket() = Some(invite(24 * 3_600).await?);
                 Ok(())
             }
-            Act::InviteAndRevoke => {
+            Request::InviteAndRevoke => {
                 let ticket = invite(60).await?;
                 cluster.revoke(ticket.invitation().id).await?;
                 entrance.revoked().push(ticket);

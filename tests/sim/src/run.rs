@@ -16,7 +16,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aspen::roster::records::{Keyspace, Member, Shard, Stage, State};
 use aspen::status::{GroupStatus, Role};
 use aspen_sim::dice::Dice;
+use aspen_sim::shrink::Numbers;
 use aspen_sim::work::{Alive, Client};
+use clap::Args;
 
 use crate::cluster::Cluster;
 use crate::faults::Faults;
@@ -42,15 +44,47 @@ const EQUAL_MS_MAX: u64 = 30_000;
 /// How often it is looked whether they do.
 const COMPARE_MS: u64 = 200;
 
-/// How a run is set.
-#[derive(Clone, Debug)]
+/// How a run is set. Whatever is left out of it, all else may go another way from there on.
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Settings {
+    /// How many seconds faults come.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) seconds: u64,
     /// How many nodes; by the seed if it is not said.
+    #[arg(long)]
     pub(crate) nodes: Option<HostId>,
     /// How many clients, all nodes together.
+    #[arg(long, default_value_t = CLIENTS)]
     pub(crate) clients: u64,
-    /// How long faults come.
-    pub(crate) faults_ms: u64,
+    /// Faults to leave out, by their numbers in what a seed prints, such as 1-9,11.
+    #[arg(long, default_value_t, hide_default_value = true)]
+    pub(crate) skip: Numbers,
+    /// What operators do to leave out, the same way.
+    #[arg(long, default_value_t, hide_default_value = true)]
+    pub(crate) skip_acts: Numbers,
+}
+
+/// How many clients there are if it is not said.
+const CLIENTS: u64 = 18;
+
+/// As arguments, where they are not what they would be anyway.
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Settings { seconds, nodes, clients, skip, skip_acts } = self;
+        write!(f, "--seconds {seconds}")?;
+        if let Some(nodes) = nodes {
+            write!(f, " --nodes {nodes}")?;
+        }
+        if *clients != CLIENTS {
+            write!(f, " --clients {clients}")?;
+        }
+        for (name, numbers) in [("skip", skip), ("skip-acts", skip_acts)] {
+            if !numbers.is_empty() {
+                write!(f, " --{name} {numbers}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 const PURPOSE_FAULTS: u64 = 4 << 32;
@@ -67,15 +101,17 @@ pub(crate) struct Verdict {
     /// Of everything that happened.
     pub(crate) digest: String,
     pub(crate) calls: usize,
+    pub(crate) faults: u64,
+    pub(crate) acts: u64,
     pub(crate) simulated_ms: u64,
     pub(crate) failure: Option<String>,
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Verdict { seed, digest, calls, simulated_ms, failure } = self;
-        let seconds = simulated_ms / 1_000;
-        write!(f, "seed {seed}: {calls} calls in {seconds} s, trace {digest}")?;
+        let Verdict { seed, digest, calls, faults, acts, simulated_ms, failure } = self;
+        write!(f, "seed {seed}: {calls} calls, {faults} faults, {acts} acts of operators")?;
+        write!(f, " in {} s, trace {digest}", simulated_ms / 1_000)?;
         match failure {
             Some(why) => write!(f, ", FAILED: {why}"),
             None => f.write_str(", all well"),
@@ -98,16 +134,17 @@ pub(crate) fn run(seed: u64, settings: &Settings, prints: bool) -> Verdict {
     let trace = Trace::new(prints);
     let nodes = settings.nodes.unwrap_or(*Dice::of(seed, PURPOSE_SHAPE).pick(&NODES));
     let hosts: Vec<HostId> = (1..=nodes).collect();
-    let faults = Faults::new(Dice::of(seed, PURPOSE_FAULTS));
+    let faults = Faults::new(Dice::of(seed, PURPOSE_FAULTS), settings.skip.clone());
     let cluster =
         Cluster::new(seed, trace.clone(), &hosts, settings.clients.div_ceil(nodes.into()));
-    let operator = Operator::new(Dice::of(seed, PURPOSE_OPERATOR), nodes);
+    let operator =
+        Operator::new(Dice::of(seed, PURPOSE_OPERATOR), nodes, settings.skip_acts.clone());
     let (invariants, leaders) = (Invariants::default(), Vec::new());
     let closing = Dice::of(seed, PURPOSE_CLOSING);
     let mut run = Run { cluster, faults, operator, invariants, leaders, closing };
     let judged = run
         .gather()
-        .and_then(|()| run.suffer(settings.faults_ms))
+        .and_then(|()| run.suffer(settings.seconds * 1_000))
         .and_then(|()| run.recover())
         .and_then(|()| run.judge());
     let failure = judged.err();
@@ -118,6 +155,8 @@ pub(crate) fn run(seed: u64, settings: &Settings, prints: bool) -> Verdict {
         seed,
         digest: trace.digest(),
         calls: run.cluster.fields.iter().map(|field| field.works.calls()).sum(),
+        faults: run.faults.count,
+        acts: run.operator.count,
         simulated_ms: run.cluster.now_ms(),
         failure,
     }
@@ -159,7 +198,7 @@ impl Run {
         while self.cluster.now_ms() < until_ms {
             let hosts = self.cluster.hosts();
             if let Some(fault) = self.faults.next(self.cluster.now_ms(), &hosts, &self.leaders) {
-                self.cluster.fault(fault);
+                self.cluster.fault(format_args!("fault {}", self.faults.count), fault);
             }
             self.operator.look(&mut self.cluster);
             self.step()?;
