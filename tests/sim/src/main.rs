@@ -29,6 +29,7 @@ mod run;
 mod swarm;
 mod trace;
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -85,7 +86,8 @@ fn main() -> ExitCode {
     };
     let print = !arguments.quiet;
     if let Some(filter) = &arguments.log {
-        let lines = fmt::layer().without_time().with_filter(filter.clone());
+        let colours = io::stdout().is_terminal();
+        let lines = fmt::layer().without_time().with_ansi(colours).with_filter(filter.clone());
         tracing_subscriber::registry().with(lines).init();
     }
     let settings = arguments.settings;
