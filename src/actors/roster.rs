@@ -2,7 +2,9 @@
 //!
 //! [`Members`] answers who is a member, for whoever lets peers in or reaches them. It knows what
 //! is committed and was applied here or heard from another member, so it may be late, and never
-//! ahead. Before there is anything, it knows whom the node was told of at its admission.
+//! ahead. Before there is anything, it knows whom the node was told of at its admission. A replica
+//! that gets the log from its start comes past rosters of before that admission, in which whoever
+//! feeds it may be nobody: none of them is taken over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -251,6 +253,7 @@ async fn follow(members: Members, groups: Groups) {
 }
 
 async fn follow_replica(members: &Members, replica: &Replica) -> Result<(), Failed> {
+    replica.past_history().await?;
     let mut roster = load(replica).await?;
     members.take(&roster);
     let from = Some(roster.revision() + 1);

@@ -9,7 +9,8 @@
 //! So whoever begins with nothing asks first how far the group is, by a read index: a leader whom a
 //! majority confirms without this replica. From then on it believes nobody of an earlier term, and
 //! until it has as much in its log it does not stand for election, votes for nobody who has less, and
-//! does not say who the members are.
+//! does not say who the members are. What it has applied until then is how things once were, too:
+//! whoever acts on the state as on that of today waits for [`Replica::past_history`].
 //!
 //! A replica that comes back knows what it had, and not how much of that is committed: its leader says
 //! so, or is asked to.
@@ -24,7 +25,7 @@ use tokio::time::sleep;
 use super::contacts::{Contacts, Transport};
 use super::members::GroupMembers;
 use super::reads::{NotConfirmed, ask_leader};
-use super::replica::{Replica, stand_if_alone};
+use super::replica::{Failed, Replica, stand_if_alone};
 use crate::limits::PROGRESS_RETRY;
 use crate::store::log::{EntryId, GroupLog};
 use crate::types::{GroupId, NodeId};
@@ -97,6 +98,15 @@ impl Behind {
 }
 
 impl Replica {
+    /// Resolves when the state holds all that its group had when this replica began with nothing:
+    /// what it says before that was so once.
+    pub async fn past_history(&self) -> Result<(), Failed> {
+        match self.behind().after {
+            Some(after) => self.await_applied(Ok(after)).await,
+            None => Ok(()),
+        }
+    }
+
     /// Has a replica without a vote find out how far its group is, when it is opened again. Where
     /// nothing happens the leader sleeps, and would not say before something does; whoever may vote
     /// wakes it by standing for election.

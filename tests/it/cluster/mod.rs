@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use aspen::limits::APPLY_BATCH_ENTRIES_MAX;
 use aspen::node::ClusterError;
 use aspen::roster::refused::Refused;
 use aspen::types::{GroupId, NodeId};
 use aspen::{KvService, KvServiceBuilder, MemberRole, Reach};
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
 
 use crate::wait::until;
 
@@ -126,6 +129,42 @@ async fn a_member_that_slept_through_an_admission_follows_whom_it_has_never_hear
     .await;
     nodes.push(third);
     shutdown(nodes).await;
+}
+
+/// Changes of the roster that a newcomer does not get all at once.
+const HISTORY: usize = APPLY_BATCH_ENTRIES_MAX;
+
+/// Those that founded the cluster are gone, and the log still tells of the time when they were all.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_joins_does_not_take_the_members_of_the_past_for_those_of_today() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = builder(dir.path(), 1).start().await.expect("the first node starts");
+    let invited = ticket(&first).await;
+    let second = builder(dir.path(), 2).join(invited).start().await.expect("the ticket is good");
+    first.cluster().leave().await.expect("the second takes over");
+    first.shutdown().await.expect("an orderly end");
+    // So that it takes the log in several steps.
+    for on in (0..HISTORY).map(|step| step % 2 == 0) {
+        second.cluster().drain(NodeId(2), on).await.expect("it leads");
+    }
+
+    let (tell, told) = oneshot::channel();
+    let joining = builder(dir.path(), 3).join(ticket(&second).await).tell(tell).start();
+    let looking = tokio::spawn(async move {
+        let cluster = told.await.expect("it starts").cluster;
+        loop {
+            let roster = cluster.roster();
+            if roster.cluster().is_some() {
+                return roster;
+            }
+            yield_now().await;
+        }
+    });
+    let third = joining.await.expect("the ticket is good");
+    let first_known = looking.await.expect("it is told of one");
+    let members: Vec<u64> = first_known.present().map(|member| member.node.0).collect();
+    assert_eq!(members, [2, 3]);
+    shutdown(vec![second, third]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

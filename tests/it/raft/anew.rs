@@ -1,9 +1,12 @@
 //! Replicas that begin with nothing where their node may have had one before.
 
+use std::pin::pin;
+
 use aspen::raft::Origin;
 use aspen::status::Role;
 use aspen::store::log::EntryId;
 use aspen::types::NodeId;
+use futures_util::FutureExt;
 use tokio::time::sleep;
 
 use super::rig::{Cluster, GROUP, OTHER, TIMES, has, until};
@@ -71,5 +74,33 @@ async fn whoever_begins_with_nothing_votes_for_nobody_whom_its_group_has_left_be
     sleep(4 * TIMES.election_max).await;
     assert!(!past.leads(), "{:?} {:?}", past.status(), joins.status());
     assert!(past.status().term > 0, "it stood: {:?}", past.status());
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replica_comes_past_on_its_way_is_history() {
+    let cluster = Cluster::bare(2).await;
+    let leader = cluster.open(0, GROUP, Origin::Founds(vec![NodeId(1)])).await;
+    until("the first leads", || async { leader.leads() }).await;
+    cluster.put("greeting", "hello").await;
+    let applied = || leader.status().applied_index;
+    let (term, far) = (leader.status().term, applied() + 50);
+    let after = Some(EntryId { term, node: 1, index: far });
+    let joins = cluster.open_after(1, GROUP, Origin::Joins, after).await;
+    let mut past = pin!(joins.past_history());
+    until("it is made a member", || async {
+        leader.add_learner(NodeId(2)).await.is_ok() || leader.members().learners.len() == 1
+    })
+    .await;
+    until("it has what is there", || async {
+        has(&joins, "greeting").await.as_deref() == Some("hello")
+    })
+    .await;
+    assert!(past.as_mut().now_or_never().is_none(), "{:?}", joins.status());
+    while applied() < far {
+        cluster.put("greeting", "hello again").await;
+    }
+    past.await.expect("it runs");
+    assert_eq!(has(&joins, "greeting").await.as_deref(), Some("hello again"));
     cluster.end().await;
 }
