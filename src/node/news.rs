@@ -88,10 +88,24 @@ async fn tell_once(
 }
 
 async fn ask(cluster: &Cluster) {
+    // Strangers knock as often as they like: it is said once, until somebody answers again.
+    let mut is_told = false;
     loop {
         cluster.inner.members.turned_away().await;
-        if let Err(error) = cluster.hear().await {
-            tracing::debug!(%error, "who is a member can't be asked now");
+        match cluster.hear().await {
+            Ok(_) => is_told = false,
+            Err(error) if is_told => {
+                tracing::debug!(%error, "who is a member can't be asked now");
+            }
+            Err(error) => {
+                is_told = true;
+                tracing::warn!(
+                    %error,
+                    "a node was turned away that may be a member, and no member that is known here \
+                     can say; if all of those have left the cluster meanwhile, remove this node by \
+                     one that is there, and have it join with a new ticket and a new data directory"
+                );
+            }
         }
         sleep(NEWS_PAUSE).await;
     }
