@@ -6,7 +6,8 @@
 //! - Changes come in the order of their revisions, those of one revision together, none after the
 //!   watcher was told that everything up to it was shown.
 //! - From where a watch began to where it ended nothing is missing and nothing is added, also
-//!   where it was cancelled and went on.
+//!   where it was cancelled and went on. Of history that was compacted before the end, what writers
+//!   were told stands for what happened.
 //! - Only keys that were asked for are shown, and what was there before as it was, if asked for.
 //! - What was acknowledged is there, at its revision, and no write is there twice.
 
@@ -194,6 +195,7 @@ pub fn check(calls: &[Call], happened: &Watch, watches: &[Watch]) -> Result<(), 
     check_time(calls)?;
     for watch in watches {
         check_against(happened, watch)?;
+        check_compacted(calls, happened, watch)?;
         check_beginning(calls, watch)?;
     }
     Ok(())
@@ -358,6 +360,29 @@ fn check_against(happened: &Watch, watch: &Watch) -> Result<(), Violation> {
         Some(other) => Err(watch.broken("a change is shown that did not happen", &[other])),
         None => Ok(()),
     }
+}
+
+/// A watcher saw what writers were told that they did in its time, also where nobody can see it any
+/// more.
+fn check_compacted(calls: &[Call], happened: &Watch, watch: &Watch) -> Result<(), Violation> {
+    let gone = watch.from..happened.from.min(watch.upto() + 1);
+    let shown: HashMap<(u64, &str), Option<u64>> = watch
+        .events()
+        .filter(|event| gone.contains(&event.revision))
+        .map(|event| ((event.revision, &*event.key), event.held.map(|held| held.value)))
+        .collect();
+    for call in calls {
+        let Some(Answer { revision: Some(revision) }) = call.answer() else { continue };
+        if !gone.contains(revision) {
+            continue;
+        }
+        let mut asked = call.asked.0.iter().filter(|change| change.key.starts_with(&watch.prefix));
+        if asked.any(|change| shown.get(&(*revision, &*change.key)) != Some(&change.value)) {
+            let what = "a watcher was not shown what a writer was told";
+            return Err(Violation::new(what, [watch.to_string(), call.to_string()]));
+        }
+    }
+    Ok(())
 }
 
 /// What is written after a watch began is what it shows.

@@ -216,6 +216,33 @@ fn a_history_that_is_not_what_writers_were_told_is_found() {
     assert_eq!(said.as_deref(), Some("a later write has an earlier revision"));
 }
 
+/// What was compacted before the end is held against what writers were told.
+#[test]
+fn a_watcher_that_misses_what_is_compacted_later_is_found() {
+    let mut found = 0;
+    for seed in 0..50 {
+        let dice = Dice::of(seed, 0);
+        let story = Story::new(&dice);
+        let mut watch = story.watch("", true, 1, &dice);
+        let happened = story.watch("", true, story.last(), &dice);
+        let verdict = check(&story.calls, &happened, &[watch.clone()]);
+        verdict.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+        let acknowledged = |event: &Event| {
+            let at = Some(&Answer { revision: Some(event.revision) });
+            event.revision < happened.from && story.calls.iter().any(|call| call.answer() == at)
+        };
+        let mut shown = watch.batches.iter_mut().map(|batch| &mut batch.events);
+        let Some(events) = shown.find(|events| events.first().is_some_and(acknowledged)) else {
+            continue;
+        };
+        events.remove(0);
+        let violation = check(&story.calls, &happened, &[watch]).expect_err("it is wrong");
+        assert_eq!(violation.what, "a watcher was not shown what a writer was told");
+        found += 1;
+    }
+    assert!(found > 10, "only {found}");
+}
+
 #[test]
 fn a_watch_begins_before_what_is_written_later() {
     let dice = Dice::of(3, 0);

@@ -156,6 +156,8 @@ impl Client {
     fn judge<O>(&self, error: &Error) -> Told<O> {
         match error {
             Error::Busy { .. } | Error::Unavailable { .. } | Error::NoSpace { .. } => Told::Not,
+            // It read what was, and others had just had that dropped.
+            Error::Refused(Refusal::Compacted { .. }) => Told::Not,
             Error::OutcomeUnknown { .. } => Told::Unknown,
             // It was done, and what it answered is not kept.
             Error::Refused(Refusal::AnswerForgotten { .. }) => Told::Unknown,

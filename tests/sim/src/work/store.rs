@@ -256,6 +256,13 @@ impl Nodes for Store {
         request: WatchRequest,
         _deadline: Instant,
     ) -> BoxFuture<'_, Result<Box<dyn Changes>, NotAnswered>> {
+        if let Some(from) = request.from {
+            let asked = history(&self.state().tables, from, from, &request.range, 1);
+            if let Err(refusal) = asked.expect("tables in memory") {
+                let refused = NotAnswered::Failed(Failure::Final(refusal.into()));
+                return Box::pin(async { Err(refused) });
+            }
+        }
         let published = self.0.published.subscribe();
         let next = request.from.unwrap_or(*published.borrow() + 1);
         let changes = StoreChanges { store: self.clone(), request, next, published };

@@ -1,8 +1,11 @@
 //! Writers of a few keys of one shard, and watchers of them: some see all keys, some see few, are
-//! slow, are cancelled and go on where they were, or begin in the past. A client is both at once.
+//! slow, are cancelled and go on where they were, or begin in the past. A client is both at once. In
+//! some runs clients compact the history that others watch; in the others it is there to the end, and
+//! every watch is held against all of it.
 
 use std::fmt::{self, Display};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aspen::client::{WatchBatch, WatchEvent};
@@ -23,6 +26,8 @@ const KEYS: u64 = 3;
 const FILTERS: [&str; 4] = ["", "a/", "b/", "a/1"];
 /// Most keys that are written at once.
 const PUTS_MAX: u64 = 3;
+/// How often in a hundred times a writer has history dropped before it writes.
+const COMPACT_PERCENT: u64 = 4;
 /// The longest that a slow watcher waits before it looks for more.
 const SLOW: Duration = Duration::from_secs(2);
 /// How often a watcher that is shown nothing looks whether the run is over.
@@ -33,6 +38,10 @@ pub(super) struct Watches {
     history: History<Asked, Answer>,
     seen: Mutex<Vec<Watch>>,
     happened: Mutex<Option<Watch>>,
+    /// Whether clients of this run compact; chosen by the first of them.
+    compacts: OnceLock<bool>,
+    /// Up to which revision they asked for it.
+    compacted: AtomicU64,
 }
 
 /// Which watch is asked for.
@@ -86,6 +95,8 @@ impl Watches {
             history: History::new(stage),
             seen: Mutex::default(),
             happened: Mutex::default(),
+            compacts: OnceLock::new(),
+            compacted: AtomicU64::new(0),
         }
     }
 
@@ -96,7 +107,12 @@ impl Watches {
     }
 
     async fn write(&self, client: &Client) {
+        let compacts = *self.compacts.get_or_init(|| client.dice.percent(50));
+        let mut last = 0;
         while client.thinks().await {
+            if compacts && client.dice.percent(COMPACT_PERCENT) {
+                self.compact(client, last).await;
+            }
             let first = self.any_key(client);
             if client.dice.percent(25) {
                 self.delete(client, first).await;
@@ -108,7 +124,35 @@ impl Watches {
                 keys.sort_unstable();
                 keys.dedup();
             }
-            self.put(client, keys).await;
+            last = self.put(client, keys).await.unwrap_or(last);
+        }
+    }
+
+    /// Has the history up to a revision dropped, or up to an earlier one.
+    async fn compact(&self, client: &Client, last: u64) {
+        let upto = if client.dice.percent(50) { last } else { client.dice.below(last + 1) };
+        self.compacted.fetch_max(upto, Ordering::Relaxed);
+        let compact = async {
+            match client.kv.near(&self.prefix)?.compact(upto).await {
+                // Another client has had more of it dropped.
+                Err(Error::Refused(refusal @ Refusal::Compacted { .. })) => {
+                    self.hears_of_compaction(client, &refusal);
+                    Ok("it was before")
+                }
+                done => done.map(|()| "done"),
+            }
+        };
+        let asked = format!("compact up to {upto}");
+        client.ask(&asked, Effect::Writes, client.in_time(compact)).await;
+    }
+
+    /// Only what somebody wanted to be gone is.
+    fn hears_of_compaction(&self, client: &Client, refusal: &Refusal) {
+        let wanted = self.compacted.load(Ordering::Relaxed);
+        let is_right = matches!(refusal, Refusal::Compacted { asked, compacted }
+            if asked <= compacted && *compacted <= wanted);
+        if !is_right {
+            client.fail(format_args!("was told, where {wanted} was compacted: {refusal}"));
         }
     }
 
@@ -165,7 +209,10 @@ impl Watches {
             lock(&self.seen).push(begun.seen);
             match ended {
                 Ended::ShowedAll => return,
-                Ended::Lost(Error::Refused(Refusal::Compacted { .. })) => wanted.from = None,
+                Ended::Lost(Error::Refused(refusal @ Refusal::Compacted { .. })) => {
+                    self.hears_of_compaction(client, &refusal);
+                    wanted.from = None;
+                }
                 Ended::Lost(Error::Unavailable { .. } | Error::Busy { .. }) => {}
                 Ended::Lost(error) => client.fail(format_args!("lost a watch: {error}")),
                 Ended::Cancelled if client.dice.percent(70) => {
@@ -179,18 +226,17 @@ impl Watches {
 
     async fn begin(&self, client: &Client, wanted: &Wanted) -> Told<Begun> {
         let begin = async {
-            let mut watch = client.kv.watch(&wanted.filter);
-            if wanted.shows_before {
-                watch = watch.prev();
-            }
-            if let Some(from) = wanted.from {
-                watch = watch.from(from);
-            }
-            let watch = match watch.await {
-                Err(Error::Refused(Refusal::Compacted { compacted, .. })) => {
-                    client.kv.watch(&wanted.filter).from(compacted + 1).await
+            let watch = |from: Option<u64>| {
+                let watch = client.kv.watch(&wanted.filter);
+                let watch = if wanted.shows_before { watch.prev() } else { watch };
+                from.into_iter().fold(watch, |watch, from| watch.from(from))
+            };
+            let watch = match watch(wanted.from).await {
+                Err(Error::Refused(ref refusal @ Refusal::Compacted { compacted, .. })) => {
+                    self.hears_of_compaction(client, refusal);
+                    watch(Some(compacted + 1)).await
                 }
-                watch => watch,
+                begun => begun,
             }?;
             // Only one shard has such keys.
             let shown = watch.position().revisions.iter().max().copied().unwrap_or_default();
