@@ -43,7 +43,7 @@ const GRAINS_MS: [u64; 3] = [1, 2, 5];
 /// How much faster or slower than the simulation a node's clock goes at most, in thousandths.
 const DRIFT_PERMILLE_MAX: u64 = 20;
 /// How far what people say that the time is may be off at a node.
-const WALL_OFF_MS_MAX: u64 = 2_000;
+pub(crate) const WALL_OFF_MS_MAX: u64 = 2_000;
 /// After how long a process that has ended by itself is started again.
 const RESTART_MS: u64 = 500;
 
@@ -91,7 +91,7 @@ struct Node {
     /// The number that it has in its cluster, once that was seen.
     number: Option<NodeId>,
     /// The ticket of a stranger, which must not get in.
-    revoked: Option<JoinTicket>,
+    void_ticket: Option<JoinTicket>,
 }
 
 /// What runs of a node that is up.
@@ -147,11 +147,11 @@ impl Cluster {
     }
 
     /// A new host comes up, with nothing on its disk; it may have a ticket that is no good.
-    pub(crate) fn add(&mut self, host: HostId, revoked: Option<JoinTicket>) {
+    pub(crate) fn add(&mut self, host: HostId, void_ticket: Option<JoinTicket>) {
         let ahead_ms = self.clocks.below(WALL_OFF_MS_MAX);
         let clock = Arc::new(SimClock::new(self.shown_ms.clone(), ahead_ms));
         let drift = self.clocks.below(2 * DRIFT_PERMILLE_MAX + 1);
-        let node = Node { revoked, ..Node::new(clock, 1_000 - DRIFT_PERMILLE_MAX + drift) };
+        let node = Node { void_ticket, ..Node::new(clock, 1_000 - DRIFT_PERMILLE_MAX + drift) };
         self.nodes.insert(host, node);
         self.start(host);
     }
@@ -218,7 +218,7 @@ impl Cluster {
             stage: self.stage.clone(),
             fields: self.fields.clone(),
             entrance: self.entrance.clone(),
-            revoked: node.revoked.clone(),
+            void_ticket: node.void_ticket.clone(),
         };
         self.trace.note(format_args!("node {host}"), format_args!("starts"));
         node.up = Some(Up::new(self.now_ms, node.pace_permille, alive, random, boot));
@@ -286,7 +286,7 @@ impl Cluster {
     }
 
     fn present(&self) -> impl Iterator<Item = (&HostId, &Node)> {
-        self.nodes.iter().filter(|(_, node)| !node.is_gone && node.revoked.is_none())
+        self.nodes.iter().filter(|(_, node)| !node.is_gone && node.void_ticket.is_none())
     }
 
     /// The nodes that are members as far as is known, up or down.
@@ -475,7 +475,7 @@ impl Node {
             up: None,
             is_gone: false,
             number: None,
-            revoked: None,
+            void_ticket: None,
         }
     }
 }

@@ -40,8 +40,8 @@ pub(crate) const FOUNDER: HostId = 1;
 pub(crate) struct Entrance {
     /// Made by the founder as soon as it serves.
     ticket: Mutex<Option<JoinTicket>>,
-    /// Tickets that are good no more, by the word of whoever was asked to revoke them.
-    revoked: Mutex<Vec<JoinTicket>>,
+    /// Tickets that are good no more: revoked, by the word of whoever was asked to, or expired.
+    void: Mutex<Vec<JoinTicket>>,
     is_open: AtomicBool,
 }
 
@@ -50,8 +50,8 @@ impl Entrance {
         self.ticket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn revoked(&self) -> MutexGuard<'_, Vec<JoinTicket>> {
-        self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn void(&self) -> MutexGuard<'_, Vec<JoinTicket>> {
+        self.void.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Clients begin.
@@ -79,7 +79,7 @@ pub(crate) struct Boot {
     pub(crate) fields: Vec<Field>,
     pub(crate) entrance: Arc<Entrance>,
     /// The only ticket that it has, which is no good: it must not get in.
-    pub(crate) revoked: Option<JoinTicket>,
+    pub(crate) void_ticket: Option<JoinTicket>,
 }
 
 /// A keyspace, and what clients do in it.
@@ -163,13 +163,13 @@ pub(crate) async fn run(boot: Boot) {
 /// From the start of a process to its end, of which it answers the reason.
 async fn live(boot: &Boot) -> Ended {
     let service = match start(boot).await {
-        Ok(_) if boot.revoked.is_some() => {
-            let why = format!("host {} was admitted by a ticket that was revoked", boot.host);
+        Ok(_) if boot.void_ticket.is_some() => {
+            let why = format!("host {} was admitted by a ticket that is void", boot.host);
             boot.stage.fail(why.clone());
             return Ended { why, is_over: true };
         }
         Ok(service) => Arc::new(service),
-        Err(error) if boot.revoked.is_some() => {
+        Err(error) if boot.void_ticket.is_some() => {
             return Ended { why: error.to_string(), is_over: true };
         }
         Err(error) => {
@@ -219,7 +219,7 @@ async fn start(boot: &Boot) -> Result<KvService, StartError> {
     let mut builder = KvServiceBuilder::auto("data").with_seams(seams).with_name("sim");
     if boot.host != FOUNDER {
         let ticket = loop {
-            let ticket = boot.revoked.clone().or_else(|| boot.entrance.ticket().clone());
+            let ticket = boot.void_ticket.clone().or_else(|| boot.entrance.ticket().clone());
             match ticket {
                 Some(ticket) => break ticket,
                 None => sleep(Duration::from_millis(20)).await,

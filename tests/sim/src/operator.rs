@@ -1,5 +1,5 @@
 //! What operators do while all else goes on: hosts come and go, members are drained and taken back,
-//! keyspaces are made and deleted, leads are given away, tickets are made and revoked.
+//! keyspaces are made and deleted, leads are given away, tickets are made, revoked and left to expire.
 //!
 //! Whatever they ask may be refused, or be cut off at any point. What must hold is that data and
 //! clients do not notice, and that in the end each shard is where the roster wants it.
@@ -11,8 +11,9 @@ use aspen::types::{GroupId, NodeId};
 use aspen::{KvService, MemberRole};
 use aspen_sim::dice::Dice;
 use aspen_sim::shrink::Numbers;
+use tokio::time::sleep;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, WALL_OFF_MS_MAX};
 use crate::faults::Fault;
 use crate::network::HostId;
 use crate::node::Entrance;
@@ -25,6 +26,12 @@ const END_MS: u64 = 5_000;
 const HOSTS_MAX: HostId = 9;
 /// Fewest members that an operator leaves a cluster with.
 const MEMBERS_MIN: usize = 3;
+
+/// How long a ticket lives that is left to expire.
+const BRIEF: Duration = Duration::from_secs(1);
+/// When its time is up by every node's clock: they may be apart, and count in seconds.
+const OVER: Duration =
+    BRIEF.saturating_mul(2).saturating_add(Duration::from_millis(WALL_OFF_MS_MAX));
 
 /// What settings of the cluster are set to.
 const SETTINGS: [(&str, &str); 6] = [
@@ -59,6 +66,8 @@ enum Request {
     Invite,
     /// Makes one that is revoked before somebody comes with it.
     InviteAndRevoke,
+    /// Makes one whose time is up before somebody comes with it.
+    InviteBriefly,
 }
 
 /// Chooses what is done, and when, and numbers it.
@@ -93,8 +102,8 @@ impl Operator {
             return;
         }
         self.next_ms = cluster.now_ms() + self.dice.between(300, PAUSE_MS_MAX);
-        let revoked = cluster.entrance.revoked().pop();
-        if let Some(ticket) = revoked {
+        let void = cluster.entrance.void().pop();
+        if let Some(ticket) = void {
             self.last_stranger += 1;
             cluster.add(self.last_stranger, Some(ticket));
         }
@@ -149,11 +158,12 @@ impl Operator {
                 Request::Make(format!("k{}", self.keyspaces), shards as u32, replicas as u8)
             }
             82..90 => Request::Delete(format!("k{}", self.dice.below(self.keyspaces + 1))),
-            94..97 => {
+            94..96 => {
                 let (name, value) = *self.dice.pick(&SETTINGS);
                 Request::Set(name, value)
             }
             90..94 => Request::Invite,
+            96..98 => Request::InviteBriefly,
             _ => Request::InviteAndRevoke,
         };
         // Whoever is to leave is asked itself; all else may be asked of anybody.
@@ -194,7 +204,7 @@ fn ask(cluster: &Cluster, whose: String, host: HostId, request: Request) {
 impl Request {
     async fn of(&self, service: &KvService, entrance: &Entrance) -> Result<(), ClusterError> {
         let cluster = service.cluster();
-        let invite = |life_s| cluster.invite(MemberRole::Voter, Duration::from_secs(life_s), None);
+        let invite = |life| cluster.invite(MemberRole::Voter, life, None);
         match self {
             Request::Drain(node, on) => cluster.drain(*node, *on).await,
             Request::Leave => cluster.leave().await,
@@ -206,13 +216,19 @@ impl Request {
             Request::Delete(name) => cluster.delete_keyspace(name).await,
             Request::Set(name, value) => cluster.set(name, Some(value)).await.map(drop),
             Request::Invite => {
-                *entrance.ticket() = Some(invite(24 * 3_600).await?);
+                *entrance.ticket() = Some(invite(Duration::from_secs(24 * 3_600)).await?);
                 Ok(())
             }
             Request::InviteAndRevoke => {
-                let ticket = invite(60).await?;
+                let ticket = invite(Duration::from_secs(60)).await?;
                 cluster.revoke(ticket.invitation().id).await?;
-                entrance.revoked().push(ticket);
+                entrance.void().push(ticket);
+                Ok(())
+            }
+            Request::InviteBriefly => {
+                let ticket = invite(BRIEF).await?;
+                sleep(OVER).await;
+                entrance.void().push(ticket);
                 Ok(())
             }
         }
