@@ -318,6 +318,9 @@ impl Cluster {
                     self.end_in(down_ms, End::Down { host, for_ms: down_ms });
                 }
             }
+            Fault::Outage { hosts, down_ms } => {
+                hosts.into_iter().for_each(|host| self.crash(host, None, down_ms));
+            }
             Fault::Pause { host, for_ms } => {
                 let ways = self.ways_of(host);
                 self.cut(&ways);

@@ -24,6 +24,8 @@ pub(crate) const SYNC_MS_MAX: u64 = 3;
 pub(crate) enum Fault {
     /// A node loses power after so many calls of its disk, or at once, and comes back.
     Crash { host: HostId, after_calls: Option<u64>, down_ms: u64 },
+    /// Several nodes lose power at one moment, and come back.
+    Outage { hosts: Vec<HostId>, down_ms: u64 },
     /// A process is killed, and started again; its machine goes on.
     Kill { host: HostId, down_ms: u64 },
     /// A process stands still for a time, and its clock does not.
@@ -107,11 +109,17 @@ impl Faults {
     /// Mostly shorter than anybody waits before standing for election.
     fn crash(&self, hosts: Hosts<'_>) -> Fault {
         let long = self.dice.percent(30);
-        Fault::Crash {
-            host: self.victim(hosts),
-            after_calls: self.dice.percent(60).then(|| self.dice.below(12)),
-            down_ms: if long { self.dice.between(500, 4_000) } else { self.dice.between(1, 300) },
+        let down_ms = if long { self.dice.between(500, 4_000) } else { self.dice.between(1, 300) };
+        if self.dice.percent(15) {
+            let hit_percent = *self.dice.pick(&[60, 100]);
+            let is_hit = |_: &HostId| self.dice.percent(hit_percent);
+            return Fault::Outage {
+                hosts: hosts.all.iter().copied().filter(is_hit).collect(),
+                down_ms,
+            };
         }
+        let after_calls = self.dice.percent(60).then(|| self.dice.below(12));
+        Fault::Crash { host: self.victim(hosts), after_calls, down_ms }
     }
 
     /// Sometimes longer than a leader's lease, and than anybody waits for it.
