@@ -72,9 +72,14 @@ impl Client {
         if self.stage.is_over() {
             return false;
         }
+        self.waits().await;
+        true
+    }
+
+    /// Waits a while before it asks again.
+    pub(super) async fn waits(&self) {
         sleep(self.dice.time_below(self.stage.pace())).await;
         self.lives().await;
-        true
     }
 
     /// Comes back only if the client lives: its runtime may go on for a moment after its death.

@@ -290,8 +290,9 @@ impl Watches {
     async fn look_to_the_end(&self, client: &Client, begun: &mut Begun, filter: String) -> Ended {
         let began = Instant::now();
         let end = format!("{filter}/end/{}", client.number);
-        let mut last = None;
+        let mut last = self.put(client, vec![end.clone()]).await;
         while last.is_none() && began.elapsed() < CALL_MAX {
+            client.waits().await;
             last = self.put(client, vec![end.clone()]).await;
         }
         let Some(last) = last else {
@@ -317,6 +318,7 @@ impl Watches {
     async fn see_the_end(&self, client: &Client, mut wanted: Wanted) {
         let began = Instant::now();
         while began.elapsed() < CALL_MAX {
+            client.waits().await;
             let Told::Done(mut begun) = self.begin(client, &wanted).await else { continue };
             let filter = wanted.filter.clone();
             let ended = self.look_to_the_end(client, &mut begun, filter).await;
@@ -335,6 +337,7 @@ impl Watches {
         let wanted = Wanted { filter: filter.clone(), shows_before: true, from: Some(1) };
         let began = Instant::now();
         while began.elapsed() < CALL_MAX {
+            client.waits().await;
             let Told::Done(mut begun) = self.begin(client, &wanted).await else { continue };
             let ended = self.look_to_the_end(client, &mut begun, filter.clone()).await;
             if let Ended::ShowedAll = ended {
