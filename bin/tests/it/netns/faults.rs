@@ -362,7 +362,8 @@ fn clients_are_told_the_truth_whatever_goes_wrong() {
     let mut machines = Machines::start(&lan, kept.clone());
     let first = &machines.nodes[0];
     first.printed(&["keyspace", "create", "spread", "--shards", "3", "--replicas", "3"]);
-    let ticket = first.printed(&["ticket", "create", "--client"]);
+    // They compact, too.
+    let ticket = first.printed(&["ticket", "create", "--client", "--allow", "read,write,admin"]);
     let ticket: ClientTicket = ticket.trim().parse().expect("a ticket");
     let is_whole = || {
         let status = machines.nodes[0].printed(&["keyspace", "show", "spread", "--json"]);
