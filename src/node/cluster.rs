@@ -35,7 +35,7 @@ use crate::net::{NodeKey, Peers, verify};
 use crate::raft::ChangeFailed;
 use crate::roster::Roster;
 use crate::roster::admit::{self, Application, Description};
-use crate::roster::announcement::PartRole;
+use crate::roster::announcement::{Announcement, PartRole};
 use crate::roster::builds::{gate, split};
 use crate::roster::change::Change;
 use crate::roster::found::{Founding, found};
@@ -431,10 +431,14 @@ impl Cluster {
     /// nothing changes; otherwise as its leader knows, or as the records tell it.
     fn votes(&self, roster: &Roster) -> BTreeMap<GroupId, Votes> {
         let mut told: BTreeMap<GroupId, BTreeSet<NodeId>> = BTreeMap::new();
+        let mut says_all = BTreeSet::new();
         for member in roster.present() {
-            let heard = self.inner.rumours.of(member.endpoint);
-            let parts = heard.into_iter().flat_map(|heard| heard.announcement.groups);
-            for part in parts.filter(|part| part.role != PartRole::Learner) {
+            let Some(heard) = self.inner.rumours.of(member.endpoint) else { continue };
+            let Announcement { groups, groups_cut, .. } = heard.announcement;
+            if !groups_cut {
+                says_all.insert(member.node);
+            }
+            for part in groups.iter().filter(|part| part.role != PartRole::Learner) {
                 told.entry(part.group).or_default().insert(member.node);
             }
         }
@@ -444,17 +448,21 @@ impl Cluster {
             here.map(|status| (status.group, (status.role, status.voters))).collect();
         let members: BTreeSet<NodeId> =
             roster.members().filter(|member| member.may_vote()).map(|member| member.node).collect();
-        let meta = Votes { count: odd(members.len()), among: members };
+        let mut meta = Votes::of(members);
+        meta.count = odd(meta.count);
         let shards = roster.shards().filter(|(_, shard, _)| shard.stage != Stage::Waiting);
         let shards = shards.map(|(group, shard, _)| {
             (group, Votes::of_shard(shard), shard.stage == Stage::Settled)
         });
         let votes = |(group, may, rests): (GroupId, Votes, bool)| {
-            let said = told.remove(&group).filter(|said| rests && said.len() >= may.count);
+            let told = told.remove(&group).unwrap_or_default();
             let known = known.remove(&group);
             let known = known.filter(|(role, _)| rests || *role == status::Role::Leader);
+            let said = (rests && told.len() >= may.count).then(|| told.clone());
             let voters = known.map(|(_, voters)| voters).or(said);
-            (group, voters.map_or(may, Votes::of))
+            let mut votes = voters.map_or(may, Votes::of);
+            votes.lack(|node| says_all.contains(&node) && !told.contains(&node));
+            (group, votes)
         };
         [(GroupId::META, meta, true)].into_iter().chain(shards).map(votes).collect()
     }

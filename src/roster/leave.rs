@@ -74,25 +74,36 @@ pub struct Votes {
     pub among: BTreeSet<NodeId>,
     /// How many of them do.
     pub count: usize,
+    /// Who of them says that it does not, or not yet: its disk was full when the group came to it, or its
+    /// replica is damaged.
+    pub lacking: BTreeSet<NodeId>,
 }
 
 impl Votes {
     /// Exactly these vote.
     pub fn of(voters: BTreeSet<NodeId>) -> Self {
-        Votes { count: voters.len(), among: voters }
+        Votes { count: voters.len(), among: voters, lacking: BTreeSet::new() }
     }
 
     /// As many as can of those that hold a shard, or held it before and may not be let go yet.
     pub fn of_shard(shard: &Shard) -> Self {
         let among = shard.replicas.union(&shard.leaving).copied().collect();
-        Votes { among, count: odd(shard.replicas.len()) }
+        Votes { among, count: odd(shard.replicas.len()), lacking: BTreeSet::new() }
+    }
+
+    /// Takes in who says what it does here. Where it is not known who votes, those that say that they
+    /// don't may be right.
+    pub fn lack(&mut self, says_no: impl Fn(NodeId) -> bool) {
+        if self.count == self.among.len() {
+            self.lacking = self.among.iter().copied().filter(|node| says_no(*node)).collect();
+        }
     }
 }
 
 /// Whether every group goes on when a member is removed, when these are away, by who votes in each: the
 /// rest of its voters are cut off from it at once, and have to change the group's members without it.
 /// One that is away is missed already; but those that are left must be able to be a majority once they
-/// are there, or the group never goes on.
+/// are there, or the group never goes on. Who has nothing of a group is taken in by a majority of others.
 pub fn check_not_needed(
     roster: &Roster,
     node: NodeId,
@@ -103,9 +114,10 @@ pub fn check_not_needed(
     // Whoever was removed before may be counted on as long as the group has not followed.
     let is_gone = |voter: &NodeId| !roster.member(*voter).is_some_and(Member::is_present);
     let is_missed =
-        |voter: &&NodeId| **voter == node || is_gone(voter) || !is_away && away.contains(*voter);
-    for (&group, Votes { among, count }) in votes.iter().filter(|(_, v)| v.among.contains(&node)) {
-        if among.iter().filter(is_missed).count() > tolerated(*count) {
+        |voter: &NodeId| *voter == node || is_gone(voter) || !is_away && away.contains(voter);
+    for (&group, votes) in votes.iter().filter(|(_, votes)| votes.among.contains(&node)) {
+        let missed = |voter: &&NodeId| is_missed(voter) || votes.lacking.contains(*voter);
+        if votes.among.iter().filter(missed).count() > tolerated(votes.count) {
             let refused = if is_away {
                 Refused::NeverAgain { node, group }
             } else {

@@ -331,7 +331,8 @@ pub enum Refused {
     /// A group would be without a majority for good.
     #[error(
         "group {group} could never go on without node {node}, as too few would be left of those that \
-         may vote in it: start it again, or delete the keyspace that the group is of"
+         vote in it and have it: start it again, make room where a disk is full, or delete the keyspace \
+         that the group is of"
     )]
     NeverAgain {
         /// Who would be removed.

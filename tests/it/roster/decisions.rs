@@ -285,6 +285,18 @@ fn nobody_is_removed_whose_vote_a_group_needs() {
         never,
         "which of the two votes is not known"
     );
+    // Whoever has nothing of the group is taken in by a majority of others.
+    let lacked = |mut votes: Votes, lacking: u64| {
+        votes.lack(|member| member == node(lacking));
+        votes
+    };
+    let three = Votes::of(nodes(&[1, 2, 3]));
+    assert_eq!(check_votes(&[1], lacked(three.clone(), 2)), never);
+    assert_eq!(check_votes(&[], lacked(three.clone(), 2)), needed);
+    assert_eq!(check_votes(&[1], lacked(three, 1)), Ok(()), "what it lacks itself is not missed");
+    assert_eq!(check_votes(&[1], lacked(Votes::of(nodes(&[1, 2, 3, 4, 5])), 2)), Ok(()));
+    let moving = lacked(shard(&[1, 2, 5], &[4]), 5);
+    assert_eq!(check_votes(&[1], moving), Ok(()), "node 5 is on its way, and does not vote yet");
 }
 
 #[test]
