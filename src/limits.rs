@@ -600,6 +600,10 @@ pub const RECOVERY_RECORDS_MAX: usize = 256;
 pub const ROSTER_WAIT: Duration = Duration::from_secs(5);
 /// How long the roster rests when its replica has ended: it is started again meanwhile.
 pub const ROSTER_RETRY: Duration = Duration::from_millis(100);
+/// How long a shard whose group was founded waits for those of its members that have nothing of it yet,
+/// before it counts as settled: as long as it does not, they still begin with it, and later they would have
+/// to be taken in by a majority of the others.
+pub const FOUNDERS_WAIT: Duration = Duration::from_secs(30);
 /// How long placement leaves a group alone after a step.
 pub const PLACEMENT_LOOK: Duration = Duration::from_millis(50);
 /// How often placement looks when all is as wanted: whether a member has caught up or died is told

@@ -15,12 +15,14 @@ use super::groups::Groups;
 use super::roster::Members;
 use super::service::{service_part, until_stopped};
 use super::supervisor::ChildSpec;
-use crate::limits::{LEAD_STEADY, PLACEMENT_LOOK, PLACEMENT_REST, PLACEMENT_STEP_MAX};
+use crate::limits::{
+    FOUNDERS_WAIT, LEAD_STEADY, PLACEMENT_LOOK, PLACEMENT_REST, PLACEMENT_STEP_MAX,
+};
 use crate::net::Peers;
 use crate::raft::{ChangeFailed, Dropped, Pace, Replica};
 use crate::roster::Roster;
 use crate::roster::placement::{GroupFacts, Step, has_let_go, is_reached, next_step};
-use crate::roster::records::{Shard, Stage};
+use crate::roster::records::{Member, Shard, Stage};
 use crate::seams::Here;
 use crate::seams::failpoint::Failpoint;
 use crate::store::space::SpaceGuard;
@@ -45,7 +47,7 @@ pub(super) fn placement_part(placement: Placement) -> ChildSpec {
 impl Placement {
     async fn run(self) {
         let mut roster = self.members.changes();
-        let mut paces = BTreeMap::new();
+        let (mut paces, mut waits) = (BTreeMap::new(), BTreeMap::new());
         // What each group is at; one that takes long keeps no other waiting.
         let (mut steps, mut at_work) = (FuturesUnordered::new(), BTreeSet::new());
         loop {
@@ -53,6 +55,7 @@ impl Placement {
             let led: BTreeMap<GroupId, Replica> =
                 self.groups.running().into_iter().filter(|(_, replica)| leads(replica)).collect();
             paces.retain(|group, _| led.contains_key(group));
+            waits.retain(|group, _| led.contains_key(group));
             let connected = self.connected(&known);
             let full = self.full(&known);
             self.space.note_others(
@@ -67,8 +70,11 @@ impl Placement {
                 let Some(wanted) = known.wanted(group) else { continue };
                 let pace = paces.entry(group).or_insert_with(|| Pace::new(&replica));
                 let facts = self.facts(&replica, &connected, &full, pace);
-                if let Some((_, as_of)) = known.shard(group)
+                if let Some((shard, as_of)) = known.shard(group)
                     && is_reached(&wanted, &facts)
+                    && (has_founders(&known, shard, &facts)
+                        || waits.entry(group).or_insert_with(Instant::now).elapsed()
+                            > FOUNDERS_WAIT)
                 {
                     reached.insert(group, as_of);
                 }
@@ -155,6 +161,13 @@ impl Placement {
             learners: members.learners,
         }
     }
+}
+
+/// Whether all that found a shard's group, and are members still, have something of it.
+fn has_founders(roster: &Roster, shard: &Shard, facts: &GroupFacts) -> bool {
+    let is_present = |node: &&NodeId| roster.member(**node).is_some_and(Member::is_present);
+    let mut founders = facts.voters.union(&facts.learners).filter(is_present);
+    shard.stage != Stage::Founding || founders.all(|node| facts.caught_up.contains(node))
 }
 
 fn leads(replica: &Replica) -> bool {

@@ -451,20 +451,23 @@ impl Cluster {
         let mut meta = Votes::of(members);
         meta.count = odd(meta.count);
         let shards = roster.shards().filter(|(_, shard, _)| shard.stage != Stage::Waiting);
-        let shards = shards.map(|(group, shard, _)| {
-            (group, Votes::of_shard(shard), shard.stage == Stage::Settled)
-        });
-        let votes = |(group, may, rests): (GroupId, Votes, bool)| {
+        let shards = shards.map(|(group, shard, _)| (group, Votes::of_shard(shard), shard.stage));
+        let votes = |(group, may, stage): (GroupId, Votes, Stage)| {
+            let rests = stage == Stage::Settled;
             let told = told.remove(&group).unwrap_or_default();
             let known = known.remove(&group);
             let known = known.filter(|(role, _)| rests || *role == status::Role::Leader);
             let said = (rests && told.len() >= may.count).then(|| told.clone());
             let voters = known.map(|(_, voters)| voters).or(said);
-            let mut votes = voters.map_or(may, Votes::of);
-            votes.lack(|node| says_all.contains(&node) && !told.contains(&node));
-            (group, votes)
+            let votes = voters.map_or(may, Votes::of);
+            if stage == Stage::Founding {
+                // Whoever has nothing of it yet will found it, and votes then.
+                return (group, votes);
+            }
+            let says_no = |node| says_all.contains(&node) && !told.contains(&node);
+            (group, votes.lacked_by(says_no))
         };
-        [(GroupId::META, meta, true)].into_iter().chain(shards).map(votes).collect()
+        [(GroupId::META, meta, Stage::Settled)].into_iter().chain(shards).map(votes).collect()
     }
 
     /// Bytes that nobody can guess.

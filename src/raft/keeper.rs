@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::alias::CommittedLeaderIdOf;
 use openraft::async_runtime::WatchReceiver;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
@@ -17,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::hub::Hub;
 use super::leases::LeaseClock;
 use super::machine::Machine;
-use super::types::{Proposal, TypeConfig};
+use super::types::{LeaderId, Proposal, TypeConfig};
 use super::vital::Vital;
 use crate::limits::{
     CHECKPOINT_LOG_BYTES, CHECKPOINT_LOG_ENTRIES, CHECKPOINT_LOG_SEGMENTS, CHECKPOINT_LOOK,
@@ -30,8 +29,6 @@ use crate::store::state::State;
 use crate::types::GroupId;
 
 type Raft = openraft::Raft<TypeConfig, Machine>;
-/// A node in the term in which it leads.
-type LeaderId = CommittedLeaderIdOf<TypeConfig>;
 
 /// How long to wait before trying again what the group could not do.
 const RETRY: Duration = Duration::from_millis(500);
@@ -54,17 +51,12 @@ impl Keeper {
         let mut metrics = self.raft.server_metrics();
         let mut leading: Option<LeaderId> = None;
         loop {
-            let leads = {
-                let metrics = metrics.borrow_watched();
-                let leads = metrics.current_leader == Some(*self.raft.node_id());
-                let LeaderId { term, node_id } = metrics.vote.leader_id;
-                leads.then_some(LeaderId { term, node_id })
-            };
+            let leads = self.leads();
             // Another term is another leadership, even if nothing was seen of the time between:
             // another leader may have kept leases alive then.
             if leads != leading {
                 leading = leads;
-                self.leases.set_leading(leading.is_some());
+                self.leases.set_leading(leading);
                 tracing::info!(
                     group = self.group.0,
                     leading = leading.is_some(),
@@ -84,6 +76,25 @@ impl Keeper {
                 () = self.leases.changed.notified() => {}
                 () = sleep_until(due) => self.expire(leader).await,
                 () = self.hub.compacting.notified() => self.compact(leader).await,
+            }
+        }
+    }
+
+    /// As whom this replica leads, if it does.
+    fn leads(&self) -> Option<LeaderId> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let leads = metrics.current_leader == Some(*self.raft.node_id());
+        let LeaderId { term, node_id } = metrics.vote.leader_id;
+        leads.then_some(LeaderId { term, node_id })
+    }
+
+    /// Resolves when this replica does not lead as this, or Raft has stopped.
+    async fn lead_ends(&self, leader: LeaderId) {
+        let mut metrics = self.raft.server_metrics();
+        while self.leads() == Some(leader) {
+            if metrics.changed().await.is_err() {
+                return;
             }
         }
     }
@@ -109,27 +120,33 @@ impl Keeper {
         }
     }
 
-    /// True if the command was applied; otherwise waits a moment, for the caller to try again.
-    /// It is appended only in the term for which it was decided: in a later one the leases are
-    /// armed anew.
+    /// True if the command was applied; otherwise waits a moment, for the caller to try again. It waits
+    /// for nothing once another leads, or this replica in another term. The command is appended only in
+    /// the term for which it was decided: in a later one the leases are armed anew.
     async fn propose(&self, leader: LeaderId, action: Action) -> bool {
         let (responder, answered) =
             ProgressResponder::<TypeConfig, ClientWriteResult<TypeConfig>>::complete_only();
-        let applied = match Proposal::new(&Command { session: None, action }) {
+        let proposed = match Proposal::new(&Command { session: None, action }) {
             Ok(command) => {
-                let write = self.raft.write(command).with_leader(leader).responder(responder);
-                let proposed = write.await;
-                proposed.is_ok() && matches!(timeout(ANSWER_MAX, answered).await, Ok(Ok(Ok(_))))
+                self.raft.write(command).with_leader(leader).responder(responder).await.is_ok()
             }
             Err(error) => {
                 tracing::error!(group = self.group.0, %error, "a command can't be encoded");
                 false
             }
         };
-        if !applied {
-            sleep(RETRY).await;
+        let applied = async {
+            let applied = proposed && matches!(timeout(ANSWER_MAX, answered).await, Ok(Ok(Ok(_))));
+            if !applied {
+                sleep(RETRY).await;
+            }
+            applied
+        };
+        tokio::select! {
+            biased;
+            applied = applied => applied,
+            () = self.lead_ends(leader) => false,
         }
-        applied
     }
 }
 

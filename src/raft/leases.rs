@@ -1,9 +1,9 @@
 //! When leases end: timers on the leader's monotonic clock.
 //!
 //! The machine knows which leases there are; only the leader knows how much time each has left.
-//! On taking the lead every lease is armed in full, so a lease never ends early. A lease whose
-//! time is up is ended by a replicated command; until that is applied it is `ending`, and can no
-//! longer be kept alive.
+//! On taking the lead every lease is armed in full, so a lease never ends early, and timers say nothing
+//! in any other term than that for which they were armed. A lease whose time is up is ended by a
+//! replicated command; until that is applied it is `ending`, and can no longer be kept alive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::types::LeaderId;
 use crate::limits::LEASES_EXPIRED_MAX;
 use crate::machine::ops::{AnswerBody, Query};
 use crate::machine::tables::TableError;
@@ -35,7 +36,8 @@ struct Timers {
     leases: BTreeMap<LeaseId, Timer>,
     /// Armed leases by deadline.
     due: BTreeSet<(Instant, LeaseId)>,
-    leading: bool,
+    /// The leadership of this replica for which they are armed.
+    leading: Option<LeaderId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +63,7 @@ pub(super) enum Standing {
     Alive { ttl: Duration, left: Duration },
     /// It does not exist, or is ending.
     Ended,
-    /// This replica does not lead, so it can't tell.
+    /// This replica does not lead, or does and has not armed it yet, so it can't tell.
     NotLeading,
 }
 
@@ -81,7 +83,7 @@ impl Timers {
         self.due.clear();
         for (&id, timer) in &mut self.leases {
             timer.armed = Armed::No;
-            if self.leading {
+            if self.leading.is_some() {
                 timer.armed = Armed::Until(now + timer.ttl);
                 self.due.insert((now + timer.ttl, id));
             }
@@ -94,9 +96,9 @@ impl Timers {
         }
     }
 
-    fn standing(&self, id: LeaseId, now: Instant) -> Standing {
+    fn standing(&self, leader: LeaderId, id: LeaseId, now: Instant) -> Standing {
         match self.leases.get(&id) {
-            _ if !self.leading => Standing::NotLeading,
+            _ if self.leading != Some(leader) => Standing::NotLeading,
             Some(&Timer { ttl, armed: Armed::Until(deadline) }) if deadline > now => {
                 Standing::Alive { ttl, left: deadline - now }
             }
@@ -152,7 +154,7 @@ impl LeaseClock {
         for &(id, ttl_ms) in &changes.granted {
             let ttl = Duration::from_millis(ttl_ms);
             timers.leases.insert(id, Timer { ttl, armed: Armed::No });
-            if timers.leading {
+            if timers.leading.is_some() {
                 timers.arm(id, now);
             }
         }
@@ -165,7 +167,7 @@ impl LeaseClock {
 
     /// Takes the lead, for the first time or in another term, arming every lease in full; or gives
     /// it up.
-    pub(super) fn set_leading(&self, leading: bool) {
+    pub(super) fn set_leading(&self, leading: Option<LeaderId>) {
         let now = Instant::now();
         let mut timers = self.timers();
         timers.leading = leading;
@@ -174,19 +176,19 @@ impl LeaseClock {
         self.changed.notify_one();
     }
 
-    /// Gives a lease its full time again, unless it has ended.
-    pub(super) fn keep_alive(&self, id: LeaseId) -> Standing {
+    /// Gives a lease its full time again, unless it has ended, if this replica leads as this.
+    pub(super) fn keep_alive(&self, leader: LeaderId, id: LeaseId) -> Standing {
         let now = Instant::now();
         let mut timers = self.timers();
-        if let Standing::Alive { .. } = timers.standing(id, now) {
+        if let Standing::Alive { .. } = timers.standing(leader, id, now) {
             timers.arm(id, now);
         }
-        timers.standing(id, now)
+        timers.standing(leader, id, now)
     }
 
-    /// How a lease stands.
-    pub(super) fn standing(&self, id: LeaseId) -> Standing {
-        self.timers().standing(id, Instant::now())
+    /// How a lease stands, if this replica leads as this.
+    pub(super) fn standing(&self, leader: LeaderId, id: LeaseId) -> Standing {
+        self.timers().standing(leader, id, Instant::now())
     }
 
     /// When the next lease ends.

@@ -35,7 +35,7 @@ use super::rest::Rest;
 use super::rounds::Rounds;
 use super::runtime::ticks_for;
 use super::settings::{RaftTimes, config};
-use super::types::{Proposal, TypeConfig, vote_out};
+use super::types::{LeaderId, Proposal, TypeConfig, vote_out};
 use super::vital::Vital;
 use super::watch::{GroupWatch, WatchRequest};
 use crate::error::{Corrupt, Error, Refusal, Result};
@@ -432,12 +432,15 @@ impl Replica {
     }
 
     /// Waits until the state has all that was acknowledged before, and this replica is known to
-    /// have led then.
-    async fn freshen_leading(&self) -> Result<(), Failed> {
+    /// have led then: as whom.
+    async fn freshen_leading(&self) -> Result<LeaderId, Failed> {
         self.note_use();
         self.touch();
         let confirmed = self.inner.reads.pass(By::Itself).await?;
-        self.await_applied(confirmed).await
+        // A leader confirms nothing before an entry of its own.
+        let leader = confirmed.as_ref().map(|id| LeaderId { term: id.term, node_id: id.node }).ok();
+        self.await_applied(confirmed).await?;
+        Ok(leader.expect("what is not confirmed is not waited for"))
     }
 
     /// Waits until the state holds what was confirmed.
@@ -497,19 +500,18 @@ impl Replica {
     /// Gives a lease its full time again.
     pub async fn keep_alive(&self, id: LeaseId) -> Result<LeaseTtl, Failed> {
         // The lease may have been granted a moment ago: see all that was acknowledged first.
-        self.freshen_leading().await?;
-        let standing = self.inner.leases.keep_alive(id);
+        let leader = self.freshen_leading().await?;
+        let standing = self.inner.leases.keep_alive(leader, id);
         // Another leader may have armed it before: the renewal counts only if this one still
         // leads after it.
-        self.freshen_leading().await?;
-        self.lease_standing(id, standing)
+        let still = self.freshen_leading().await? == leader;
+        self.lease_standing(id, if still { standing } else { Standing::NotLeading })
     }
 
     /// How much of a lease's time is left.
     pub async fn lease_ttl(&self, id: LeaseId) -> Result<LeaseTtl, Failed> {
-        self.freshen_leading().await?;
-        let standing = self.inner.leases.standing(id);
-        self.lease_standing(id, standing)
+        let leader = self.freshen_leading().await?;
+        self.lease_standing(id, self.inner.leases.standing(leader, id))
     }
 
     fn lease_standing(&self, id: LeaseId, standing: Standing) -> Result<LeaseTtl, Failed> {

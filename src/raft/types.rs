@@ -24,6 +24,9 @@ openraft::declare_raft_types!(
         AsyncRuntime = Runtime,
 );
 
+/// A node in the term in which it leads.
+pub(super) type LeaderId = CommittedLeaderIdOf<TypeConfig>;
+
 /// A command on its way through Raft, as the log keeps it. It is encoded once, where it is
 /// proposed, and decoded once on each replica, where it is applied; between them logs and streams
 /// pass the same bytes on. Its text shows nothing of keys or values.
@@ -121,7 +124,7 @@ pub(super) fn entry_id(id: &LogIdOf<TypeConfig>) -> EntryId {
 
 /// openraft's id of an entry from ours.
 pub(super) fn log_id(id: EntryId) -> LogIdOf<TypeConfig> {
-    let leader = CommittedLeaderIdOf::<TypeConfig> { term: id.term, node_id: id.node };
+    let leader = LeaderId { term: id.term, node_id: id.node };
     LogIdOf::<TypeConfig>::new(leader, id.index)
 }
 

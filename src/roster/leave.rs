@@ -74,8 +74,8 @@ pub struct Votes {
     pub among: BTreeSet<NodeId>,
     /// How many of them do.
     pub count: usize,
-    /// Who of them says that it does not, or not yet: its disk was full when the group came to it, or its
-    /// replica is damaged.
+    /// Who of them says that it does not, or not yet: it is on its way, its disk was full when the group
+    /// came to it, or its replica is damaged.
     pub lacking: BTreeSet<NodeId>,
 }
 
@@ -91,12 +91,10 @@ impl Votes {
         Votes { among, count: odd(shard.replicas.len()), lacking: BTreeSet::new() }
     }
 
-    /// Takes in who says what it does here. Where it is not known who votes, those that say that they
-    /// don't may be right.
-    pub fn lack(&mut self, says_no: impl Fn(NodeId) -> bool) {
-        if self.count == self.among.len() {
-            self.lacking = self.among.iter().copied().filter(|node| says_no(*node)).collect();
-        }
+    /// Those of them lack it for whom this holds.
+    pub fn lacked_by(mut self, says_no: impl Fn(NodeId) -> bool) -> Self {
+        self.lacking = self.among.iter().copied().filter(|node| says_no(*node)).collect();
+        self
     }
 }
 
@@ -116,8 +114,11 @@ pub fn check_not_needed(
     let is_missed =
         |voter: &NodeId| *voter == node || is_gone(voter) || !is_away && away.contains(voter);
     for (&group, votes) in votes.iter().filter(|(_, votes)| votes.among.contains(&node)) {
-        let missed = |voter: &&NodeId| is_missed(voter) || votes.lacking.contains(*voter);
-        if votes.among.iter().filter(missed).count() > tolerated(votes.count) {
+        let (missed, left): (Vec<_>, Vec<_>) =
+            votes.among.iter().partition(|voter| is_missed(voter));
+        let has_it = left.iter().filter(|voter| !votes.lacking.contains(**voter)).count();
+        let may_fail = tolerated(votes.count);
+        if missed.len() > may_fail || has_it + may_fail < votes.count {
             let refused = if is_away {
                 Refused::NeverAgain { node, group }
             } else {
