@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aspen::roster::records::{Keyspace, Member, Shard, Stage, State};
 use aspen::status::{GroupStatus, Role};
+use aspen::types::NodeId;
 use aspen_sim::dice::Dice;
 use aspen_sim::shrink::Numbers;
 use aspen_sim::work::{Alive, Client};
@@ -235,7 +236,10 @@ impl Run {
                     format!("\n    host {host}: {:?}", states.collect::<Vec<_>>())
                 };
                 let known: String = self.cluster.placed().map(known).collect();
-                return Err(format!("within {REST_MS_MAX} ms without faults, {what}{known}"));
+                let stuck = stuck(&self.cluster);
+                return Err(format!(
+                    "within {REST_MS_MAX} ms without faults, {what}{known}{stuck}"
+                ));
             }
             self.operator.end(&mut self.cluster);
             self.step()?;
@@ -325,6 +329,30 @@ fn is_whole(cluster: &mut Cluster) -> bool {
                 })
         })
     })
+}
+
+/// The groups of shards that are not settled, or have members that are none, as each host has them.
+fn stuck(cluster: &Cluster) -> String {
+    let mut said = String::new();
+    for (host, placed) in cluster.placed() {
+        let (Some(roster), Some(service)) = (placed.roster(), placed.service()) else { continue };
+        for status in service.groups() {
+            let holds = &status.voters | &status.learners;
+            let is_gone = |node: &NodeId| !roster.member(*node).is_some_and(Member::is_present);
+            let shard = roster.shard(status.group).map(|(shard, _)| shard);
+            if shard.is_none_or(|shard| shard.stage == Stage::Settled) && !holds.iter().any(is_gone)
+            {
+                continue;
+            }
+            let GroupStatus { group, role, term, leader, voters, learners, .. } = status;
+            let (last, applied) = (status.last_log_index, status.applied_index);
+            said += &format!(
+                "\n    host {host}: group {group} {role:?}, term {term}, led by {leader:?}, {last} entries, \
+                 {applied} applied, voters {voters:?}, learners {learners:?}"
+            );
+        }
+    }
+    said
 }
 
 /// Whether those vote, as far as a host knows, that the roster wants: an odd number of the shard's
