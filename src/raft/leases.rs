@@ -229,3 +229,35 @@ impl LeaseClock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(10);
+
+    fn leader(term: u64) -> LeaderId {
+        LeaderId { term, node_id: 1 }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn timers_say_nothing_in_another_term_than_that_for_which_they_were_armed() {
+        let (clock, id) = (LeaseClock::default(), LeaseId(7));
+        clock.set_leading(Some(leader(1)));
+        let granted = vec![(id, TTL.as_millis() as u64)];
+        clock.applied(&LeaseChanges { granted, ended: Vec::new() });
+        let alive = |left| Standing::Alive { ttl: TTL, left };
+        assert_eq!(clock.standing(leader(1), id), alive(TTL));
+        tokio::time::advance(TTL).await;
+        assert_eq!(clock.take_due(), [id]);
+        assert_eq!(clock.keep_alive(leader(1), id), Standing::Ended);
+        // Meanwhile it led no more, another kept the lease alive, and now it leads again: whoever arms
+        // the timers has not heard of it yet.
+        assert_eq!(clock.keep_alive(leader(3), id), Standing::NotLeading);
+        clock.set_leading(Some(leader(3)));
+        assert_eq!(clock.keep_alive(leader(3), id), alive(TTL));
+        assert_eq!(clock.standing(leader(1), id), Standing::NotLeading);
+        clock.set_leading(None);
+        assert_eq!(clock.standing(leader(3), id), Standing::NotLeading);
+    }
+}

@@ -54,6 +54,8 @@ pub(crate) struct Cluster {
     pub(crate) stage: Stage,
     pub(crate) fields: Vec<Field>,
     pub(crate) entrance: Arc<Entrance>,
+    /// Everything that an operator waits for an answer to has one.
+    pub(crate) asked: Arc<()>,
     fabric: Fabric,
     /// How many clients each node has.
     clients: u64,
@@ -126,6 +128,7 @@ impl Cluster {
             fields: KEYSPACES.map(field).into(),
             stage,
             entrance: Arc::default(),
+            asked: Arc::default(),
             fabric: Fabric::new(random, trace.clone(), FAIR),
             trace,
             clients,

@@ -192,8 +192,10 @@ impl Operator {
 /// Asks, and notes for whom what came of it.
 fn ask(cluster: &Cluster, whose: String, host: HostId, request: Request) {
     let (trace, entrance) = (cluster.trace.clone(), cluster.entrance.clone());
+    let asked = cluster.asked.clone();
     trace.note(&whose, format_args!("asks host {host}: {request:?}"));
     cluster.ask(host, move |service| async move {
+        let _waits = asked;
         match request.of(&service, &entrance).await {
             Ok(()) => trace.note(&whose, format_args!("was told that it is done: {request:?}")),
             Err(error) => trace.note(&whose, format_args!("was told: {error}; {request:?}")),

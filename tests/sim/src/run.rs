@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aspen::roster::records::{Keyspace, Member, Shard, Stage, State};
 use aspen::status::{GroupStatus, Role};
@@ -300,8 +300,12 @@ impl Run {
     }
 }
 
-/// Whether every host that is not gone serves, and nobody is about to leave.
+/// Whether every host that is not gone serves, nobody is about to leave, and no operator waits for an
+/// answer: one of them may have a member removed.
 fn is_at_rest(cluster: &mut Cluster) -> bool {
+    if Arc::strong_count(&cluster.asked) > 1 {
+        return false;
+    }
     let is_here = |member: &Member| member.state != State::Leaving;
     cluster.placed().all(|(_, placed)| {
         placed.roster().is_some_and(|roster| {

@@ -1,5 +1,6 @@
 //! Nodes are killed: one, all at once, for good or for a while.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -145,4 +146,33 @@ fn a_killed_node_that_comes_back_in_time_catches_up_and_nothing_is_moved() {
     // Its share of leads comes back to it, and with them no replica.
     nodes.wait_for_spread(&[1, 2, 3], 3);
     stays(&nodes, "it is back");
+}
+
+#[test]
+fn a_founder_that_hears_late_of_its_shards_makes_up_for_one_that_dies() {
+    const LATE: Duration = Duration::from_secs(2);
+    let mut nodes = Nodes::start(3, &[]);
+    nodes.wait_for_spread(&[1, 2, 3], 3);
+    nodes.node(3).signal("STOP");
+    nodes.node(1).printed(&["keyspace", "create", "late", "--shards", "4"]);
+    let keys: Vec<String> = (0..16).map(|number| format!("key/{number}")).collect();
+    for key in &keys {
+        nodes.node(1).printed(&["put", key, "of two", "--keyspace", "late"]);
+    }
+    // It has nothing of them, and they are there for it to begin with.
+    let stopped = Instant::now();
+    while stopped.elapsed() < LATE {
+        let shards = shards(nodes.node(1), "late");
+        let is_there = |shard: &Value| {
+            shard["stage"] == "founding" && nodes_of(shard) == BTreeSet::from([1, 2, 3])
+        };
+        assert!(shards.iter().all(is_there), "{shards:?}");
+    }
+    let (_its_dir, dies) = nodes.take(1);
+    dies.kill();
+    nodes.node(3).signal("CONT");
+    for key in &keys {
+        assert_eq!(nodes.node(3).printed(&["get", key, "--keyspace", "late"]), "of two");
+        nodes.node(2).printed(&["put", key, "of two others", "--keyspace", "late"]);
+    }
 }
