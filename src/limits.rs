@@ -644,6 +644,10 @@ pub const GOSSIP_RETRY: Duration = Duration::from_secs(1);
 pub const GOSSIP_MEET_EVERY: Duration = Duration::from_secs(2);
 /// How often a node looks at its own roles and load, to tell of them.
 pub const LOAD_LOOK: Duration = Duration::from_secs(1);
+/// How soon it is known of every member what it is to its groups: it looks, pauses, and tells, twice over.
+pub const TOLD_WITHIN: Duration = Duration::from_secs(3);
+/// How often whoever waits for that looks whether it is.
+pub const TOLD_LOOK: Duration = Duration::from_millis(100);
 
 // --- the mesh ---
 
@@ -734,6 +738,7 @@ const _: () = {
     assert!(ANNOUNCE_EVERY.as_millis() < ANNOUNCE_EVERY_MAX.as_millis());
     assert!(ANNOUNCE_JITTER > 0.0 && ANNOUNCE_JITTER < 0.5);
     assert!(2 * ANNOUNCE_GAP_MIN.as_millis() < ANNOUNCE_EVERY.as_millis());
+    assert!(2 * (LOAD_LOOK.as_millis() + ANNOUNCE_GAP_MIN.as_millis()) <= TOLD_WITHIN.as_millis());
     assert!(3 * ANNOUNCE_EVERY_MAX.as_millis() <= HEARD_LIVE.as_millis());
     assert!(HEARD_MAX >= MEMBERS_MAX && RATES_MAX >= MEMBERS_MAX);
     assert!(HEARD_AUTHOR_PER_SECOND_MAX as u128 * ANNOUNCE_GAP_MIN.as_millis() >= 2 * 1_000);

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aspen_tickets::{
@@ -17,7 +18,7 @@ use aspen_tickets::{
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{OnceCell, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::balancing::{HeardLoads, Silences};
 use super::departures::Gone;
@@ -26,7 +27,9 @@ use super::tokens::Looks;
 use crate::actors::{Groups, Members, Rumours, read_roster};
 use crate::client::{self, GroupClient};
 use crate::error::Error;
-use crate::limits::{CLIENT_DEADLINE, CLUSTER_DECIDE_TRIES_MAX, CLUSTER_FOLLOW_MAX};
+use crate::limits::{
+    CLIENT_DEADLINE, CLUSTER_DECIDE_TRIES_MAX, CLUSTER_FOLLOW_MAX, TOLD_LOOK, TOLD_WITHIN,
+};
 use crate::machine::ops::{
     Action, AnswerBody, Compare, CompareKeys, CompareTarget, Delete, Is, KeyRange, Op, Put,
     PutLease, Query, Txn,
@@ -181,15 +184,29 @@ impl Cluster {
         self.decide(|roster, _| Ok(((), tickets::revoke(roster, id)?))).await
     }
 
-    /// Removes a member that will not come back.
+    /// Removes a member that will not come back. Who has taken a group in says so a moment later, and is
+    /// waited for.
     pub async fn remove(&self, node: NodeId) -> Result<(), ClusterError> {
+        let waits_until = Instant::now() + TOLD_WITHIN;
+        let may_be_late = AtomicBool::new(false);
         let remove = |roster: &Roster, _| {
             let away = self.silent().into_keys().collect();
             let change = leave::remove(roster, node, &away)?;
-            leave::check_not_needed(roster, node, &away, &self.votes(roster))?;
-            Ok(((), change))
+            let mut votes = self.votes(roster);
+            let needed = leave::check_not_needed(roster, node, &away, &votes);
+            votes.values_mut().for_each(|votes| votes.lacking.clear());
+            let else_needed = leave::check_not_needed(roster, node, &away, &votes);
+            may_be_late.store(needed.is_err() && else_needed.is_ok(), Ordering::Relaxed);
+            needed.map(|()| ((), change))
         };
-        self.decide(remove).await
+        loop {
+            let decided = self.decide(&remove).await;
+            let waits = may_be_late.load(Ordering::Relaxed) && Instant::now() < waits_until;
+            match decided {
+                Err(ClusterError::Refused(_)) if waits => sleep(TOLD_LOOK).await,
+                decided => return decided,
+            }
+        }
     }
 
     /// Takes this node out of its cluster: its groups are handed over first. Resolves when it is
