@@ -14,7 +14,7 @@ fn read(path: &str) -> String {
 /// Every dependency that a manifest declares, of any kind.
 fn declared() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for package in ["", "bin/", "tickets/", "tests/sim/", "fuzz/"] {
+    for package in ["", "bin/", "tickets/", "tests/sim/", "benches/compare/", "fuzz/"] {
         let path = format!("{package}Cargo.toml");
         let manifest: toml::Table = read(&path).parse().expect("cargo has parsed it before");
         let workspace = manifest.get("workspace").and_then(toml::Value::as_table);
