@@ -71,7 +71,8 @@ impl From<Refused> for Problem {
             Refused::BadSetting { .. } => &SETTING_VALUE,
             Refused::MajorityAway { .. }
             | Refused::StillNeeded { .. }
-            | Refused::NeverAgain { .. } => &MAJORITY_AWAY,
+            | Refused::NeverAgain { .. }
+            | Refused::Lacking { .. } => &MAJORITY_AWAY,
             Refused::WeightOutOfBounds => &WEIGHT_OUT_OF_BOUNDS,
             Refused::NoReplica { .. } => &NO_REPLICA,
             Refused::NothingToTakeFrom { .. } => &NOTHING_TO_TAKE_FROM,

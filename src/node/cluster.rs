@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aspen_tickets::{
@@ -187,23 +186,20 @@ impl Cluster {
     /// Removes a member that will not come back. Who has taken a group in says so a moment later, and is
     /// waited for.
     pub async fn remove(&self, node: NodeId) -> Result<(), ClusterError> {
-        let waits_until = Instant::now() + TOLD_WITHIN;
-        let may_be_late = AtomicBool::new(false);
         let remove = |roster: &Roster, _| {
             let away = self.silent().into_keys().collect();
             let change = leave::remove(roster, node, &away)?;
-            let mut votes = self.votes(roster);
-            let needed = leave::check_not_needed(roster, node, &away, &votes);
-            votes.values_mut().for_each(|votes| votes.lacking.clear());
-            let else_needed = leave::check_not_needed(roster, node, &away, &votes);
-            may_be_late.store(needed.is_err() && else_needed.is_ok(), Ordering::Relaxed);
-            needed.map(|()| ((), change))
+            leave::check_not_needed(roster, node, &away, &self.votes(roster))?;
+            Ok(((), change))
         };
+        let waits_until = Instant::now() + TOLD_WITHIN;
         loop {
-            let decided = self.decide(&remove).await;
-            let waits = may_be_late.load(Ordering::Relaxed) && Instant::now() < waits_until;
-            match decided {
-                Err(ClusterError::Refused(_)) if waits => sleep(TOLD_LOOK).await,
+            match self.decide(&remove).await {
+                Err(ClusterError::Refused(Refused::Lacking { .. }))
+                    if Instant::now() < waits_until =>
+                {
+                    sleep(TOLD_LOOK).await;
+                }
                 decided => return decided,
             }
         }

@@ -115,16 +115,20 @@ pub fn check_not_needed(
         |voter: &NodeId| *voter == node || is_gone(voter) || !is_away && away.contains(voter);
     for (&group, votes) in votes.iter().filter(|(_, votes)| votes.among.contains(&node)) {
         let (missed, left): (Vec<_>, Vec<_>) =
-            votes.among.iter().partition(|voter| is_missed(voter));
-        let has_it = left.iter().filter(|voter| !votes.lacking.contains(**voter)).count();
+            votes.among.iter().copied().partition(|voter| is_missed(voter));
+        let (lack_it, have_it): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|voter| votes.lacking.contains(voter));
         let may_fail = tolerated(votes.count);
-        if missed.len() > may_fail || has_it + may_fail < votes.count {
-            let refused = if is_away {
-                Refused::NeverAgain { node, group }
-            } else {
-                Refused::StillNeeded { node, group }
-            };
-            return Err(refused);
+        if missed.len() > may_fail {
+            return Err(match is_away {
+                true => Refused::NeverAgain { node, group },
+                false => Refused::StillNeeded { node, group },
+            });
+        }
+        if let Some(&lacks) = lack_it.first()
+            && have_it.len() + may_fail < votes.count
+        {
+            return Err(Refused::Lacking { node, group, lacks });
         }
     }
     Ok(())

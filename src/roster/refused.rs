@@ -331,13 +331,26 @@ pub enum Refused {
     /// A group would be without a majority for good.
     #[error(
         "group {group} could never go on without node {node}, as too few would be left of those that \
-         vote in it and have it: start it again, make room where a disk is full, or delete the keyspace \
-         that the group is of"
+         may vote in it: start it again, or delete the keyspace that the group is of"
     )]
     NeverAgain {
         /// Who would be removed.
         node: NodeId,
         /// The group.
         group: GroupId,
+    },
+    /// A group would be without a majority until one of its voters has taken it in, and nobody would be
+    /// left that it could take it from.
+    #[error(
+        "group {group} could not go on without node {node} yet, as node {lacks} is to vote in it and \
+         has nothing of it: wait until it has, and see that its disk is not full"
+    )]
+    Lacking {
+        /// Who would be removed.
+        node: NodeId,
+        /// The group.
+        group: GroupId,
+        /// Who has nothing of it.
+        lacks: NodeId,
     },
 }

@@ -288,12 +288,13 @@ fn nobody_is_removed_whose_vote_a_group_needs() {
     // Whoever has nothing of the group is taken in by a majority of others.
     let lacked = |votes: Votes, lacking: u64| votes.lacked_by(|member| member == node(lacking));
     let three = Votes::of(nodes(&[1, 2, 3]));
-    assert_eq!(check_votes(&[1], lacked(three.clone(), 2)), never);
-    assert_eq!(check_votes(&[], lacked(three.clone(), 2)), needed);
+    let lacking = |lacks| Err(Refused::Lacking { node: node(1), group, lacks: node(lacks) });
+    assert_eq!(check_votes(&[1], lacked(three.clone(), 2)), lacking(2));
+    assert_eq!(check_votes(&[], lacked(three.clone(), 2)), lacking(2));
     assert_eq!(check_votes(&[1], lacked(three, 1)), Ok(()), "what it lacks itself is not missed");
     assert_eq!(check_votes(&[1], lacked(Votes::of(nodes(&[1, 2, 3, 4, 5])), 2)), Ok(()));
     let moving = shard(&[1, 2, 5], &[4]).lacked_by(|member| [4, 5].contains(&member.0));
-    assert_eq!(check_votes(&[1], moving), never, "node 5 is on its way, and 4 has nothing");
+    assert_eq!(check_votes(&[1], moving), lacking(4), "node 5 is on its way, and 4 has nothing");
     let moving = lacked(shard(&[1, 2, 5], &[4]), 5);
     assert_eq!(check_votes(&[1], moving), Ok(()), "4 votes until node 5 does");
 }
