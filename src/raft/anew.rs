@@ -102,7 +102,7 @@ impl Replica {
     /// what it says before that was so once.
     pub async fn past_history(&self) -> Result<(), Failed> {
         match self.behind().after {
-            Some(after) => self.await_applied(Ok(after)).await,
+            Some(after) => self.await_applied(Ok(after)).await.map(drop),
             None => Ok(()),
         }
     }

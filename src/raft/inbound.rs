@@ -282,7 +282,7 @@ impl Replica {
             Question::ReadIndex => match self.reads().pass(By::Itself).await {
                 // The first entry of its term may not be committed yet, and whoever asks relies on it.
                 Ok(Ok(id)) => match self.await_applied(Ok(id)).await {
-                    Ok(()) => Answer::ReadIndex(id),
+                    Ok(id) => Answer::ReadIndex(id),
                     Err(_) => Answer::Unavailable("it is stopping".into()),
                 },
                 Ok(Err(NotConfirmed::NotLeader { leader })) => Answer::NotLeader(leader),

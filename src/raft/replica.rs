@@ -428,7 +428,7 @@ impl Replica {
             Consistency::Lease if slept => self.inner.reads.pass(By::Itself).await?,
             Consistency::Lease => self.inner.lease_reads.pass(By::Itself).await?,
         };
-        self.await_applied(confirmed).await
+        self.await_applied(confirmed).await.map(drop)
     }
 
     /// Waits until the state has all that was acknowledged before, and this replica is known to
@@ -437,17 +437,16 @@ impl Replica {
         self.note_use();
         self.touch();
         let confirmed = self.inner.reads.pass(By::Itself).await?;
+        let EntryId { term, node, .. } = self.await_applied(confirmed).await?;
         // A leader confirms nothing before an entry of its own.
-        let leader = confirmed.as_ref().map(|id| LeaderId { term: id.term, node_id: id.node }).ok();
-        self.await_applied(confirmed).await?;
-        Ok(leader.expect("what is not confirmed is not waited for"))
+        Ok(LeaderId { term, node_id: node })
     }
 
-    /// Waits until the state holds what was confirmed.
+    /// Waits until the state holds what was confirmed: up to which entry.
     pub(super) async fn await_applied(
         &self,
         confirmed: Result<EntryId, NotConfirmed>,
-    ) -> Result<(), Failed> {
+    ) -> Result<EntryId, Failed> {
         let group = self.inner.group;
         let unavailable = |reason| Failed::Final(Error::Unavailable { group, reason });
         let id = confirmed.map_err(|not| match not {
@@ -457,7 +456,7 @@ impl Replica {
         let mut applied = self.inner.applied.clone();
         let holds = applied.wait_for(|applied| applied.holds(id.index));
         match self.inner.stopped.run_until_cancelled(holds).await {
-            Some(Ok(_)) => Ok(()),
+            Some(Ok(_)) => Ok(id),
             Some(Err(_)) | None => Err(unavailable("it is stopping".into())),
         }
     }
@@ -538,16 +537,19 @@ impl Replica {
 
     /// What the replica does at the moment.
     pub fn status(&self) -> GroupStatus {
+        // Raft shows these before those of the log, and [`Replica::leadership`] tells of these: of
+        // the others, who was told of a new leader might read the one before, and not be told again.
+        let server = self.inner.raft.server_metrics().borrow_watched().clone();
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
         // Those of its log so far are those that were.
         let known = !self.inner.behind.is_so();
-        let members = metrics.membership_config.membership();
+        let members = server.membership_config.membership();
         GroupStatus {
             group: self.inner.group,
-            role: if known { role(metrics.state) } else { Role::Learner },
-            term: metrics.current_term,
-            leader: metrics.current_leader.map(NodeId),
+            role: if known { role(server.state) } else { Role::Learner },
+            term: metrics.current_term.max(server.vote.leader_id.term),
+            leader: server.current_leader.map(NodeId),
             last_log_index: metrics.last_log_index.unwrap_or(0),
             applied_index: metrics.last_applied.map_or(0, |id| id.index),
             revision: self.inner.hub.revision(),

@@ -8,6 +8,7 @@ use aspen::limits::COMPACT_STEP_ENTRIES_MAX;
 use aspen::machine::ops::{Action, AnswerBody, Command, Op, Put, Query, Txn};
 use aspen::raft::{ChangeFailed, Dropped, Replica};
 use aspen::types::{Consistency, Key, NodeId, Value};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::rig::{Cluster, TIMES, get, has, put, until};
@@ -54,6 +55,42 @@ async fn a_planned_transfer_interrupts_writes_for_a_moment_only() {
     let read = get(&cluster.replica(at), "counter", Consistency::Linearizable).await.unwrap();
     assert_eq!(read, Some((count() - 1).to_string()));
     Arc::into_inner(cluster).unwrap().end().await;
+}
+
+/// Who is told of a change of the leader reads that one, however busy the machine is: nobody tells it
+/// again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn whoever_follows_the_lead_knows_of_the_last_leader() {
+    let cluster = Cluster::founded(3).await;
+    let followed: Vec<_> = (0..3)
+        .flat_map(|at| (0..8).map(move |_| at))
+        .map(|at| {
+            let replica = cluster.replica(at);
+            let (sender, seen) = watch::channel(None);
+            tokio::spawn(async move {
+                let mut leadership = replica.leadership();
+                loop {
+                    sender.send_replace(replica.status().leader);
+                    if !leadership.changed().await {
+                        return;
+                    }
+                }
+            });
+            seen
+        })
+        .collect();
+    let mut at = cluster.leader().await;
+    for _ in 0..100 {
+        at = (at + 1) % 3;
+        let leader = NodeId(at as u64 + 1);
+        let before = (at + 2) % 3;
+        cluster.replica(before).transfer_to(leader).await.unwrap();
+        until("everyone knows", async || {
+            followed.iter().all(|seen| *seen.borrow() == Some(leader))
+        })
+        .await;
+    }
+    cluster.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
