@@ -72,11 +72,13 @@ impl Placement {
                 let facts = self.facts(&replica, &connected, &full, pace);
                 if let Some((shard, as_of)) = known.shard(group)
                     && is_reached(&wanted, &facts)
-                    && (has_founders(&known, shard, &facts)
-                        || waits.entry(group).or_insert_with(Instant::now).elapsed()
-                            > FOUNDERS_WAIT)
                 {
-                    reached.insert(group, as_of);
+                    let mut has_waited = || {
+                        waits.entry(group).or_insert_with(Instant::now).elapsed() > FOUNDERS_WAIT
+                    };
+                    if has_founders(&known, shard, &facts) || has_waited() {
+                        reached.insert(group, as_of);
+                    }
                 }
                 if let Some((repair, as_of)) = known.repair(group)
                     && has_let_go(&facts, repair.node)
