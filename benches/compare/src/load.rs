@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::Result;
+use crate::dice::Dice;
 use crate::processes;
 use crate::targets::{Cluster, Session};
 
-pub(crate) const VALUE_BYTES: usize = 256;
+const VALUE_BYTES: usize = 256;
 const FILLERS: usize = 64;
 /// The longest time that is kept, in nanoseconds.
 const TOOK_NS_MAX: u64 = 60_000_000_000;
@@ -71,13 +72,9 @@ pub(crate) fn name(key: usize) -> String {
 
 /// A value that holds a number, and else nothing that could be compressed.
 pub(crate) fn value(key: usize, number: u64) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(VALUE_BYTES);
-    bytes.put_u64(number);
-    let mut dice = Dice::of(key as u64 ^ number << 32);
-    while bytes.len() < VALUE_BYTES {
-        bytes.put_u64(dice.next());
-    }
-    bytes.freeze()
+    let mut bytes = number.to_be_bytes().to_vec();
+    bytes.extend(Dice(key as u64 ^ number << 32).bytes(VALUE_BYTES - bytes.len()));
+    bytes.into()
 }
 
 /// What came of a turn.
@@ -180,39 +177,22 @@ impl Worker {
         ends: Arc<AtomicBool>,
     ) -> Result<Histogram<u64>> {
         let mut took = times()?;
-        let mut dice = Dice::of(self.client as u64 + 1);
+        let mut dice = Dice(self.client as u64 + 1);
         while !ends.load(Ordering::Relaxed) {
-            let chance = dice.next();
-            let any = (chance >> 8) as usize;
+            let is_put = dice.below(100) < self.mix.puts_percent;
+            // Those that no other client writes.
+            let own = dice.index(self.load.keys() / self.clients) * self.clients + self.client;
+            let any = dice.index(self.load.keys());
             let began = Instant::now();
-            if chance % 100 < self.mix.puts_percent {
-                // Those that no other client writes.
-                let own = self.load.keys() / self.clients;
-                self.load.put(&mut self.session, any % own * self.clients + self.client).await?;
+            if is_put {
+                self.load.put(&mut self.session, own).await?;
             } else {
-                self.session.get(&name(any % self.load.keys())).await?;
+                self.session.get(&name(any)).await?;
             }
             if measures.load(Ordering::Relaxed) {
                 took.saturating_record(began.elapsed().as_nanos() as u64);
             }
         }
         Ok(took)
-    }
-}
-
-/// Chance that costs nothing (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn of(seed: u64) -> Dice {
-        Dice(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ mixed >> 31
     }
 }

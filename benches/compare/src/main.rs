@@ -5,17 +5,28 @@
 //! - [`turns`]: the two sides of a row by turns, and what is made of their figures
 //! - [`load`]: clients, when each begins what, and how long it takes
 //! - [`proof`]: whatever was acknowledged is there after all nodes were killed
-//! - [`processes`]: servers as processes, their time and memory
+//! - [`processes`]: servers as processes, and their processor time
 //! - [`targets`]: how each store is started and spoken to
 //! - [`report`]: the table
 //!
 //! `cargo run --release -p aspen-bench -- compare` does all of it; with numbers it does those rows.
 
+#[path = "../../../bin/tests/it/costs.rs"]
+#[expect(dead_code, reason = "memory is not compared")]
+mod costs;
+#[path = "../../../bin/tests/it/dice.rs"]
+#[expect(dead_code, reason = "it has more kinds of chance than are needed")]
+mod dice;
+#[path = "../../../bin/tests/it/http.rs"]
+mod http;
 mod load;
 mod processes;
 mod proof;
 mod report;
 mod rows;
+#[path = "../../../bin/tests/it/running.rs"]
+#[expect(dead_code, reason = "nodes are killed here, and not stopped")]
+mod running;
 mod targets;
 mod turns;
 

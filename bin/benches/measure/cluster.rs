@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use super::costs::{memory_mib, processor_time};
 use super::running::Node;
 use super::{Result, key, say_times, value, write_as};
 
@@ -90,16 +91,16 @@ pub(super) async fn idle_groups() -> Result<()> {
     let (three, _) = Three::start(0).await?;
     sleep(PAUSE).await;
     let process = three.others[0].1.child.id();
-    let before = super::memory_mib(process, "VmRSS")?;
+    let before = memory_mib(process, "VmRSS")?;
     for name in ["first", "second"] {
         three.keyspace(name, IDLE_GROUPS / 2).await?;
     }
     sleep(IDLE_SETTLE).await;
-    let memory = super::memory_mib(process, "VmRSS")? - before;
-    let (began, used) = (Instant::now(), super::processor_seconds(process)?);
+    let memory = memory_mib(process, "VmRSS")? - before;
+    let (began, used) = (Instant::now(), processor_time(process)?);
     sleep(IDLE_MEASURED).await;
-    let used = super::processor_seconds(process)? - used;
-    let percent = 100.0 * used / began.elapsed().as_secs_f64();
+    let used = processor_time(process)? - used;
+    let percent = 100.0 * used.div_duration_f64(began.elapsed());
     println!("| {IDLE_GROUPS} idle groups, a follower's processor | {percent:.2} % of a core |");
     let kib = memory * 1024.0 / f64::from(IDLE_GROUPS);
     println!("| {IDLE_GROUPS} idle groups, resident | {kib:.1} KiB a group |");

@@ -8,6 +8,8 @@
 //! reports in `/proc`.
 
 mod cluster;
+#[path = "../../tests/it/costs.rs"]
+mod costs;
 #[path = "../../tests/it/http.rs"]
 mod http;
 #[path = "../../tests/it/running.rs"]
@@ -16,6 +18,7 @@ mod running;
 use std::time::Duration;
 
 use aspen::{KvClient, KvServiceBuilder, Reach};
+use costs::{memory_mib, processor_time};
 use futures_util::future::{join_all, try_join_all};
 use http::{Answer, Http};
 use hyper::Method;
@@ -48,10 +51,6 @@ const WRITERS: [u64; 2] = [1, 64];
 const WRITES_MEASURED: Duration = Duration::from_secs(10);
 /// The keys that are written, over and over.
 const WRITES_KEYS: u64 = 100_000;
-
-/// Clock ticks a second in `/proc/<pid>/stat`: always this many on Linux, whatever the kernel's
-/// own.
-const TICKS_A_SECOND: f64 = 100.0;
 
 fn main() -> Result<()> {
     let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
@@ -101,11 +100,11 @@ async fn idle() -> Result<()> {
     let data = tempfile::tempdir()?;
     let node = Node::start(data.path()).await?;
     sleep(IDLE_SETTLE).await;
-    let before = processor_seconds(node.child.id())?;
+    let before = processor_time(node.child.id())?;
     let began = Instant::now();
     sleep(IDLE_MEASURED).await;
-    let used = processor_seconds(node.child.id())? - before;
-    let percent = 100.0 * used / began.elapsed().as_secs_f64();
+    let used = processor_time(node.child.id())? - before;
+    let percent = 100.0 * used.div_duration_f64(began.elapsed());
     println!("| idle, processor | {percent:.2} % of a core over {} s |", IDLE_MEASURED.as_secs());
     println!("| idle, resident | {:.1} MiB |", memory_mib(node.child.id(), "VmRSS")?);
     node.stop().await;
@@ -322,25 +321,4 @@ fn done(answer: std::result::Result<Answer, http::Broken>) -> Result<()> {
         true => Ok(()),
         false => Err(format!("the node answered {answer}").into()),
     }
-}
-
-/// The processor time that a process has used, in seconds.
-fn processor_seconds(process: u32) -> Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name, in parentheses, is the second field and may contain anything.
-    let (_, rest) = stat.rsplit_once(')').ok_or("/proc/<pid>/stat has no name in it")?;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-    Ok(ticks as f64 / TICKS_A_SECOND)
-}
-
-/// A figure of `/proc/<pid>/status`, in MiB.
-fn memory_mib(process: u32, name: &str) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .ok_or_else(|| format!("/proc/<pid>/status has no {name}"))?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib / 1024.0)
 }

@@ -8,6 +8,8 @@ mod certificates;
 mod cluster;
 mod config;
 mod conformance;
+#[expect(dead_code, reason = "processor time is for benchmarks")]
+mod costs;
 mod dice;
 mod doors;
 mod failpoints;

@@ -10,6 +10,12 @@ use tokio::time::{Instant, sleep};
 /// A restart recovers at most a log segment or two; this is for a machine that is busy.
 const READY_MAX: Duration = Duration::from_secs(60);
 
+/// The command that was built for this, or that lies beside it.
+pub(crate) fn program() -> PathBuf {
+    let beside = || std::env::current_exe().expect("it runs").with_file_name("aspen");
+    option_env!("CARGO_BIN_EXE_aspen").map_or_else(beside, PathBuf::from)
+}
+
 /// A running node; killed when it is dropped. It shows itself as what it has logged.
 pub(crate) struct Node {
     /// Its process.
@@ -30,7 +36,7 @@ impl Node {
     pub(crate) fn run(data: &Path, command: &[&str]) -> Node {
         let output = data.join("stdout");
         let errors = data.join("stderr");
-        let mut process = Command::new(env!("CARGO_BIN_EXE_aspen"));
+        let mut process = Command::new(program());
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ASPEN_")) {
             process.env_remove(name);
         }

@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, timeout};
 
+use crate::costs;
 use crate::http::Http;
 
 /// How long anything here may take on a machine with other work to do.
@@ -414,11 +415,7 @@ impl Node {
     /// A figure of its process's memory in MiB: `VmRSS` is what is resident, `VmHWM` the most that was.
     #[track_caller]
     pub(crate) fn memory_mib(&self, name: &str) -> f64 {
-        let status = format!("/proc/{}/status", self.process.child.id());
-        let status = fs::read_to_string(status).expect("it runs");
-        let figure = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let kib = figure.and_then(|figure| figure.trim().strip_suffix("kB")?.trim().parse().ok());
-        kib.map(|kib: f64| kib / 1024.0).expect("a figure in kB")
+        costs::memory_mib(self.process.child.id(), name).expect("it runs")
     }
 
     /// Its number.

@@ -63,6 +63,7 @@ impl Servers {
                 ("--initial-advertise-peer-urls", &peer),
                 ("--initial-cluster", &all),
                 ("--initial-cluster-state", "new"),
+                ("--logger", "zap"),
                 ("--log-level", "error"),
             ];
             let arguments = arguments.into_iter().flat_map(|(flag, value)| [flag, value]);
@@ -75,17 +76,20 @@ impl Servers {
     /// The client port of the server that leads.
     async fn until_led(&mut self) -> Result<u16> {
         let began = Instant::now();
+        let mut last = String::from("none of them was chosen");
         loop {
             for (process, [port, _]) in self.processes.iter_mut().zip(&self.ports) {
                 if let Some(ended) = process.ended() {
                     return Err(format!("a server of etcd ended: {ended}").into());
                 }
-                if leads(*port).await.unwrap_or(false) {
-                    return Ok(*port);
+                match leads(*port).await {
+                    Ok(true) => return Ok(*port),
+                    Ok(false) => {}
+                    Err(error) => last = error.to_string(),
                 }
             }
             if began.elapsed() > READY_MAX {
-                return Err("no server of etcd leads".into());
+                return Err(format!("no server of etcd leads: {last}").into());
             }
             sleep(LOOK).await;
         }
