@@ -441,7 +441,8 @@ impl Cluster {
     }
 
     /// Who votes in each group: by the replica that is here or by what the members say, as long as
-    /// nothing changes; otherwise as its leader knows, or as the records tell it.
+    /// nothing changes; otherwise as its leader knows. Where only the records tell it, they are ahead
+    /// of what is: whoever does not say that it votes is on its way.
     fn votes(&self, roster: &Roster) -> BTreeMap<GroupId, Votes> {
         let mut told: BTreeMap<GroupId, BTreeSet<NodeId>> = BTreeMap::new();
         let mut says_all = BTreeSet::new();
@@ -472,13 +473,18 @@ impl Cluster {
             let known = known.filter(|(role, _)| rests || *role == status::Role::Leader);
             let said = (rests && told.len() >= may.count).then(|| told.clone());
             let voters = known.map(|(_, voters)| voters).or(said);
-            let votes = voters.map_or(may, Votes::of);
             if stage == Stage::Founding {
                 // Whoever has nothing of it yet will found it, and votes then.
-                return (group, votes);
+                return (group, voters.map_or(may, Votes::of));
             }
             let says_no = |node| says_all.contains(&node) && !told.contains(&node);
-            (group, votes.lacked_by(says_no))
+            let says_nothing = |node| !told.contains(&node);
+            let votes = match voters {
+                Some(voters) => Votes::of(voters).lacked_by(says_no),
+                None if rests => may.lacked_by(says_no),
+                None => may.lacked_by(says_nothing),
+            };
+            (group, votes)
         };
         [(GroupId::META, meta, Stage::Settled)].into_iter().chain(shards).map(votes).collect()
     }
